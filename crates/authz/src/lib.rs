@@ -1,0 +1,18 @@
+//! Who may do what: pure functions from policies and callers to a [`Permit`] or a [`Denied`].
+//!
+//! What this crate owns so far: the rule that a key answers only to callers of the account that
+//! owns it ([`authorize`]), and the form of key policies ([`check_policy`]).
+//!
+//! **Policies are stored and checked for form, but not yet obeyed**: inside its own account every
+//! caller acts with the account's full rights, as its root user would under the default policy.
+//! Identities, statements, conditions and grants are evaluated by later work; the types here are
+//! laid out so that only the inside of [`authorize`] changes then.
+//!
+//! It knows no clock, randomness, disk or network, and decides the same everywhere.
+
+mod decision;
+mod policy;
+mod principal;
+
+pub use decision::{Denied, DeniedReason, DeniedResource, Permit, Principal, Resource, authorize};
+pub use policy::{MalformedPolicy, check_policy, default_policy};

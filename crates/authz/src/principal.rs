@@ -1,0 +1,158 @@
+//! The principals a key policy may name, and which callers each covers.
+//!
+//! Source: IAM User Guide, "AWS JSON policy elements: Principal"; AWS KMS Developer Guide,
+//! "Key policies". Whether a named user or role exists is not looked up yet.
+
+use keyrum_types::AccountId;
+
+/// One AWS principal named by a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// Everybody.
+    Anyone,
+    /// An account: its root user and, through the account's own policies, all its identities.
+    Account(AccountId),
+    /// A user, role, session or federated user, by its ARN.
+    Identity(String),
+}
+
+/// Why a text names no AWS principal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotAPrincipal {
+    /// It begins like an ARN but does not have an ARN's parts.
+    MalformedArn,
+    /// It can be no principal of a key policy: a group, a wildcard, an id, a plain name.
+    Invalid,
+}
+
+impl Named {
+    pub(crate) fn parse(text: &str) -> Result<Self, NotAPrincipal> {
+        if text == "*" {
+            return Ok(Self::Anyone);
+        }
+        if let Ok(account) = text.parse() {
+            return Ok(Self::Account(account));
+        }
+        if !text.starts_with("arn:") {
+            return Err(NotAPrincipal::Invalid);
+        }
+        let parts: Vec<&str> = text.splitn(6, ':').collect();
+        let [_, partition, service, region, account, resource] = parts[..] else {
+            return Err(NotAPrincipal::MalformedArn);
+        };
+        if partition.is_empty() || service.is_empty() || resource.is_empty() {
+            return Err(NotAPrincipal::MalformedArn);
+        }
+        let account: AccountId = account.parse().map_err(|_| NotAPrincipal::Invalid)?;
+        if !region.is_empty() || text.contains(['*', '?']) {
+            return Err(NotAPrincipal::Invalid);
+        }
+        let named = |rest: &str| !rest.is_empty() && !rest.ends_with('/');
+        match (service, resource.split_once('/')) {
+            ("iam", None) if resource == "root" => Ok(Self::Account(account)),
+            ("iam", Some(("user" | "role", rest))) if named(rest) => {
+                Ok(Self::Identity(text.to_owned()))
+            }
+            ("sts", Some(("federated-user", rest))) if named(rest) => {
+                Ok(Self::Identity(text.to_owned()))
+            }
+            ("sts", Some(("assumed-role", rest)))
+                if rest.split('/').count() == 2 && !rest.starts_with('/') && named(rest) =>
+            {
+                Ok(Self::Identity(text.to_owned()))
+            }
+            _ => Err(NotAPrincipal::Invalid),
+        }
+    }
+
+    /// Whether a caller of `account` with the ARN `caller` is meant. An account stands for all
+    /// its identities, since the identities' own policies are not evaluated yet.
+    pub(crate) fn covers(&self, caller: &str, account: AccountId) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Account(named) => *named == account,
+            Self::Identity(arn) => arn == caller || role_of_session(arn, caller),
+        }
+    }
+}
+
+/// Whether `session` is a session of the role `role`; a session's ARN leaves the role's path out.
+fn role_of_session(role: &str, session: &str) -> bool {
+    let role: Vec<&str> = role.splitn(6, ':').collect();
+    let session: Vec<&str> = session.splitn(6, ':').collect();
+    let ([_, _, "iam", _, of, role], [_, _, "sts", _, account, session]) =
+        (&role[..], &session[..])
+    else {
+        return false;
+    };
+    let role = role
+        .strip_prefix("role/")
+        .and_then(|path| path.rsplit('/').next());
+    let session = session
+        .strip_prefix("assumed-role/")
+        .and_then(|rest| rest.split('/').next());
+    of == account && role.is_some() && role == session
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches a principal the real service refuses, or one it takes being refused.
+    #[test]
+    fn forms_of_principals() {
+        for good in [
+            "*",
+            "111122223333",
+            "arn:aws:iam::111122223333:root",
+            "arn:aws-cn:iam::111122223333:user/path/ada",
+            "arn:aws:iam::111122223333:role/service-role/r",
+            "arn:aws:sts::111122223333:assumed-role/r/session",
+            "arn:aws:sts::111122223333:federated-user/f",
+        ] {
+            assert!(Named::parse(good).is_ok(), "{good}");
+        }
+        for invalid in [
+            "",
+            "ada",
+            "11112222333",
+            "AIDAEXAMPLE",
+            "arn:aws:iam::111122223333:group/g",
+            "arn:aws:iam::111122223333:user/*",
+            "arn:aws:iam::111122223333:user/",
+            "arn:aws:iam::1111:root",
+            "arn:aws:iam:us-east-1:111122223333:root",
+            "arn:aws:sts::111122223333:assumed-role/r",
+            "arn:aws:s3:::bucket",
+        ] {
+            assert_eq!(
+                Named::parse(invalid),
+                Err(NotAPrincipal::Invalid),
+                "{invalid}"
+            );
+        }
+        for malformed in [
+            "arn:",
+            "arn:aws:iam",
+            "arn:aws:iam::111122223333",
+            "arn::::::",
+        ] {
+            assert_eq!(
+                Named::parse(malformed),
+                Err(NotAPrincipal::MalformedArn),
+                "{malformed}"
+            );
+        }
+    }
+
+    /// Catches a policy that names a role missing its sessions, or covering another role's.
+    #[test]
+    fn a_role_covers_its_sessions() {
+        let account = "111122223333".parse().unwrap();
+        let role = Named::parse("arn:aws:iam::111122223333:role/path/r").unwrap();
+        assert!(role.covers("arn:aws:sts::111122223333:assumed-role/r/s", account));
+        assert!(!role.covers("arn:aws:sts::111122223333:assumed-role/path/s", account));
+        assert!(!role.covers("arn:aws:sts::999922223333:assumed-role/r/s", account));
+        assert!(!role.covers("arn:aws:iam::111122223333:user/r", account));
+    }
+}

@@ -1,0 +1,58 @@
+//! How this crate's records become bytes: a format version, then bincode. The only user of
+//! bincode here.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The version in front of every record of this crate. Raised when a layout changes; older
+/// versions stay readable for good.
+const FORMAT: u8 = 1;
+
+/// Why bytes are not a record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CodecError {
+    #[error("an empty record")]
+    Empty,
+    #[error("format version {found}, this program knows {FORMAT}; use a newer keyrum")]
+    Format { found: u8 },
+    #[error("a damaged record: {0}")]
+    Damaged(String),
+}
+
+impl From<CodecError> for std::io::Error {
+    fn from(error: CodecError) -> Self {
+        Self::new(std::io::ErrorKind::InvalidData, error)
+    }
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    encode_after(vec![FORMAT], value)
+}
+
+/// Appends the record to `out`, which may hold a frame's header already.
+pub(crate) fn encode_after<T: Serialize>(mut out: Vec<u8>, value: &T) -> Vec<u8> {
+    bincode::serde::encode_into_std_write(value, &mut out, bincode::config::standard())
+        .expect("writing to memory cannot fail, and every record type is serializable");
+    out
+}
+
+pub(crate) fn encode_frame<T: Serialize>(mut header: Vec<u8>, value: &T) -> Vec<u8> {
+    header.push(FORMAT);
+    encode_after(header, value)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (&found, body) = bytes.split_first().ok_or(CodecError::Empty)?;
+    if found != FORMAT {
+        return Err(CodecError::Format { found });
+    }
+    let (value, used) = bincode::serde::decode_from_slice(body, bincode::config::standard())
+        .map_err(|error| CodecError::Damaged(error.to_string()))?;
+    if used != body.len() {
+        return Err(CodecError::Damaged(format!(
+            "{} bytes too many",
+            body.len() - used
+        )));
+    }
+    Ok(value)
+}

@@ -1,0 +1,156 @@
+//! Carries out what peers ask of this node.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use keyrum_state::Digest;
+use keyrum_state::codec::StateDecoder;
+use keyrum_types::{LogIndex, NodeId, UnixMillis};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::codec;
+use crate::group::{Group, Inner};
+use crate::machine::SnapshotSource;
+use crate::members::MemberChange;
+use crate::peers::{Handler, Kind};
+use crate::propose::ProposeAnswer;
+use crate::reads::ReadAnswer;
+use crate::types::{EncodedProposal, Snapshot, SnapshotMeta, Vote};
+use crate::world::BoxFuture;
+
+/// How long a node waits for an entry that a peer has applied already, to compare digests.
+const DIGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// What a node answers when asked for its digest right after an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum DigestAnswer {
+    Digest(Digest),
+    /// It has not applied that entry yet.
+    Behind,
+    /// It applied it so long ago that the digest is forgotten.
+    Forgotten,
+}
+
+pub(crate) struct NodeHandler {
+    /// Weak: a node that is dropped must not live on through its connections.
+    node: Weak<Inner>,
+}
+
+/// What a connection keeps between calls: the snapshot that is being received on it.
+#[derive(Default)]
+pub(crate) struct Receiving(Option<(Vote, SnapshotMeta, StateDecoder)>);
+
+impl NodeHandler {
+    pub(crate) fn new(node: Weak<Inner>) -> Self {
+        Self { node }
+    }
+}
+
+impl Handler for NodeHandler {
+    type Session = Receiving;
+
+    fn open(&self, _from: NodeId) -> Receiving {
+        Receiving::default()
+    }
+
+    fn handle(
+        self: Arc<Self>,
+        session: Arc<Mutex<Receiving>>,
+        kind: Kind,
+        body: Vec<u8>,
+    ) -> BoxFuture<'static, Result<Vec<u8>, String>> {
+        Box::pin(async move {
+            let inner = self.node.upgrade().ok_or("the node is gone")?;
+            if let Some(reason) = inner.stop_reason() {
+                return Err(reason);
+            }
+            carry_out(inner, session, kind, &body).await
+        })
+    }
+}
+
+async fn carry_out(
+    inner: Arc<Inner>,
+    session: Arc<Mutex<Receiving>>,
+    kind: Kind,
+    body: &[u8],
+) -> Result<Vec<u8>, String> {
+    let raft = &inner.raft;
+    match kind {
+        Kind::Append => answer(raft.append_entries(question(body)?).await),
+        Kind::Vote => answer(raft.vote(question(body)?).await),
+        Kind::PreVote => answer(raft.pre_vote(question(body)?).await),
+        Kind::TransferLeader => answer(raft.handle_transfer_leader(question(body)?).await),
+        Kind::SnapshotBegin => {
+            let (vote, meta) = question(body)?;
+            session.lock().await.0 = Some((vote, meta, StateDecoder::new()));
+            Ok(codec::encode(&()))
+        }
+        Kind::SnapshotChunk => {
+            let chunk: Vec<u8> = question(body)?;
+            let mut session = session.lock().await;
+            let (_, _, decoder) = session.0.as_mut().ok_or("a chunk before its snapshot")?;
+            decoder.push(&chunk).map_err(|error| error.to_string())?;
+            Ok(codec::encode(&()))
+        }
+        Kind::SnapshotEnd => {
+            let received = session.lock().await.0.take();
+            let (vote, meta, decoder) = received.ok_or("an end before its snapshot")?;
+            let state = decoder.finish().map_err(|error| error.to_string())?;
+            let snapshot = SnapshotSource::Received(Box::new(state));
+            answer(
+                raft.install_full_snapshot(vote, Snapshot { meta, snapshot })
+                    .await,
+            )
+        }
+        Kind::Propose => {
+            let proposal: EncodedProposal = question(body)?;
+            let answer: ProposeAnswer = inner.propose_here(proposal).await;
+            Ok(codec::encode(&answer))
+        }
+        Kind::ReadIndex => {
+            let lease: bool = question(body)?;
+            let answer: ReadAnswer = inner.read_index_here(lease).await;
+            Ok(codec::encode(&answer))
+        }
+        Kind::Clock => {
+            let now: UnixMillis = inner.world.clock.now();
+            Ok(codec::encode(&now))
+        }
+        Kind::Digest => {
+            let index: LogIndex = question(body)?;
+            Ok(codec::encode(&digest_at(&inner, index).await))
+        }
+        Kind::Member => {
+            let change: MemberChange = question(body)?;
+            let group = Group {
+                inner: inner.clone(),
+            };
+            Ok(codec::encode(&group.change_here(change).await))
+        }
+    }
+}
+
+async fn digest_at(inner: &Inner, index: LogIndex) -> DigestAnswer {
+    let mut applied = inner.shared.applied.subscribe();
+    let there = applied.wait_for(|applied| *applied >= index);
+    if !matches!(tokio::time::timeout(DIGEST_WAIT, there).await, Ok(Ok(_))) {
+        return DigestAnswer::Behind;
+    }
+    inner
+        .shared
+        .digest_at(index)
+        .map_or(DigestAnswer::Forgotten, DigestAnswer::Digest)
+}
+
+fn question<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
+    codec::decode(body).map_err(|error| error.to_string())
+}
+
+fn answer<T: Serialize, E: std::fmt::Display>(result: Result<T, E>) -> Result<Vec<u8>, String> {
+    result
+        .map(|value| codec::encode(&value))
+        .map_err(|error| error.to_string())
+}

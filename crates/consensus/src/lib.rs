@@ -1,0 +1,31 @@
+//! Consensus: one openraft group per Region, its peer network and its reads.
+//!
+//! Only this crate knows openraft. It moves encoded commands and hands out views of the state;
+//! it knows nothing of HTTP, key material or API operations.
+
+pub mod certs;
+mod codec;
+mod digests;
+mod group;
+mod handler;
+mod links;
+mod log_storage;
+mod machine;
+mod members;
+mod network;
+mod peers;
+mod propose;
+mod reads;
+mod status;
+#[cfg(test)]
+mod storage_suite;
+mod types;
+pub mod world;
+
+pub use group::{Group, GroupConfig, StartError, StopReason};
+pub use links::{Links, LinksError};
+pub use machine::HistoryEntry;
+pub use members::MembershipError;
+pub use propose::{Done, ProposeError};
+pub use reads::{ReadError, ReadMode};
+pub use status::{NodeStatus, Role};

@@ -1,0 +1,335 @@
+//! Links between nodes: mutual TLS, then a greeting, before any other byte is taken.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyrum_types::{NodeId, Region};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::certs;
+use crate::codec;
+use crate::world::BoxStream;
+
+/// How long TLS and the greeting may take, on either side.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Longest greeting taken, in bytes.
+const GREETING_BYTES_MAX: usize = 1024;
+
+/// How a node's links are protected.
+#[derive(Clone)]
+pub struct Links {
+    cluster_id: Arc<str>,
+    region: Region,
+    node: NodeId,
+    tls: Option<Tls>,
+}
+
+#[derive(Clone)]
+struct Tls {
+    connector: TlsConnector,
+    acceptor: TlsAcceptor,
+}
+
+/// Why a node's certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LinksError {
+    /// A file is missing or not what it should be.
+    #[error("{}: {reason}; `keyrum cluster up` and `keyrum dev` make this file", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The files do not fit together.
+    #[error("the certificates in {} do not fit together: {reason}", folder.display())]
+    Mismatch {
+        /// The folder of certificates.
+        folder: PathBuf,
+        /// What rustls said.
+        reason: String,
+    },
+}
+
+/// What a connection is for: each purpose has its own connection, so that a long transfer
+/// never holds up a heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Purpose {
+    Replication,
+    Heartbeat,
+    Snapshot,
+    Requests,
+}
+
+/// The first record on a link, in both directions.
+#[derive(Debug, Serialize, Deserialize)]
+struct Greeting {
+    cluster_id: String,
+    region: String,
+    node: NodeId,
+    purpose: Purpose,
+}
+
+impl Links {
+    /// Links protected by the certificates that [`certs::ensure`] made in `folder`.
+    pub fn mutual_tls(
+        folder: &Path,
+        cluster_id: &str,
+        region: &Region,
+        node: NodeId,
+    ) -> Result<Self, LinksError> {
+        let (cert_path, key_path) = certs::node_paths(folder, region, node);
+        let authority_path = certs::authority_path(folder);
+        let wrong = |path: &Path, error: rustls::pki_types::pem::Error| LinksError::File {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let authority = CertificateDer::from_pem_file(&authority_path)
+            .map_err(|error| wrong(&authority_path, error))?;
+        let cert =
+            CertificateDer::from_pem_file(&cert_path).map_err(|error| wrong(&cert_path, error))?;
+        let key =
+            PrivateKeyDer::from_pem_file(&key_path).map_err(|error| wrong(&key_path, error))?;
+        let mismatch = |reason: String| LinksError::Mismatch {
+            folder: folder.to_owned(),
+            reason,
+        };
+
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(authority)
+            .map_err(|error| mismatch(error.to_string()))?;
+        let roots = Arc::new(roots);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
+            .build()
+            .map_err(|error| mismatch(error.to_string()))?;
+        let server = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| mismatch(error.to_string()))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![cert.clone()], key.clone_key())
+            .map_err(|error| mismatch(error.to_string()))?;
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| mismatch(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(vec![cert], key)
+            .map_err(|error| mismatch(error.to_string()))?;
+        Ok(Self {
+            cluster_id: cluster_id.into(),
+            region: region.clone(),
+            node,
+            tls: Some(Tls {
+                connector: TlsConnector::from(Arc::new(client)),
+                acceptor: TlsAcceptor::from(Arc::new(server)),
+            }),
+        })
+    }
+
+    /// Unprotected links, for the simulated network only: TLS draws randomness that no seed
+    /// fixes. The greeting is the same.
+    pub fn simulated(cluster_id: &str, region: &Region, node: NodeId) -> Self {
+        Self {
+            cluster_id: cluster_id.into(),
+            region: region.clone(),
+            node,
+            tls: None,
+        }
+    }
+
+    /// Turns a fresh connection to `target` into a link, or says why not.
+    pub(crate) async fn connect(
+        &self,
+        stream: BoxStream,
+        target: NodeId,
+        purpose: Purpose,
+    ) -> io::Result<BoxStream> {
+        let greet = async {
+            let mut stream = match &self.tls {
+                None => stream,
+                Some(tls) => {
+                    let name = certs::server_name(&self.cluster_id, &self.region, target);
+                    let name = ServerName::try_from(name).map_err(io::Error::other)?;
+                    Box::new(tls.connector.connect(name, stream).await?) as BoxStream
+                }
+            };
+            self.send_greeting(&mut stream, purpose).await?;
+            let answer = receive_greeting(&mut stream).await?;
+            self.check(&answer)?;
+            if answer.node != target {
+                return Err(refused(format!(
+                    "node {} answers for node {target}",
+                    answer.node
+                )));
+            }
+            Ok(stream)
+        };
+        tokio::time::timeout(GREETING_TIMEOUT, greet)
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    /// Turns a connection that came in into a link, with the node and purpose it is for. A peer
+    /// without a certificate of this cluster, or with one of another node, gets no further.
+    pub(crate) async fn accept(
+        &self,
+        stream: BoxStream,
+    ) -> io::Result<(BoxStream, NodeId, Purpose)> {
+        let greet = async {
+            let (mut stream, presented) = match &self.tls {
+                None => (stream, None),
+                Some(tls) => {
+                    let stream = tls.acceptor.accept(stream).await?;
+                    let chain = stream.get_ref().1.peer_certificates();
+                    let presented = chain.and_then(|chain| chain.first()).cloned();
+                    let presented = presented.ok_or_else(|| refused("no certificate".into()))?;
+                    (Box::new(stream) as BoxStream, Some(presented))
+                }
+            };
+            let greeting = receive_greeting(&mut stream).await?;
+            self.check(&greeting)?;
+            if let Some(presented) = presented {
+                let name = certs::server_name(&self.cluster_id, &self.region, greeting.node);
+                let valid = webpki::EndEntityCert::try_from(&presented).is_ok_and(|cert| {
+                    ServerName::try_from(name.as_str())
+                        .is_ok_and(|name| cert.verify_is_valid_for_subject_name(&name).is_ok())
+                });
+                if !valid {
+                    return Err(refused(format!("the certificate is not that of {name}")));
+                }
+            }
+            self.send_greeting(&mut stream, greeting.purpose).await?;
+            Ok((stream, greeting.node, greeting.purpose))
+        };
+        tokio::time::timeout(GREETING_TIMEOUT, greet)
+            .await
+            .map_err(io::Error::other)?
+    }
+
+    fn check(&self, greeting: &Greeting) -> io::Result<()> {
+        if *greeting.cluster_id != *self.cluster_id || greeting.region != self.region.as_str() {
+            return Err(refused(format!(
+                "the peer is of cluster {}, Region {}; this node of cluster {}, Region {}",
+                greeting.cluster_id, greeting.region, self.cluster_id, self.region
+            )));
+        }
+        Ok(())
+    }
+
+    async fn send_greeting(&self, stream: &mut BoxStream, purpose: Purpose) -> io::Result<()> {
+        let body = codec::encode(&Greeting {
+            cluster_id: self.cluster_id.to_string(),
+            region: self.region.to_string(),
+            node: self.node,
+            purpose,
+        });
+        let length = u32::try_from(body.len()).expect("a greeting is short");
+        stream.write_all(&length.to_be_bytes()).await?;
+        stream.write_all(&body).await?;
+        stream.flush().await
+    }
+}
+
+async fn receive_greeting(stream: &mut BoxStream) -> io::Result<Greeting> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).await?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > GREETING_BYTES_MAX {
+        return Err(refused(format!("a greeting of {length} bytes")));
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(codec::decode(&body)?)
+}
+
+fn refused(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionRefused, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region() -> Region {
+        "us-east-1".parse().unwrap()
+    }
+
+    fn links(folder: &Path, cluster_id: &str, node: NodeId) -> Links {
+        let nodes = [(region(), 1), (region(), 2), (region(), 3)];
+        certs::ensure(folder, cluster_id, &nodes).unwrap();
+        Links::mutual_tls(folder, cluster_id, &region(), node).unwrap()
+    }
+
+    async fn greet(
+        client: &Links,
+        server: &Links,
+        target: NodeId,
+    ) -> (io::Result<()>, io::Result<NodeId>) {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (connected, accepted) = tokio::join!(
+            client.connect(Box::new(near), target, Purpose::Requests),
+            server.accept(Box::new(far)),
+        );
+        (connected.map(drop), accepted.map(|(_, node, _)| node))
+    }
+
+    /// Catches a refusal between nodes that belong together.
+    #[tokio::test]
+    async fn nodes_of_one_cluster_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (links(folder.path(), "c", 1), links(folder.path(), "c", 2));
+        let (connected, accepted) = greet(&one, &two, 2).await;
+        connected.unwrap();
+        assert_eq!(accepted.unwrap(), 1);
+    }
+
+    /// Catches a peer of another cluster, one that names another cluster over a good
+    /// certificate, one with another node's certificate, and one without any being let in.
+    #[tokio::test]
+    async fn strangers_are_refused() {
+        let (home, away) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let server = links(home.path(), "c", 2);
+
+        let stranger = links(away.path(), "c", 1);
+        let (connected, accepted) = greet(&stranger, &server, 2).await;
+        assert!(connected.is_err() && accepted.is_err(), "another authority");
+
+        let mut renamed = links(home.path(), "c", 1);
+        renamed.cluster_id = "d".into();
+        let (_, accepted) = greet(&renamed, &server, 2).await;
+        assert!(accepted.is_err(), "another cluster's name");
+
+        let mut impostor = links(home.path(), "c", 3);
+        impostor.node = 1;
+        let (_, accepted) = greet(&impostor, &server, 2).await;
+        assert!(
+            accepted
+                .unwrap_err()
+                .to_string()
+                .contains("not that of node-1")
+        );
+
+        let plain = Links::simulated("c", &region(), 1);
+        let (connected, accepted) = greet(&plain, &server, 2).await;
+        assert!(connected.is_err() && accepted.is_err(), "no certificate");
+    }
+
+    /// Catches a node that takes another for the one it meant to reach.
+    #[tokio::test]
+    async fn the_wrong_node_at_an_address_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (links(folder.path(), "c", 1), links(folder.path(), "c", 2));
+        let (connected, _) = greet(&one, &two, 3).await;
+        assert!(connected.is_err());
+    }
+}

@@ -1,0 +1,437 @@
+//! openraft's state machine on `keyrum-state`: applies entries, publishes views, keeps history,
+//! builds and installs snapshots.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+use futures_util::{Stream, StreamExt};
+use keyrum_state::codec::{StateDecoder, encode_state};
+use keyrum_state::{Applied, Digest, Event, FEATURE_LEVEL_SUPPORTED, Proposal, State};
+use keyrum_store::{LogRow, SnapshotReader, Store, StoreError};
+use keyrum_types::{LogIndex, Region, UnixMillis};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::codec;
+use crate::peers::lock;
+use crate::types::{ApplyResult, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::world::Blocking;
+
+/// Entries applied before readers see a new view and callers their answers.
+const PUBLISH_EVERY: usize = 256;
+
+/// How many of the latest digests are kept for comparison with other nodes.
+const DIGESTS_KEPT: usize = 8192;
+
+/// What a node's readers share with its state machine.
+pub(crate) struct Shared {
+    pub(crate) view: ArcSwap<View>,
+    /// The index of the last entry in `view`; readers wait on it.
+    pub(crate) applied: watch::Sender<LogIndex>,
+    digests: Mutex<VecDeque<(LogIndex, Digest)>>,
+    /// Log index of the latest snapshot, 0 for none.
+    pub(crate) snapshot_index: std::sync::atomic::AtomicU64,
+}
+
+/// One consistent state, and the log index it reflects.
+pub(crate) struct View {
+    pub(crate) state: Arc<State>,
+    pub(crate) index: LogIndex,
+}
+
+impl Shared {
+    /// The digest right after an entry, if it is still known.
+    pub(crate) fn digest_at(&self, index: LogIndex) -> Option<Digest> {
+        let digests = lock(&self.digests);
+        let first = digests.front()?.0;
+        let offset = usize::try_from(index.checked_sub(first)?).ok()?;
+        digests
+            .get(offset)
+            .filter(|(at, _)| *at == index)
+            .map(|(_, digest)| *digest)
+    }
+
+    fn note_digest(&self, index: LogIndex, digest: Digest) {
+        let mut digests = lock(&self.digests);
+        if digests.back().is_some_and(|(last, _)| last + 1 != index) {
+            // A snapshot was installed: what came before cannot be compared in sequence.
+            digests.clear();
+        }
+        if digests.len() == DIGESTS_KEPT {
+            digests.pop_front();
+        }
+        digests.push_back((index, digest));
+    }
+}
+
+/// One log entry's doings, as history keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryEntry {
+    /// The entry's position in the Region's log.
+    pub index: LogIndex,
+    /// The Region's clock when it was applied.
+    pub at: UnixMillis,
+    /// The caller's ARN; `None` for what the Region did by itself.
+    pub caller: Option<String>,
+    /// The command's name.
+    pub command: String,
+    /// What it did.
+    pub events: Vec<Event>,
+}
+
+/// The part of a history entry that is stored; the row's key is the index.
+#[derive(Serialize, Deserialize)]
+struct HistoryRow {
+    at: UnixMillis,
+    caller: Option<String>,
+    command: String,
+    events: Vec<u8>,
+}
+
+impl HistoryEntry {
+    pub(crate) fn from_row(row: &LogRow) -> Result<Self, io::Error> {
+        let stored: HistoryRow = codec::decode(&row.bytes)?;
+        let events =
+            keyrum_state::codec::decode_events(&stored.events).map_err(io::Error::other)?;
+        let HistoryRow {
+            at,
+            caller,
+            command,
+            ..
+        } = stored;
+        Ok(Self {
+            index: row.index,
+            at,
+            caller,
+            command,
+            events,
+        })
+    }
+}
+
+/// The state machine of one node.
+pub(crate) struct Machine {
+    state: State,
+    last_applied: Option<LogId>,
+    membership: StoredMembership,
+    shared: Arc<Shared>,
+    store: Store,
+    blocking: Blocking,
+    history_rows_max: Option<u64>,
+}
+
+/// What a snapshot's file says about it.
+#[derive(Serialize, Deserialize)]
+struct StoredMeta {
+    meta: SnapshotMeta,
+    digest: Digest,
+}
+
+impl Machine {
+    /// Opens the state at the latest snapshot; openraft replays the log after it.
+    pub(crate) fn open(
+        region: &Region,
+        store: Store,
+        blocking: Blocking,
+        history_rows_max: Option<u64>,
+    ) -> Result<(Self, Arc<Shared>), io::Error> {
+        let mut state = State::new(region.clone());
+        let mut last_applied = None;
+        let mut membership = StoredMembership::default();
+        if let Some(mut reader) = store.latest_snapshot().map_err(io::Error::other)? {
+            let stored: StoredMeta = codec::decode(reader.meta())?;
+            state = read_state(&mut reader)?;
+            // The digest is recomputed while decoding; a file that was written from a damaged
+            // memory differs here, and from the other nodes'.
+            if state.digest() != stored.digest {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!(
+                        "the snapshot at index {} has digest {}, its header says {}; stop using \
+                         this folder: remove the node from its group and add a new one",
+                        stored.meta.last_log_id.map_or(0, |id| id.index),
+                        state.digest(),
+                        stored.digest
+                    ),
+                ));
+            }
+            last_applied = stored.meta.last_log_id;
+            membership = stored.meta.last_membership;
+        }
+        let index = last_applied.map_or(0, |id| id.index);
+        let shared = Arc::new(Shared {
+            view: ArcSwap::from_pointee(View {
+                state: Arc::new(state.clone()),
+                index,
+            }),
+            applied: watch::Sender::new(index),
+            digests: Mutex::new(VecDeque::new()),
+            snapshot_index: std::sync::atomic::AtomicU64::new(index),
+        });
+        shared.note_digest(index, state.digest());
+        let machine = Self {
+            state,
+            last_applied,
+            membership,
+            shared: shared.clone(),
+            store,
+            blocking,
+            history_rows_max,
+        };
+        Ok((machine, shared))
+    }
+
+    /// Shows readers the state as it is now.
+    fn publish(&self) {
+        let index = self.last_applied.map_or(0, |id| id.index);
+        self.shared.view.store(Arc::new(View {
+            state: Arc::new(self.state.clone()),
+            index,
+        }));
+        self.shared.applied.send_replace(index);
+    }
+
+    fn apply_proposal(
+        &mut self,
+        id: &LogId,
+        bytes: &[u8],
+        history: &mut Vec<LogRow>,
+    ) -> Result<Applied, io::Error> {
+        let proposal: Proposal =
+            keyrum_state::codec::decode_proposal(bytes).map_err(io::Error::other)?;
+        let applied = keyrum_state::apply(&mut self.state, &proposal);
+        if self.state.feature_level() > FEATURE_LEVEL_SUPPORTED {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!(
+                    "the Region's feature level is {}, this program knows {FEATURE_LEVEL_SUPPORTED}; \
+                     nothing is lost, start this node with a newer keyrum",
+                    self.state.feature_level()
+                ),
+            ));
+        }
+        if let Ok(events) = &applied.outcome
+            && !applied.repeated
+            && !events.is_empty()
+        {
+            let row = HistoryRow {
+                at: self.state.clock(),
+                command: proposal.command.name().to_owned(),
+                caller: proposal.caller.map(|caller| caller.arn),
+                events: keyrum_state::codec::encode_events(events),
+            };
+            history.push(LogRow {
+                index: id.index,
+                bytes: codec::encode(&row),
+            });
+        }
+        Ok(applied)
+    }
+}
+
+fn read_state(reader: &mut SnapshotReader) -> Result<State, io::Error> {
+    let mut decoder = StateDecoder::new();
+    while let Some(chunk) = reader.next_chunk().map_err(io::Error::other)? {
+        decoder.push(&chunk).map_err(io::Error::other)?;
+    }
+    decoder.finish().map_err(io::Error::other)
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotSource;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        Ok((self.last_applied, self.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut history = Vec::new();
+        let mut answers = Vec::new();
+        loop {
+            let next = entries.next().await.transpose()?;
+            let finished = next.is_none();
+            if let Some((entry, responder)) = next {
+                let id = entry.log_id;
+                let result = match entry.payload {
+                    EntryPayload::Blank => None,
+                    EntryPayload::Normal(proposal) => {
+                        Some(self.apply_proposal(&id, &proposal.0, &mut history)?)
+                    }
+                    EntryPayload::Membership(membership) => {
+                        self.membership = StoredMembership::new(Some(id), membership);
+                        None
+                    }
+                };
+                self.last_applied = Some(id);
+                self.shared.note_digest(id.index, self.state.digest());
+                answers.push((responder, ApplyResult(result)));
+            }
+            if finished || answers.len() >= PUBLISH_EVERY {
+                // History first: whoever has the answer finds the event.
+                if !history.is_empty() {
+                    self.store
+                        .put_history(std::mem::take(&mut history))
+                        .map_err(io::Error::other)?;
+                }
+                self.publish();
+                for (responder, result) in answers.drain(..) {
+                    if let Some(responder) = responder {
+                        responder.send(result);
+                    }
+                }
+            }
+            if finished {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            state: self.state.clone(),
+            meta: SnapshotMeta {
+                last_log_id: self.last_applied,
+                last_membership: self.membership.clone(),
+            },
+            shared: self.shared.clone(),
+            store: self.store.clone(),
+            blocking: self.blocking,
+            history_rows_max: self.history_rows_max,
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotSource,
+    ) -> Result<(), io::Error> {
+        let state = match snapshot {
+            SnapshotSource::Received(state) => *state,
+            SnapshotSource::Stored(_) => read_state(&mut snapshot.open()?)?,
+        };
+        let builder = Builder {
+            state,
+            meta: meta.clone(),
+            shared: self.shared.clone(),
+            store: self.store.clone(),
+            blocking: self.blocking,
+            history_rows_max: self.history_rows_max,
+        };
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        builder.write().await?;
+        // What happened between is in the snapshot's state but not in this node's history.
+        self.store
+            .cut_history_before(index + 1)
+            .map_err(io::Error::other)?;
+        self.state = builder.state;
+        self.last_applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        self.shared.note_digest(index, self.state.digest());
+        self.publish();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
+        let Some(reader) = self.store.latest_snapshot().map_err(io::Error::other)? else {
+            return Ok(None);
+        };
+        let stored: StoredMeta = codec::decode(reader.meta())?;
+        let snapshot = SnapshotSource::Stored(self.store.clone());
+        Ok(Some(Snapshot {
+            meta: stored.meta,
+            snapshot,
+        }))
+    }
+}
+
+/// Where a snapshot's bytes are.
+pub(crate) enum SnapshotSource {
+    /// In this node's latest snapshot file; read when it is sent.
+    Stored(Store),
+    /// Decoded as it came from a peer.
+    Received(Box<State>),
+}
+
+impl SnapshotSource {
+    /// Opens the bytes for sending.
+    pub(crate) fn open(&self) -> Result<SnapshotReader, io::Error> {
+        match self {
+            Self::Stored(store) => store
+                .latest_snapshot()
+                .map_err(io::Error::other)?
+                .ok_or_else(|| io::Error::other("the snapshot is gone")),
+            Self::Received(_) => Err(io::Error::other(
+                "a received snapshot is installed, not sent",
+            )),
+        }
+    }
+}
+
+/// Writes one state, taken at one index, to a snapshot file while the machine goes on.
+pub(crate) struct Builder {
+    state: State,
+    meta: SnapshotMeta,
+    shared: Arc<Shared>,
+    store: Store,
+    blocking: Blocking,
+    history_rows_max: Option<u64>,
+}
+
+impl Builder {
+    async fn write(&self) -> Result<(), io::Error> {
+        let (state, store) = (self.state.clone(), self.store.clone());
+        let meta = self.meta.clone();
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        let rows_max = self.history_rows_max;
+        let write = move || -> Result<(), io::Error> {
+            let digest = state.recompute_digest();
+            if digest != state.digest() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!(
+                        "this node's memory is damaged: the state's digest is {digest}, it should \
+                         be {}; nothing acknowledged is lost, start the node again",
+                        state.digest()
+                    ),
+                ));
+            }
+            let header = codec::encode(&StoredMeta { meta, digest });
+            let fail = |error: StoreError| io::Error::other(error);
+            store
+                .write_snapshot(index, &header, &mut encode_state(&state))
+                .map_err(fail)?;
+            store.remove_old_snapshots(index).map_err(fail)?;
+            if let Some(rows_max) = rows_max {
+                store
+                    .cut_history_before((index + 1).saturating_sub(rows_max))
+                    .map_err(fail)?;
+            }
+            Ok(())
+        };
+        self.blocking.run(write).await?;
+        self.shared
+            .snapshot_index
+            .store(index, std::sync::atomic::Ordering::Release);
+        Ok(())
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotSource;
+
+    async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
+        self.write().await?;
+        Ok(Snapshot {
+            meta: self.meta.clone(),
+            snapshot: SnapshotSource::Stored(self.store.clone()),
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! Proposing: from any node to the leader's log, exactly once, with an honest answer.
+
+use std::time::Duration;
+
+use keyrum_state::{Applied, Caller, Command, Outcome, Proposal, Refusal};
+use keyrum_types::{LogIndex, NodeId, UnixMillis};
+use openraft::errors::{ClientWriteError, RaftError};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::group::{Group, Inner};
+use crate::peers::{CallError, Kind};
+use crate::types::EncodedProposal;
+
+/// How long a caller waits for its command; together with the way there and back an answer
+/// comes within 5 s.
+const PROPOSE_LIMIT: Duration = Duration::from_millis(4500);
+
+/// How long a node waits before it tries a leader again that did not take a command.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long another node may take to tell its clock.
+const CLOCK_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// A command that was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// Its position in the Region's log.
+    pub index: LogIndex,
+    /// What it did, or why it was refused.
+    pub outcome: Outcome,
+}
+
+/// Why a command has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// No leader took it in time. Nothing was proposed: it will not be carried out later.
+    #[error("the Region has no quorum; nothing was proposed")]
+    NoQuorum,
+    /// It was sent, and no answer came in time. It may be carried out, now or later, or not.
+    #[error("the outcome is unknown: the command was sent, and no answer came in time")]
+    OutcomeUnknown,
+    /// Replicas of the state differ and no majority can tell which is right.
+    #[error("mutations are stopped: {reason}")]
+    MutationsStopped {
+        /// What differs.
+        reason: String,
+    },
+    /// This node has stopped.
+    #[error("this node has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a leader answers another node.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ProposeAnswer {
+    Applied {
+        index: LogIndex,
+        applied: Applied,
+    },
+    /// Not taken: nothing was proposed.
+    NotLeader,
+    /// Taken, fate unknown.
+    Unknown,
+    MutationsStopped {
+        reason: String,
+    },
+}
+
+impl Group {
+    /// Has a command decided, from any node. `now` is the caller's own clock.
+    ///
+    /// Retries inside with one request id until the time is over, so a command is applied at
+    /// most once however often leaders change.
+    pub async fn propose(
+        &self,
+        caller: Option<Caller>,
+        now: UnixMillis,
+        command: Command,
+    ) -> Result<Done, ProposeError> {
+        let deadline = Instant::now() + PROPOSE_LIMIT;
+        let mut proposal = Proposal {
+            request: self.inner.next_request(),
+            caller,
+            now,
+            command,
+        };
+        let mut sent = false;
+        loop {
+            let encoded = encode(&proposal);
+            let (index, applied) = self.submit(encoded, deadline, &mut sent).await?;
+            match applied.outcome {
+                Err(Refusal::ClockUnconfirmed { .. }) => {
+                    // Decided, and nothing happened: what was sent is accounted for.
+                    sent = false;
+                    proposal.now = self.confirm_clock(proposal.now, deadline).await?;
+                }
+                Err(Refusal::OutcomeUnknown) => return Err(ProposeError::OutcomeUnknown),
+                outcome => return Ok(Done { index, outcome }),
+            }
+        }
+    }
+
+    /// Gets a jump of the Region's clock confirmed by a majority's own clocks, and gives the time
+    /// a command may carry: `now`, or what the majority says if that is less.
+    async fn confirm_clock(
+        &self,
+        now: UnixMillis,
+        deadline: Instant,
+    ) -> Result<UnixMillis, ProposeError> {
+        let mut last_confirmed = self.inner.confirmed_clock.lock().await;
+        if now <= last_confirmed.plus_ms(keyrum_state::CLOCK_JUMP_MAX_MS) {
+            // Another caller had it confirmed while this one waited.
+            return Ok(now);
+        }
+        let (voters, clocks, confirmed) = loop {
+            let voters = self.inner.voters().len();
+            let clocks = self.ask_clocks().await;
+            let mut times: Vec<_> = clocks.iter().map(|(_, clock)| *clock).collect();
+            times.sort_unstable_by(|a, b| b.cmp(a));
+            if let Some(confirmed) = times.get(voters / 2) {
+                break (voters, clocks, *confirmed);
+            }
+            let pause = Instant::now() + RETRY_PAUSE;
+            if pause >= deadline {
+                return Err(ProposeError::NoQuorum);
+            }
+            tokio::time::sleep_until(pause).await;
+        };
+        let proposal = Proposal {
+            request: self.inner.next_request(),
+            caller: None,
+            now: confirmed,
+            command: Command::ConfirmClock {
+                clocks,
+                voters: u32::try_from(voters).expect("a group has few voters"),
+            },
+        };
+        let (_, applied) = self.submit(encode(&proposal), deadline, &mut false).await?;
+        match applied.outcome {
+            Ok(_) => *last_confirmed = confirmed,
+            Err(refusal) => tracing::warn!(%refusal, "a jump of the clock was refused"),
+        }
+        Ok(now.min(confirmed))
+    }
+
+    /// The clocks of the voters that answer.
+    async fn ask_clocks(&self) -> Vec<(NodeId, UnixMillis)> {
+        let ask = |node: NodeId| async move {
+            if node == self.inner.config.node {
+                return Some((node, self.inner.world.clock.now()));
+            }
+            let peer = self.inner.directory.requests(node);
+            let clock = peer.call(Kind::Clock, &(), CLOCK_TIMEOUT).await.ok()?;
+            Some((node, clock))
+        };
+        let voters = self.inner.voters();
+        let clocks = futures_util::future::join_all(voters.into_iter().map(ask)).await;
+        clocks.into_iter().flatten().collect()
+    }
+
+    /// Gets one encoded proposal applied. `sent` tells, also after an error, whether it may have
+    /// reached a log.
+    async fn submit(
+        &self,
+        proposal: EncodedProposal,
+        deadline: Instant,
+        sent: &mut bool,
+    ) -> Result<(LogIndex, Applied), ProposeError> {
+        let mut leaders = self.inner.leader.subscribe();
+        loop {
+            if let Some(reason) = self.inner.stop_reason() {
+                return Err(gave_up(*sent, ProposeError::Stopped { reason }));
+            }
+            let now = Instant::now();
+            if now >= deadline {
+                return Err(gave_up(*sent, ProposeError::NoQuorum));
+            }
+            let leader = *leaders.borrow_and_update();
+            let answer = match leader {
+                None => {
+                    let _ = tokio::time::timeout_at(deadline, leaders.changed()).await;
+                    continue;
+                }
+                Some(leader) if leader == self.inner.config.node => {
+                    let here = self.inner.propose_here(proposal.clone());
+                    match tokio::time::timeout_at(deadline, here).await {
+                        Ok(answer) => answer,
+                        Err(_) => ProposeAnswer::Unknown,
+                    }
+                }
+                Some(leader) => {
+                    let peer = self.inner.directory.requests(leader);
+                    match peer.call(Kind::Propose, &proposal, deadline - now).await {
+                        Ok(answer) => answer,
+                        Err(CallError::NoAnswer { .. }) => ProposeAnswer::Unknown,
+                        Err(CallError::Unreachable { .. } | CallError::Failed { .. }) => {
+                            ProposeAnswer::NotLeader
+                        }
+                    }
+                }
+            };
+            match answer {
+                ProposeAnswer::Applied { index, applied } => return Ok((index, applied)),
+                ProposeAnswer::NotLeader => {}
+                ProposeAnswer::Unknown => *sent = true,
+                ProposeAnswer::MutationsStopped { reason } => {
+                    return Err(gave_up(*sent, ProposeError::MutationsStopped { reason }));
+                }
+            }
+            let pause = (Instant::now() + RETRY_PAUSE).min(deadline);
+            let _ = tokio::time::timeout_at(pause, leaders.changed()).await;
+        }
+    }
+}
+
+impl Inner {
+    /// Proposes on this node, which leads as far as the asker knows.
+    pub(crate) async fn propose_here(&self, proposal: EncodedProposal) -> ProposeAnswer {
+        if let Some(reason) = self.mutations_stopped.load_full() {
+            return ProposeAnswer::MutationsStopped {
+                reason: (*reason).clone(),
+            };
+        }
+        match self.raft.client_write(proposal).await {
+            Ok(response) => ProposeAnswer::Applied {
+                index: response.log_id.index,
+                applied: response
+                    .data
+                    .0
+                    .expect("a proposal gives a result when applied"),
+            },
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                ProposeAnswer::NotLeader
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a proposal's fate is unknown");
+                ProposeAnswer::Unknown
+            }
+        }
+    }
+}
+
+fn encode(proposal: &Proposal) -> EncodedProposal {
+    EncodedProposal(keyrum_state::codec::encode_proposal(proposal).into())
+}
+
+/// What was sent may still be carried out, whatever ended the attempt.
+fn gave_up(sent: bool, otherwise: ProposeError) -> ProposeError {
+    if sent {
+        ProposeError::OutcomeUnknown
+    } else {
+        otherwise
+    }
+}

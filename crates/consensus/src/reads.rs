@@ -1,0 +1,185 @@
+//! Reads: a consistent view of the state, as fresh as the caller asks.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use keyrum_state::State;
+use keyrum_types::LogIndex;
+use openraft::raft::ReadPolicy;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::group::{Group, Inner};
+use crate::peers::{Kind, lock};
+use crate::world::spawn;
+
+/// How long a reader waits; together with the way there and back an answer comes within 5 s.
+const READ_LIMIT: Duration = Duration::from_millis(4500);
+
+/// How long a node waits before it asks again for a read index that it did not get.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long one round, to the leader and to its followers, may take.
+const ROUND_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// How fresh a read is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadMode {
+    /// Reflects every command acknowledged before the read began: the leader proves with a round
+    /// to a quorum that it still leads.
+    #[default]
+    Linearizable,
+    /// The same, as long as no clock runs away: the leader relies on its lease instead.
+    Lease,
+    /// What this node has applied so far; possibly stale.
+    Local,
+    /// What this node had applied some time ago; here the same as `Local`.
+    Eventual,
+}
+
+/// Why there is no view.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No leader could prove in time that it leads.
+    #[error("the Region has no quorum")]
+    NoQuorum,
+    /// This node has stopped.
+    #[error("this node has stopped: {reason}")]
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What a leader answers a node that asks for a read index.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ReadAnswer {
+    Index(LogIndex),
+    NotNow,
+}
+
+/// Readers that share a round: those that come while one is under way all join the next.
+#[derive(Default)]
+pub(crate) struct Rounds(Mutex<Waiting>);
+
+#[derive(Default)]
+struct Waiting {
+    readers: Vec<oneshot::Sender<LogIndex>>,
+    running: bool,
+}
+
+impl Group {
+    /// A view of the state, as fresh as `mode` says.
+    pub async fn read(&self, mode: ReadMode) -> Result<Arc<State>, ReadError> {
+        let inner = &self.inner;
+        let stopped = |reason| ReadError::Stopped { reason };
+        if let Some(reason) = inner.stop_reason() {
+            return Err(stopped(reason));
+        }
+        let rounds = match mode {
+            ReadMode::Local | ReadMode::Eventual => return Ok(self.state()),
+            ReadMode::Linearizable => &inner.read_index,
+            ReadMode::Lease => &inner.lease,
+        };
+        let deadline = Instant::now() + READ_LIMIT;
+        let (reader, index) = oneshot::channel();
+        let start = {
+            let mut waiting = lock(&rounds.0);
+            waiting.readers.push(reader);
+            !std::mem::replace(&mut waiting.running, true)
+        };
+        if start {
+            spawn(run_rounds(
+                inner.clone(),
+                rounds.clone(),
+                mode == ReadMode::Lease,
+            ));
+        }
+        let index = match tokio::time::timeout_at(deadline, index).await {
+            Ok(Ok(index)) => index,
+            Ok(Err(_)) | Err(_) => {
+                return Err(inner.stop_reason().map_or(ReadError::NoQuorum, stopped));
+            }
+        };
+        let view = inner.shared.view.load();
+        if view.index >= index {
+            return Ok(view.state.clone());
+        }
+        let mut applied = inner.shared.applied.subscribe();
+        let there = applied.wait_for(|applied| *applied >= index);
+        match tokio::time::timeout_at(deadline, there).await {
+            Ok(Ok(_)) => Ok(self.state()),
+            Ok(Err(_)) | Err(_) => Err(ReadError::NoQuorum),
+        }
+    }
+}
+
+/// Runs rounds until nobody waits.
+async fn run_rounds(inner: Arc<Inner>, rounds: Arc<Rounds>, lease: bool) {
+    let mut readers = Vec::new();
+    loop {
+        {
+            let mut waiting = lock(&rounds.0);
+            readers.append(&mut waiting.readers);
+            // Those whose time is over have gone; a round for nobody is not run.
+            readers.retain(|reader: &oneshot::Sender<LogIndex>| !reader.is_closed());
+            if readers.is_empty() || inner.stop_reason().is_some() || inner.is_closing() {
+                waiting.running = false;
+                return;
+            }
+        }
+        let round = tokio::time::timeout(ROUND_TIMEOUT, one_round(&inner, lease)).await;
+        match round {
+            Ok(Some(index)) => {
+                for reader in readers.drain(..) {
+                    let _ = reader.send(index);
+                }
+            }
+            Ok(None) | Err(_) => tokio::time::sleep(RETRY_PAUSE).await,
+        }
+    }
+}
+
+/// One round, here or at the leader.
+async fn one_round(inner: &Arc<Inner>, lease: bool) -> Option<LogIndex> {
+    let leader = (*inner.leader.borrow())?;
+    if leader == inner.config.node {
+        return inner.ask_raft(lease).await;
+    }
+    let peer = inner.directory.requests(leader);
+    match peer.call(Kind::ReadIndex, &lease, ROUND_TIMEOUT).await {
+        Ok(ReadAnswer::Index(index)) => Some(index),
+        Ok(ReadAnswer::NotNow) => None,
+        Err(error) => {
+            tracing::debug!(%error, "no read index from the leader");
+            None
+        }
+    }
+}
+
+impl Inner {
+    async fn ask_raft(&self, lease: bool) -> Option<LogIndex> {
+        let policy = if lease {
+            ReadPolicy::LeaseRead
+        } else {
+            ReadPolicy::ReadIndex
+        };
+        match self.raft.get_read_linearizer(policy).await {
+            Ok(linearizer) => Some(linearizer.read_log_id().index()),
+            Err(error) => {
+                tracing::debug!(%error, "no read index");
+                None
+            }
+        }
+    }
+
+    /// Answers another node's round: joins this node's own readers.
+    pub(crate) async fn read_index_here(self: &Arc<Self>, lease: bool) -> ReadAnswer {
+        let round = tokio::time::timeout(ROUND_TIMEOUT, self.ask_raft(lease)).await;
+        match round {
+            Ok(Some(index)) => ReadAnswer::Index(index),
+            Ok(None) | Err(_) => ReadAnswer::NotNow,
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a node tells about itself.
+
+use keyrum_types::{LogIndex, NodeId, UnixMillis};
+use openraft::ServerState;
+use openraft::async_runtime::watch::WatchReceiver;
+use serde::{Deserialize, Serialize};
+
+use crate::group::Group;
+
+/// The part a node plays in its group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes commands.
+    Leader,
+    /// Follows a leader and votes.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Follows without a vote.
+    Learner,
+    /// Has stopped.
+    Stopped,
+}
+
+/// One node as it sees itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its Region.
+    pub region: String,
+    /// Its id.
+    pub node: NodeId,
+    /// Its part.
+    pub role: Role,
+    /// The term it is in.
+    pub term: u64,
+    /// The leader it knows of.
+    pub leader: Option<NodeId>,
+    /// Where its log ends.
+    pub last_log: Option<LogIndex>,
+    /// The last entry it knows to be committed.
+    pub committed: Option<LogIndex>,
+    /// The last entry it has applied.
+    pub applied: Option<LogIndex>,
+    /// The digest of its state, and the entry after which that was taken.
+    pub digest: String,
+    /// See `digest`.
+    pub digest_index: LogIndex,
+    /// The last entry in its latest snapshot.
+    pub snapshot: Option<LogIndex>,
+    /// The last entry removed from its log.
+    pub purged: Option<LogIndex>,
+    /// Members with a vote.
+    pub voters: Vec<NodeId>,
+    /// Members without one.
+    pub learners: Vec<NodeId>,
+    /// How many keys it holds.
+    pub keys: u64,
+    /// The Region's clock as of the last command it applied.
+    pub region_clock: UnixMillis,
+    /// Why it has stopped.
+    pub stopped: Option<String>,
+    /// Why it takes no mutations.
+    pub mutations_stopped: Option<String>,
+}
+
+impl Group {
+    /// This node as it sees itself.
+    pub fn status(&self) -> NodeStatus {
+        let inner = &self.inner;
+        let metrics = inner.raft.metrics().borrow_watched().clone();
+        let view = inner.shared.view.load();
+        let stopped = inner.stop_reason();
+        let role = match metrics.state {
+            _ if stopped.is_some() => Role::Stopped,
+            ServerState::Leader => Role::Leader,
+            ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Learner => Role::Learner,
+            ServerState::Shutdown => Role::Stopped,
+        };
+        let membership = metrics.membership_config.membership();
+        NodeStatus {
+            region: inner.config.region.to_string(),
+            node: inner.config.node,
+            role,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_log: metrics.last_log_index,
+            committed: metrics.local_committed.map(|id| id.index),
+            applied: metrics.last_applied.map(|id| id.index),
+            digest: view.state.digest().to_string(),
+            digest_index: view.index,
+            snapshot: metrics.snapshot.map(|id| id.index),
+            purged: metrics.purged.map(|id| id.index),
+            voters: membership.voter_ids().collect(),
+            learners: membership.learner_ids().collect(),
+            keys: view.state.total_keys(),
+            region_clock: view.state.clock(),
+            stopped,
+            mutations_stopped: inner
+                .mutations_stopped
+                .load_full()
+                .map(|reason| (*reason).clone()),
+        }
+    }
+}

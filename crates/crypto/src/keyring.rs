@@ -1,0 +1,323 @@
+//! The Region's domain key and what it seals.
+//!
+//! Every node of a Region holds the same domain key; it never enters the log. It is used only to
+//! derive other keys: one per sealing, from a fresh random value, so that no nonce limit is
+//! reached; one for tokens; and one for the fingerprint that names it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use keyrum_types::{Entropy, MaterialId, SealedMaterial};
+use ring::aead::{Aad, NONCE_LEN};
+use zeroize::Zeroizing;
+
+use crate::ciphertext::{cipher, nonce_of};
+use crate::kdf::{derive, prf_key};
+use crate::material::{KeyName, MATERIAL_BYTES, MaterialSecret};
+use crate::token::TokenKey;
+
+/// Bytes in a domain key.
+pub(crate) const DOMAIN_KEY_BYTES: usize = 32;
+
+/// The domain key's version that seals today. Each sealing carries the version it was made under.
+pub(crate) const DOMAIN_KEY_VERSION: u32 = 1;
+
+const SEALING_FORMAT: u8 = 1;
+const VERSION_AT: usize = 1;
+const SALT_AT: usize = VERSION_AT + 4;
+const SALT_BYTES: usize = 16;
+const NONCE_AT: usize = SALT_AT + SALT_BYTES;
+const SECRET_AT: usize = NONCE_AT + NONCE_LEN;
+const TAG_BYTES: usize = 16;
+const SEALING_BYTES: usize = SECRET_AT + MATERIAL_BYTES + TAG_BYTES;
+
+/// A Region's domain key, in memory.
+///
+/// Sealed material is: format (1 byte), version of the domain key (4, big-endian), a random value
+/// the sealing's own key is derived from (16), nonce (12), AES-256-GCM ciphertext (32) and tag
+/// (16). Associated data are the format, the version, and the names of the key and the material:
+/// a sealing moved to another key does not open.
+pub struct DomainKeyring {
+    secret: Zeroizing<[u8; DOMAIN_KEY_BYTES]>,
+}
+
+/// Names a domain key without giving it away: 8 bytes, 16 hex digits in text.
+///
+/// A node stores it beside its data, to tell a wrong domain key from damaged material.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 8]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// The text is not 16 lower-case hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a domain key's fingerprint: 16 lower-case hex digits")]
+pub struct InvalidFingerprint;
+
+impl FromStr for Fingerprint {
+    type Err = InvalidFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = u64::from_str_radix(text, 16).map_err(|_| InvalidFingerprint)?;
+        let fingerprint = Self(number.to_be_bytes());
+        // Only one text stands for a fingerprint: no signs, no capitals, no lost zeros.
+        (fingerprint.to_string() == text)
+            .then_some(fingerprint)
+            .ok_or(InvalidFingerprint)
+    }
+}
+
+/// The domain key is not the one the data was sealed under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the domain key is the wrong one: the data was sealed under {expected}, this is {found}. \
+     Nothing is lost and nothing was changed; put the Region's domain key file in place (any \
+     other node of the Region has it) and start again"
+)]
+pub struct WrongDomainKey {
+    /// The fingerprint stored with the data.
+    pub expected: Fingerprint,
+    /// This key's fingerprint.
+    pub found: Fingerprint,
+}
+
+/// Why sealed material does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnsealError {
+    /// Written by a version of Keyrum that this one does not know.
+    #[error("sealed material has format {format}; this version of Keyrum reads format 1")]
+    OtherFormat {
+        /// The format found.
+        format: u8,
+    },
+    /// Sealed under another version of the domain key.
+    #[error("material is sealed under version {version} of the domain key, which is not here")]
+    OtherDomainKey {
+        /// The version found.
+        version: u32,
+    },
+    /// Damaged, or of another key, or under another domain key.
+    #[error("sealed material does not open: it is damaged, or belongs to another key or Region")]
+    Damaged,
+}
+
+impl DomainKeyring {
+    /// A new domain key.
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        let mut secret = Zeroizing::new([0; DOMAIN_KEY_BYTES]);
+        entropy.fill(secret.as_mut_slice());
+        Self { secret }
+    }
+
+    /// A domain key from its bytes.
+    pub fn from_bytes(secret: Zeroizing<[u8; DOMAIN_KEY_BYTES]>) -> Self {
+        Self { secret }
+    }
+
+    pub(crate) fn expose(&self) -> &[u8; DOMAIN_KEY_BYTES] {
+        &self.secret
+    }
+
+    /// Names this key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let derived: Zeroizing<[u8; 8]> = derive(
+            &prf_key(self.expose()),
+            "keyrum domain key fingerprint 1",
+            &[],
+        );
+        Fingerprint(*derived)
+    }
+
+    /// Whether this is the key that data with the fingerprint `expected` was sealed under.
+    pub fn check(&self, expected: Fingerprint) -> Result<(), WrongDomainKey> {
+        let found = self.fingerprint();
+        if found == expected {
+            Ok(())
+        } else {
+            Err(WrongDomainKey { expected, found })
+        }
+    }
+
+    /// The Region's key for tokens that callers bring back.
+    pub fn token_key(&self) -> TokenKey {
+        let derived: Zeroizing<[u8; 32]> = derive(&prf_key(self.expose()), "keyrum tokens 1", &[]);
+        TokenKey(prf_key(derived.as_slice()))
+    }
+
+    /// Seals material for the log and the disk.
+    pub fn seal(
+        &self,
+        name: KeyName,
+        material: MaterialId,
+        secret: &MaterialSecret,
+        entropy: &dyn Entropy,
+    ) -> SealedMaterial {
+        let mut sealed = vec![0; SECRET_AT];
+        sealed[0] = SEALING_FORMAT;
+        sealed[VERSION_AT..SALT_AT].copy_from_slice(&DOMAIN_KEY_VERSION.to_be_bytes());
+        entropy.fill(&mut sealed[SALT_AT..]);
+        let key = self.sealing_key(&sealed[SALT_AT..NONCE_AT]);
+        let nonce = nonce_of(&sealed[NONCE_AT..SECRET_AT]);
+        let aad = Self::associated_data(&sealed[..SALT_AT], name, material);
+        // The buffer has its final size before the secret enters it, so that no copy stays behind.
+        sealed.reserve_exact(MATERIAL_BYTES + TAG_BYTES);
+        sealed.extend_from_slice(secret.expose());
+        let tag = cipher(key.as_slice())
+            .seal_in_place_separate_tag(nonce, Aad::from(&aad), &mut sealed[SECRET_AT..])
+            .expect("AES-GCM takes every plaintext under 64 GiB");
+        sealed.extend_from_slice(tag.as_ref());
+        SealedMaterial(sealed.into_boxed_slice())
+    }
+
+    /// Opens what [`DomainKeyring::seal`] made for the same key and material.
+    pub fn unseal(
+        &self,
+        name: KeyName,
+        material: MaterialId,
+        sealed: &SealedMaterial,
+    ) -> Result<MaterialSecret, UnsealError> {
+        let sealed = &sealed.0;
+        match sealed.first() {
+            Some(&SEALING_FORMAT) if sealed.len() == SEALING_BYTES => {}
+            Some(&format) if format != SEALING_FORMAT => {
+                return Err(UnsealError::OtherFormat { format });
+            }
+            _ => return Err(UnsealError::Damaged),
+        }
+        let mut version = [0; 4];
+        version.copy_from_slice(&sealed[VERSION_AT..SALT_AT]);
+        let version = u32::from_be_bytes(version);
+        if version != DOMAIN_KEY_VERSION {
+            return Err(UnsealError::OtherDomainKey { version });
+        }
+        let key = self.sealing_key(&sealed[SALT_AT..NONCE_AT]);
+        let nonce = nonce_of(&sealed[NONCE_AT..SECRET_AT]);
+        let aad = Self::associated_data(&sealed[..SALT_AT], name, material);
+        let mut buffer = Zeroizing::new([0; MATERIAL_BYTES + TAG_BYTES]);
+        buffer.copy_from_slice(&sealed[SECRET_AT..]);
+        cipher(key.as_slice())
+            .open_in_place(nonce, Aad::from(&aad), buffer.as_mut_slice())
+            .map_err(|_| UnsealError::Damaged)?;
+        let mut secret = Zeroizing::new([0; MATERIAL_BYTES]);
+        secret.copy_from_slice(&buffer[..MATERIAL_BYTES]);
+        Ok(MaterialSecret::from_bytes(secret))
+    }
+
+    fn sealing_key(&self, salt: &[u8]) -> Zeroizing<[u8; 32]> {
+        derive(
+            &prf_key(self.expose()),
+            "keyrum material sealing 1",
+            &[salt],
+        )
+    }
+
+    fn associated_data(head: &[u8], name: KeyName, material: MaterialId) -> Vec<u8> {
+        [head, &name.to_bytes(), &material.0].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyrum_types::KeyId;
+
+    use super::*;
+    use crate::testing::CountingEntropy;
+
+    fn name(byte: u8) -> KeyName {
+        let account = "111122223333".parse().unwrap();
+        KeyName {
+            account,
+            key: KeyId::single_region([byte; 16]),
+        }
+    }
+
+    /// Catches a sealing that does not open, opens under other circumstances, or repeats itself.
+    #[test]
+    fn sealings_open_only_where_they_were_made() {
+        let entropy = CountingEntropy(1.into());
+        let keyring = DomainKeyring::generate(&entropy);
+        let secret = MaterialSecret::generate(&entropy);
+        let id = secret.id(name(1).key);
+        let sealed = keyring.seal(name(1), id, &secret, &entropy);
+        assert_eq!(sealed.0.len(), SEALING_BYTES);
+        let opened = keyring.unseal(name(1), id, &sealed).ok().unwrap();
+        assert_eq!(opened.expose(), secret.expose());
+        assert_ne!(keyring.seal(name(1), id, &secret, &entropy), sealed);
+
+        let other_account = KeyName {
+            account: "444455556666".parse().unwrap(),
+            ..name(1)
+        };
+        let refused = |keyring: &DomainKeyring, name, id, sealed: &SealedMaterial| {
+            keyring.unseal(name, id, sealed).err()
+        };
+        let damaged = Some(UnsealError::Damaged);
+        assert_eq!(refused(&keyring, name(2), id, &sealed), damaged);
+        assert_eq!(refused(&keyring, other_account, id, &sealed), damaged);
+        assert_eq!(
+            refused(&keyring, name(1), MaterialId([0; 32]), &sealed),
+            damaged
+        );
+        let other_key = DomainKeyring::generate(&entropy);
+        assert_eq!(refused(&other_key, name(1), id, &sealed), damaged);
+    }
+
+    /// Catches a byte of a sealing that nothing covers, and a panic on cut or empty sealings.
+    #[test]
+    fn damaged_sealings_are_refused() {
+        let entropy = CountingEntropy(1.into());
+        let keyring = DomainKeyring::generate(&entropy);
+        let secret = MaterialSecret::generate(&entropy);
+        let id = secret.id(name(1).key);
+        let sealed = keyring.seal(name(1), id, &secret, &entropy);
+        for at in 0..sealed.0.len() {
+            let mut changed = sealed.clone();
+            changed.0[at] ^= 4;
+            assert!(keyring.unseal(name(1), id, &changed).is_err(), "byte {at}");
+            let cut = SealedMaterial(sealed.0[..at].into());
+            assert!(keyring.unseal(name(1), id, &cut).is_err(), "cut to {at}");
+        }
+        let mut newer = sealed.clone();
+        newer.0[0] = 9;
+        let error = keyring.unseal(name(1), id, &newer).err();
+        assert_eq!(error, Some(UnsealError::OtherFormat { format: 9 }));
+        let mut rotated = sealed.clone();
+        rotated.0[4] = 2;
+        let error = keyring.unseal(name(1), id, &rotated).err();
+        assert_eq!(error, Some(UnsealError::OtherDomainKey { version: 2 }));
+    }
+
+    /// Catches a wrong domain key that goes unnoticed, and a fingerprint with two spellings.
+    #[test]
+    fn the_fingerprint_tells_domain_keys_apart() {
+        let entropy = CountingEntropy(1.into());
+        let keyring = DomainKeyring::generate(&entropy);
+        let fingerprint = keyring.fingerprint();
+        assert_eq!(keyring.check(fingerprint), Ok(()));
+        assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+        let other = DomainKeyring::generate(&entropy);
+        let error = other.check(fingerprint).unwrap_err();
+        assert_eq!(
+            (error.expected, error.found),
+            (fingerprint, other.fingerprint())
+        );
+        for bad in ["", "+000000000000001", "ABCDEF0123456789", "1"] {
+            assert!(bad.parse::<Fingerprint>().is_err(), "{bad}");
+        }
+    }
+
+    /// Catches tokens of one Region that another takes.
+    #[test]
+    fn tokens_belong_to_the_domain_key() {
+        let entropy = CountingEntropy(1.into());
+        let keyring = DomainKeyring::generate(&entropy);
+        let token = keyring.token_key().issue(&[b"x"], b"payload");
+        assert!(keyring.token_key().open(&[b"x"], &token).is_some());
+        let other = DomainKeyring::generate(&entropy);
+        assert!(other.token_key().open(&[b"x"], &token).is_none());
+    }
+}

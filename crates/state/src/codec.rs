@@ -1,0 +1,138 @@
+//! Every record that leaves memory: one byte of format version, then the record in bincode.
+//!
+//! The only module of this crate that knows bincode. Checksums belong to whoever stores or sends
+//! the bytes; the version says how to read them.
+
+mod snapshot;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use self::snapshot::{StateDecoder, encode_state};
+use crate::{Applied, Digest, Event, Proposal};
+
+/// The format written today, and the only one there is.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// The largest record or chunk that is read, in bytes. A command holds at most a policy of
+/// 32 KiB, a description and 50 tags; a snapshot's chunk about 1 MiB.
+pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const CONFIG: bincode::config::Configuration = bincode::config::standard();
+/// Reads what [`CONFIG`] writes, without trusting a length to be as large as it says.
+const READ_CONFIG: bincode::config::Configuration<
+    bincode::config::LittleEndian,
+    bincode::config::Varint,
+    bincode::config::Limit<RECORD_BYTES_MAX>,
+> = bincode::config::standard().with_limit::<RECORD_BYTES_MAX>();
+
+/// Why bytes are not the record they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// Not even a version.
+    #[error("an empty record")]
+    Empty,
+    /// Written by a build with another format.
+    #[error("a record of format version {version}; this build reads version {FORMAT_VERSION}")]
+    UnknownVersion {
+        /// The record's version.
+        version: u8,
+    },
+    /// Not a record of this kind.
+    #[error("a malformed record: {reason}")]
+    Malformed {
+        /// What the decoder says.
+        reason: String,
+    },
+    /// More bytes than the record has.
+    #[error("{bytes} bytes after the end of a record")]
+    TrailingBytes {
+        /// How many.
+        bytes: usize,
+    },
+    /// A snapshot's rows are not the rows of one state.
+    #[error("a snapshot that is not one state: {reason}")]
+    NotAState {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A snapshot's rows are not the ones that were written.
+    #[error("a snapshot with digest {computed}, written with digest {recorded}")]
+    DigestDiffers {
+        /// As written at its end.
+        recorded: Digest,
+        /// As its rows give.
+        computed: Digest,
+    },
+}
+
+/// A record of this build's format.
+pub(crate) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(512);
+    bytes.push(FORMAT_VERSION);
+    append(&mut bytes, record);
+    bytes
+}
+
+fn append<T: Serialize>(bytes: &mut Vec<u8>, record: &T) {
+    bincode::serde::encode_into_std_write(record, bytes, CONFIG)
+        .expect("records are plain data and memory takes every write");
+}
+
+fn strip_version(bytes: &[u8]) -> Result<&[u8], CodecError> {
+    match bytes.split_first() {
+        None => Err(CodecError::Empty),
+        Some((&FORMAT_VERSION, rest)) => Ok(rest),
+        Some((&version, _)) => Err(CodecError::UnknownVersion { version }),
+    }
+}
+
+/// One record from the front of `bytes`, and what follows it.
+fn take<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), CodecError> {
+    let (record, taken) =
+        bincode::serde::decode_from_slice(bytes, READ_CONFIG).map_err(|error| {
+            CodecError::Malformed {
+                reason: error.to_string(),
+            }
+        })?;
+    Ok((record, &bytes[taken..]))
+}
+
+/// The reverse of [`encode`].
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let (record, rest) = take(strip_version(bytes)?)?;
+    match rest.len() {
+        0 => Ok(record),
+        bytes => Err(CodecError::TrailingBytes { bytes }),
+    }
+}
+
+/// A log entry's command, as bytes.
+pub fn encode_proposal(proposal: &Proposal) -> Vec<u8> {
+    encode(proposal)
+}
+
+/// The reverse of [`encode_proposal`].
+pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, CodecError> {
+    decode(bytes)
+}
+
+/// What a command led to, as bytes.
+pub fn encode_applied(applied: &Applied) -> Vec<u8> {
+    encode(applied)
+}
+
+/// The reverse of [`encode_applied`].
+pub fn decode_applied(bytes: &[u8]) -> Result<Applied, CodecError> {
+    decode(bytes)
+}
+
+/// A command's events for the history, as bytes.
+pub fn encode_events(events: &[Event]) -> Vec<u8> {
+    encode(&events)
+}
+
+/// The reverse of [`encode_events`].
+pub fn decode_events(bytes: &[u8]) -> Result<Vec<Event>, CodecError> {
+    decode(bytes)
+}

@@ -1,0 +1,210 @@
+//! What a caller asked for, with everything the outside world contributes already filled in.
+
+use std::collections::BTreeMap;
+
+use keyrum_types::{
+    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, SealedMaterial,
+    UnixMillis, WaitingDays,
+};
+use serde::{Deserialize, Serialize};
+
+/// Names one proposal for good, so that a retry inside the cluster is recognised.
+///
+/// Made by the node that took the request; the same id is used for every attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId {
+    /// The node that took the request.
+    pub node: NodeId,
+    /// Which start of that node: a number that grows with every start of the node.
+    pub boot: u64,
+    /// Counts this boot's proposals from 0.
+    pub sequence: u64,
+}
+
+/// On whose behalf a command is decided: everything authorization may look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// The account the caller belongs to.
+    pub account: AccountId,
+    /// The caller's ARN, such as `arn:aws:iam::000000000000:root`.
+    pub arn: String,
+    /// Values for policy conditions, by condition key in lower case.
+    pub conditions: BTreeMap<String, Vec<String>>,
+    /// Grant tokens sent along.
+    pub grant_tokens: Vec<String>,
+}
+
+/// One entry of a Region's log that carries a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposal {
+    /// Recognises a repeated proposal.
+    pub request: RequestId,
+    /// Who asks. `None` for commands the Region gives itself (`Tick`, ...).
+    pub caller: Option<Caller>,
+    /// The proposer's own clock when it proposed.
+    pub now: UnixMillis,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// A key as a caller named it: an account and an id. Aliases are resolved before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KeyRef {
+    /// The account that owns the key: the caller's for a bare id, else the ARN's.
+    pub account: AccountId,
+    /// The key's id.
+    pub id: KeyId,
+}
+
+/// New material and the name of that version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewMaterial {
+    /// Names the version.
+    pub id: MaterialId,
+    /// The bytes, sealed under the Region's domain key.
+    pub sealed: SealedMaterial,
+}
+
+/// A mutation. Imperative: it can still be refused.
+///
+/// Released variants keep their meaning and their place for good; changed behaviour is a new
+/// variant at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Makes a key in the caller's account.
+    CreateKey {
+        /// The new key's id.
+        key: KeyId,
+        /// Kind of material.
+        spec: KeySpec,
+        /// What it may be used for.
+        usage: KeyUsage,
+        /// Where material comes from.
+        origin: Origin,
+        /// At most 8192 characters.
+        description: String,
+        /// The policy's text as sent; `None` for the default policy.
+        policy: Option<String>,
+        /// Whether the caller switched the lockout check off.
+        bypass_lockout_check: bool,
+        /// In the order sent; duplicates are for `decide` to refuse.
+        tags: Vec<(String, String)>,
+        /// `None` while the origin's material is not there.
+        material: Option<NewMaterial>,
+    },
+    /// Lets a key be used.
+    EnableKey {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// Stops a key from being used.
+    DisableKey {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// Starts the wait after which a key is deleted.
+    ScheduleKeyDeletion {
+        /// Which key.
+        key: KeyRef,
+        /// How long it waits.
+        wait: WaitingDays,
+    },
+    /// Ends that wait; the key comes back disabled.
+    CancelKeyDeletion {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// Replaces a key's description.
+    UpdateKeyDescription {
+        /// Which key.
+        key: KeyRef,
+        /// At most 8192 characters.
+        description: String,
+    },
+    /// Names a key in the caller's account.
+    CreateAlias {
+        /// The name.
+        alias: AliasName,
+        /// What it names.
+        target: KeyRef,
+    },
+    /// Lets a name stand for another key.
+    UpdateAlias {
+        /// The name.
+        alias: AliasName,
+        /// What it names from now on.
+        target: KeyRef,
+    },
+    /// Takes a name away.
+    DeleteAlias {
+        /// The name.
+        alias: AliasName,
+    },
+    /// Adds tags or replaces their values.
+    TagResource {
+        /// Which key.
+        key: KeyRef,
+        /// In the order sent.
+        tags: Vec<(String, String)>,
+    },
+    /// Removes tags; names that are absent are ignored.
+    UntagResource {
+        /// Which key.
+        key: KeyRef,
+        /// Names of tags.
+        tag_keys: Vec<String>,
+    },
+    /// Replaces a key's policy.
+    PutKeyPolicy {
+        /// Which key.
+        key: KeyRef,
+        /// The policy's text as sent.
+        policy: String,
+        /// Whether the caller switched the lockout check off.
+        bypass_lockout_check: bool,
+    },
+    /// Lets time pass: what is due by the Region's clock happens, a bounded number of keys at
+    /// a time. Proposed by the leader, only when something is due.
+    Tick,
+    /// Moves the Region's clock ahead for good. Test clusters only.
+    AdvanceClock {
+        /// How far, in milliseconds.
+        by_ms: u64,
+    },
+    /// Takes a jump of the Region's clock that a majority's own clocks confirm.
+    ConfirmClock {
+        /// Each voter's own clock, as it answered the proposer; at most one entry a node.
+        clocks: Vec<(NodeId, UnixMillis)>,
+        /// How many voters the group has.
+        voters: u32,
+    },
+    /// Switches newer rules on, once every member supports them.
+    RaiseFeatureLevel {
+        /// The new level; greater than the present one.
+        level: u32,
+    },
+}
+
+impl Command {
+    /// The API operation's name, or the Region's own command's.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::CreateKey { .. } => "CreateKey",
+            Self::EnableKey { .. } => "EnableKey",
+            Self::DisableKey { .. } => "DisableKey",
+            Self::ScheduleKeyDeletion { .. } => "ScheduleKeyDeletion",
+            Self::CancelKeyDeletion { .. } => "CancelKeyDeletion",
+            Self::UpdateKeyDescription { .. } => "UpdateKeyDescription",
+            Self::CreateAlias { .. } => "CreateAlias",
+            Self::UpdateAlias { .. } => "UpdateAlias",
+            Self::DeleteAlias { .. } => "DeleteAlias",
+            Self::TagResource { .. } => "TagResource",
+            Self::UntagResource { .. } => "UntagResource",
+            Self::PutKeyPolicy { .. } => "PutKeyPolicy",
+            Self::Tick => "Tick",
+            Self::AdvanceClock { .. } => "AdvanceClock",
+            Self::ConfirmClock { .. } => "ConfirmClock",
+            Self::RaiseFeatureLevel { .. } => "RaiseFeatureLevel",
+        }
+    }
+}

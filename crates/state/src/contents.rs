@@ -1,0 +1,457 @@
+//! What a Region's replicas agree on, as rows.
+//!
+//! Every fact is one [`Row`]. Rows are what a snapshot holds and what the digest sums, and
+//! [`State::put`] and [`State::remove`] are the only ways to change them, so no mutation can
+//! forget an index or the digest. Counts and indexes are derived from rows and never stored.
+//!
+//! The maps are persistent: a clone shares everything with its origin and costs O(1).
+
+use std::fmt;
+use std::ops::Bound;
+use std::sync::{Arc, LazyLock};
+
+use keyrum_types::{AccountId, AliasName, KeyId, NodeId, Region, UnixMillis};
+use rpds::RedBlackTreeMapSync as Map;
+use serde::{Deserialize, Serialize};
+
+use crate::{Alias, Digest, Key, KeyRef};
+
+/// The newest rules this build knows. A group whose feature level is higher must not be applied
+/// by this build: the node stops.
+pub const FEATURE_LEVEL_SUPPORTED: u32 = 1;
+
+/// One fact. Released variants keep their meaning and their place for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Row {
+    Registers(Registers),
+    Key(Arc<Key>),
+    Alias {
+        account: AccountId,
+        name: AliasName,
+        alias: Alias,
+    },
+    Window {
+        node: NodeId,
+        window: Window,
+    },
+    Answer {
+        node: NodeId,
+        sequence: u64,
+        outcome: Arc<[u8]>,
+    },
+}
+
+/// Which fact.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum RowName<'a> {
+    Key(KeyRef),
+    Alias(AccountId, &'a AliasName),
+    Window(NodeId),
+    Answer(NodeId, u64),
+}
+
+/// The facts there is one of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Registers {
+    pub(crate) region: Region,
+    /// The largest time that was proposed and taken.
+    pub(crate) clock_base: UnixMillis,
+    /// How far the clock was moved ahead by hand, in milliseconds.
+    pub(crate) clock_offset_ms: u64,
+    pub(crate) feature_level: u32,
+}
+
+/// What is remembered of one node's proposals; see `dedup`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Window {
+    /// The node's newest boot seen.
+    pub(crate) boot: u64,
+    /// Sequences below it are forgotten.
+    pub(crate) floor: u64,
+    /// How many answers are remembered.
+    pub(crate) answers: u32,
+    /// How many bytes they have.
+    pub(crate) bytes: u64,
+    /// The Region's clock base when the node last proposed.
+    pub(crate) last_used: UnixMillis,
+}
+
+/// The state of one Region: keys, aliases, clock and the memory of recent requests.
+///
+/// A clone costs O(1) and is a consistent view that later commands leave alone.
+#[derive(Clone)]
+pub struct State {
+    registers: Registers,
+    keys: Map<KeyRef, Arc<Key>>,
+    key_counts: Map<AccountId, u32>,
+    due: Map<(UnixMillis, KeyRef), ()>,
+    aliases: Map<(AccountId, AliasName), Alias>,
+    aliases_by_key: Map<(KeyRef, AliasName), ()>,
+    windows: Map<NodeId, Window>,
+    answers: Map<(NodeId, u64), Arc<[u8]>>,
+    digest: Digest,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("registers", &self.registers)
+            .field("keys", &self.keys.size())
+            .field("aliases", &self.aliases.size())
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The least alias name there is: `-` is the least character a name may have.
+static LEAST_ALIAS: LazyLock<AliasName> =
+    LazyLock::new(|| AliasName::new("alias/-").expect("it has the form of an alias name"));
+
+/// The least key id there is.
+fn least_key_id() -> KeyId {
+    KeyId::from_bytes([0; 17]).expect("zero is the tag of a single-Region id")
+}
+
+impl State {
+    /// The state of a Region before its first command.
+    pub fn new(region: Region) -> Self {
+        let registers = Registers {
+            region,
+            clock_base: UnixMillis(0),
+            clock_offset_ms: 0,
+            feature_level: 1,
+        };
+        let mut digest = Digest::default();
+        digest.add(&Row::Registers(registers.clone()));
+        Self {
+            registers,
+            keys: Map::new_sync(),
+            key_counts: Map::new_sync(),
+            due: Map::new_sync(),
+            aliases: Map::new_sync(),
+            aliases_by_key: Map::new_sync(),
+            windows: Map::new_sync(),
+            answers: Map::new_sync(),
+            digest,
+        }
+    }
+
+    /// The Region's name.
+    pub fn region(&self) -> &Region {
+        &self.registers.region
+    }
+
+    /// Which rules hold. A node whose build supports less ([`FEATURE_LEVEL_SUPPORTED`]) stops.
+    pub fn feature_level(&self) -> u32 {
+        self.registers.feature_level
+    }
+
+    /// The Region's clock as of the last command. Never goes back.
+    pub fn clock(&self) -> UnixMillis {
+        self.registers
+            .clock_base
+            .plus_ms(self.registers.clock_offset_ms)
+    }
+
+    /// The Region's clock for a reader or proposer whose own clock says `machine`.
+    pub fn region_time(&self, machine: UnixMillis) -> UnixMillis {
+        self.registers
+            .clock_base
+            .max(machine)
+            .plus_ms(self.registers.clock_offset_ms)
+    }
+
+    /// The earliest date, by the Region's clock, at which a `Tick` has something to do.
+    pub fn next_due(&self) -> Option<UnixMillis> {
+        self.due.first().map(|((due, _), ())| *due)
+    }
+
+    /// A key, in whatever state it is.
+    pub fn key(&self, key: KeyRef) -> Option<&Arc<Key>> {
+        self.keys.get(&key)
+    }
+
+    /// An account's keys after `after`, in the order of their ids.
+    pub fn keys(
+        &self,
+        account: AccountId,
+        after: Option<KeyId>,
+    ) -> impl Iterator<Item = &Arc<Key>> {
+        let start = match after {
+            Some(id) => Bound::Excluded(KeyRef { account, id }),
+            None => Bound::Included(KeyRef {
+                account,
+                id: least_key_id(),
+            }),
+        };
+        let range = self.keys.range((start, Bound::Unbounded));
+        range
+            .map(|(_, key)| key)
+            .take_while(move |key| key.account == account)
+    }
+
+    /// How many keys an account has, in all states.
+    pub fn key_count(&self, account: AccountId) -> u32 {
+        self.key_counts.get(&account).copied().unwrap_or(0)
+    }
+
+    /// How many keys the Region has, in all accounts and states.
+    pub fn total_keys(&self) -> u64 {
+        self.keys.size() as u64
+    }
+
+    /// What an account's alias names.
+    pub fn alias(&self, account: AccountId, name: &AliasName) -> Option<&Alias> {
+        self.aliases.get(&(account, name.clone()))
+    }
+
+    /// An account's aliases after `after`, in the order of their names.
+    pub fn aliases(
+        &self,
+        account: AccountId,
+        after: Option<&AliasName>,
+    ) -> impl Iterator<Item = (&AliasName, &Alias)> {
+        let start = match after {
+            Some(name) => Bound::Excluded((account, name.clone())),
+            None => Bound::Included((account, LEAST_ALIAS.clone())),
+        };
+        let range = self.aliases.range((start, Bound::Unbounded));
+        range
+            .take_while(move |((owner, _), _)| *owner == account)
+            .map(|((_, name), alias)| (name, alias))
+    }
+
+    /// A key's aliases after `after`, in the order of their names.
+    pub fn aliases_of(
+        &self,
+        key: KeyRef,
+        after: Option<&AliasName>,
+    ) -> impl Iterator<Item = (&AliasName, &Alias)> {
+        let start = match after {
+            Some(name) => Bound::Excluded((key, name.clone())),
+            None => Bound::Included((key, LEAST_ALIAS.clone())),
+        };
+        let range = self.aliases_by_key.range((start, Bound::Unbounded));
+        range
+            .take_while(move |((target, _), ())| *target == key)
+            .map(move |((_, name), ())| {
+                let alias = self.alias(key.account, name);
+                (
+                    name,
+                    alias.expect("the index lists only aliases that exist"),
+                )
+            })
+    }
+
+    /// The sum over all contents, kept up to date by every change. Two replicas that applied
+    /// the same log have the same.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The same sum, made anew from the contents.
+    pub fn recompute_digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        self.rows().for_each(|row| digest.add(&row));
+        digest
+    }
+
+    /// Every fact; the registers first, then in an order that the contents alone fix.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Row> {
+        let registers = std::iter::once(Row::Registers(self.registers.clone()));
+        let keys = self.keys.values().map(|key| Row::Key(Arc::clone(key)));
+        let aliases = self
+            .aliases
+            .iter()
+            .map(|((account, name), alias)| Row::Alias {
+                account: *account,
+                name: name.clone(),
+                alias: *alias,
+            });
+        let windows = self
+            .windows
+            .iter()
+            .map(|(&node, &window)| Row::Window { node, window });
+        let answers = self
+            .answers
+            .iter()
+            .map(|(&(node, sequence), outcome)| Row::Answer {
+                node,
+                sequence,
+                outcome: Arc::clone(outcome),
+            });
+        registers
+            .chain(keys)
+            .chain(aliases)
+            .chain(windows)
+            .chain(answers)
+    }
+
+    pub(crate) fn registers(&self) -> &Registers {
+        &self.registers
+    }
+
+    pub(crate) fn windows(&self) -> &Map<NodeId, Window> {
+        &self.windows
+    }
+
+    /// One node's remembered answers, by ascending sequence.
+    pub(crate) fn answers(
+        &self,
+        node: NodeId,
+    ) -> impl DoubleEndedIterator<Item = (u64, &Arc<[u8]>)> {
+        let range = self.answers.range((node, 0)..=(node, u64::MAX));
+        range.map(|(&(_, sequence), outcome)| (sequence, outcome))
+    }
+
+    pub(crate) fn answer(&self, node: NodeId, sequence: u64) -> Option<&Arc<[u8]>> {
+        self.answers.get(&(node, sequence))
+    }
+
+    /// Keys due by `time`, by due date and then by name.
+    pub(crate) fn due_by(&self, time: UnixMillis) -> impl Iterator<Item = KeyRef> {
+        self.due
+            .keys()
+            .take_while(move |(due, _)| *due <= time)
+            .map(|(_, key)| *key)
+    }
+
+    /// Writes a fact, in place of the former one of its name.
+    pub(crate) fn put(&mut self, row: Row) {
+        let former = match &row {
+            Row::Registers(registers) => {
+                let former = std::mem::replace(&mut self.registers, registers.clone());
+                Some(Row::Registers(former))
+            }
+            Row::Key(key) => {
+                let former = self.take_key_from_indexes(key.reference());
+                if let Some(deletion) = &key.deletion {
+                    self.due.insert_mut((deletion.due, key.reference()), ());
+                }
+                if former.is_none() {
+                    let count = self.key_count(key.account);
+                    self.key_counts.insert_mut(key.account, count + 1);
+                }
+                self.keys.insert_mut(key.reference(), Arc::clone(key));
+                former.map(Row::Key)
+            }
+            Row::Alias {
+                account,
+                name,
+                alias,
+            } => {
+                let former = self.take_alias_from_indexes(*account, name);
+                self.aliases_by_key
+                    .insert_mut((alias.target, name.clone()), ());
+                self.aliases.insert_mut((*account, name.clone()), *alias);
+                former
+            }
+            Row::Window { node, window } => {
+                let former = self.windows.get(node).copied();
+                self.windows.insert_mut(*node, *window);
+                former.map(|window| Row::Window {
+                    node: *node,
+                    window,
+                })
+            }
+            Row::Answer {
+                node,
+                sequence,
+                outcome,
+            } => {
+                let (node, sequence) = (*node, *sequence);
+                let former = self.answers.get(&(node, sequence)).map(Arc::clone);
+                self.answers
+                    .insert_mut((node, sequence), Arc::clone(outcome));
+                former.map(|outcome| Row::Answer {
+                    node,
+                    sequence,
+                    outcome,
+                })
+            }
+        };
+        if let Some(former) = former {
+            self.digest.subtract(&former);
+        }
+        self.digest.add(&row);
+    }
+
+    /// Forgets a fact; nothing happens if there is none of that name.
+    pub(crate) fn remove(&mut self, name: RowName<'_>) {
+        let former = match name {
+            RowName::Key(key) => {
+                let former = self.take_key_from_indexes(key);
+                if former.is_some() {
+                    match self.key_count(key.account) {
+                        0 | 1 => _ = self.key_counts.remove_mut(&key.account),
+                        count => self.key_counts.insert_mut(key.account, count - 1),
+                    }
+                }
+                self.keys.remove_mut(&key);
+                former.map(Row::Key)
+            }
+            RowName::Alias(account, name) => {
+                let former = self.take_alias_from_indexes(account, name);
+                self.aliases.remove_mut(&(account, name.clone()));
+                former
+            }
+            RowName::Window(node) => {
+                let former = self.windows.get(&node).copied();
+                self.windows.remove_mut(&node);
+                former.map(|window| Row::Window { node, window })
+            }
+            RowName::Answer(node, sequence) => {
+                let former = self.answers.get(&(node, sequence)).map(Arc::clone);
+                self.answers.remove_mut(&(node, sequence));
+                former.map(|outcome| Row::Answer {
+                    node,
+                    sequence,
+                    outcome,
+                })
+            }
+        };
+        if let Some(former) = former {
+            self.digest.subtract(&former);
+        }
+    }
+
+    fn take_key_from_indexes(&mut self, key: KeyRef) -> Option<Arc<Key>> {
+        let former = Arc::clone(self.keys.get(&key)?);
+        if let Some(deletion) = &former.deletion {
+            self.due.remove_mut(&(deletion.due, key));
+        }
+        Some(former)
+    }
+
+    fn take_alias_from_indexes(&mut self, account: AccountId, name: &AliasName) -> Option<Row> {
+        let alias = *self.alias(account, name)?;
+        self.aliases_by_key
+            .remove_mut(&(alias.target, name.clone()));
+        Some(Row::Alias {
+            account,
+            name: name.clone(),
+            alias,
+        })
+    }
+
+    /// Changes a key that `decide` saw in this same state.
+    pub(crate) fn edit_key(&mut self, key: KeyRef, edit: impl FnOnce(&mut Key)) {
+        let present = self
+            .keys
+            .get(&key)
+            .expect("an event names a key that decide saw");
+        let mut changed = Key::clone(present);
+        edit(&mut changed);
+        assert_eq!(changed.reference(), key, "a key never changes its name");
+        self.put(Row::Key(Arc::new(changed)));
+    }
+
+    /// Changes the registers; costs nothing when nothing changes.
+    pub(crate) fn edit_registers(&mut self, edit: impl FnOnce(&mut Registers)) {
+        let mut changed = self.registers.clone();
+        edit(&mut changed);
+        if changed != self.registers {
+            self.put(Row::Registers(changed));
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a command did. Past tense: it can no longer be refused.
+//!
+//! Audit records and `keyrum log show` derive from events, so each carries what a reader needs
+//! without the state it was applied to.
+
+use keyrum_types::{AccountId, AliasName, KeyState, UnixMillis};
+use serde::{Deserialize, Serialize};
+
+use crate::{Key, KeyRef};
+
+/// One change. Released variants keep their meaning and their place for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A key exists from now on.
+    KeyCreated {
+        /// The whole new key, its material sealed.
+        key: Key,
+    },
+    /// The key can be used. Not written when it already could.
+    KeyEnabled {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// The key cannot be used. Not written when it already could not.
+    KeyDisabled {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// The key waits to be deleted.
+    KeyDeletionScheduled {
+        /// Which key.
+        key: KeyRef,
+        /// When it is deleted, by the Region's clock.
+        due: UnixMillis,
+        /// The wait the caller chose.
+        wait_days: u8,
+    },
+    /// The key waits no longer.
+    KeyDeletionCanceled {
+        /// Which key.
+        key: KeyRef,
+        /// The state it came back to.
+        state: KeyState,
+    },
+    /// The key, its material and its aliases are gone.
+    KeyDeleted {
+        /// Which key.
+        key: KeyRef,
+        /// The aliases that went with it.
+        aliases: Vec<AliasName>,
+    },
+    /// The description changed.
+    KeyDescriptionUpdated {
+        /// Which key.
+        key: KeyRef,
+        /// The new one.
+        description: String,
+    },
+    /// A name exists from now on.
+    AliasCreated {
+        /// The name.
+        alias: AliasName,
+        /// What it names.
+        target: KeyRef,
+        /// When, by the Region's clock.
+        at: UnixMillis,
+    },
+    /// A name stands for another key.
+    AliasUpdated {
+        /// The name.
+        alias: AliasName,
+        /// What it named before.
+        former: KeyRef,
+        /// What it names now.
+        target: KeyRef,
+        /// When, by the Region's clock.
+        at: UnixMillis,
+    },
+    /// A name is gone.
+    AliasDeleted {
+        /// The account that owned it.
+        account: AccountId,
+        /// The name.
+        alias: AliasName,
+        /// What it named.
+        target: KeyRef,
+    },
+    /// Tags were added or replaced.
+    KeyTagged {
+        /// Which key.
+        key: KeyRef,
+        /// The tags sent.
+        tags: Vec<(String, String)>,
+    },
+    /// Tags were removed.
+    KeyUntagged {
+        /// Which key.
+        key: KeyRef,
+        /// Names of the tags that were there and are gone.
+        tag_keys: Vec<String>,
+    },
+    /// The policy changed.
+    KeyPolicyPut {
+        /// Which key.
+        key: KeyRef,
+        /// The new text.
+        policy: String,
+    },
+    /// The Region's clock was moved ahead.
+    ClockAdvanced {
+        /// How far, in milliseconds.
+        by_ms: u64,
+    },
+    /// A jump of the Region's clock was taken.
+    ClockConfirmed {
+        /// What a majority's own clocks have reached.
+        now: UnixMillis,
+    },
+    /// Newer rules hold from the next command on.
+    FeatureLevelRaised {
+        /// The new level.
+        level: u32,
+    },
+}

@@ -1,0 +1,19 @@
+//! Which rules hold: RaiseFeatureLevel.
+//!
+//! Whether every member supports a level is for the proposer to know. `decide` takes any higher
+//! level, since a build that refused what it does not know would differ from one that does; a
+//! node whose build supports less than the level the state then has must stop.
+
+use crate::{Event, Outcome, Refusal, State};
+
+pub(crate) fn raise(state: &State, level: u32) -> Outcome {
+    let present = state.feature_level();
+    if level <= present {
+        return Err(Refusal::FeatureLevelNotHigher { level: present });
+    }
+    Ok(vec![Event::FeatureLevelRaised { level }])
+}
+
+pub(crate) fn raised(state: &mut State, level: u32) {
+    state.edit_registers(|registers| registers.feature_level = level);
+}

@@ -1,0 +1,213 @@
+//! The replicated state machine of one Region: [`decide`] says what a command does, or why it is
+//! refused; [`apply`] also does it.
+//!
+//! The same state and the same log give the same state and the same outcomes on every node and
+//! on every replay. This crate knows keys, but no clock, randomness, disk, socket or thread, and
+//! nothing in it depends on the order of a hash map: whatever the outside world contributes
+//! arrives inside the [`Proposal`].
+//!
+//! A family of operations has one module: its decisions and its effects stand together. This
+//! file only routes.
+//!
+//! What a reader of outcomes may rely on:
+//! - A refused command changed nothing but the Region's clock and the memory of requests.
+//! - An event says that something changed. A command that found everything as it wants it has no
+//!   events.
+//! - Released variants of [`Command`], [`Event`] and [`Refusal`], and the format in [`codec`],
+//!   keep their meaning for good. Rules that change follow [`State::feature_level`].
+
+mod access;
+mod alias;
+mod clock;
+pub mod codec;
+mod command;
+mod contents;
+mod dedup;
+mod digest;
+mod event;
+mod feature;
+mod key;
+mod lifecycle;
+mod metadata;
+mod policy;
+mod refusal;
+mod tag;
+
+use keyrum_types::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+pub use access::{Permitted, permit_key};
+pub use alias::ALIASES_PER_KEY_MAX;
+pub use clock::CLOCK_JUMP_MAX_MS;
+pub use command::{Caller, Command, KeyRef, NewMaterial, Proposal, RequestId};
+pub use contents::{FEATURE_LEVEL_SUPPORTED, State};
+pub use dedup::{ANSWERS_PER_NODE_BYTES_MAX, NODES_MAX, REQUESTS_PER_NODE_MAX, WINDOWS_MAX};
+pub use digest::Digest;
+pub use event::Event;
+pub use key::{Alias, Deletion, Key};
+pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_KEYS_MAX};
+pub use policy::POLICY_BYTES_MAX;
+pub use refusal::Refusal;
+pub use tag::TAGS_PER_KEY_MAX;
+
+use access::{Call, region_only, required};
+
+/// What a command led to: what it did, or why nothing.
+pub type Outcome = Result<Vec<Event>, Refusal>;
+
+/// What applying a proposal led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Of this proposal or, if `repeated`, of the first one with its request id.
+    pub outcome: Outcome,
+    /// Whether the request id had been seen before, so that nothing was applied now.
+    pub repeated: bool,
+}
+
+/// Applies one committed proposal, at most once for its request id.
+///
+/// A request id seen before gives the outcome it had then. One that is older than the state
+/// remembers gives [`Refusal::OutcomeUnknown`]. [`Refusal::ClockUnconfirmed`] is not remembered
+/// and changes nothing at all: the proposer has the clock confirmed and proposes the same request
+/// id again.
+pub fn apply(state: &mut State, proposal: &Proposal) -> Applied {
+    if let Some(outcome) = dedup::recall(state, proposal.request) {
+        return Applied {
+            outcome,
+            repeated: true,
+        };
+    }
+    let outcome = clock::admit(state, proposal).and_then(|()| {
+        decide(
+            state,
+            proposal.caller.as_ref(),
+            proposal.now,
+            &proposal.command,
+        )
+    });
+    if matches!(outcome, Err(Refusal::ClockUnconfirmed { .. })) {
+        return Applied {
+            outcome,
+            repeated: false,
+        };
+    }
+    clock::pass(state, proposal);
+    for event in outcome.as_deref().unwrap_or_default() {
+        evolve(state, event);
+    }
+    dedup::remember(state, proposal.request, &outcome);
+    Applied {
+        outcome,
+        repeated: false,
+    }
+}
+
+/// Decides on a command without applying it. Reads, never writes.
+///
+/// `now` is the proposer's own clock. Whether the group takes that clock is asked by [`apply`]
+/// and not here, so that a node may decide early on a state that is a little behind.
+pub fn decide(
+    state: &State,
+    caller: Option<&Caller>,
+    now: UnixMillis,
+    command: &Command,
+) -> Outcome {
+    let at = state.region_time(now);
+    let action = command.name();
+    let call = || {
+        Ok(Call {
+            state,
+            caller: required(caller, action)?,
+            action,
+            at,
+        })
+    };
+    match command {
+        Command::CreateKey {
+            key,
+            spec,
+            usage,
+            origin,
+            description,
+            policy,
+            bypass_lockout_check,
+            tags,
+            material,
+        } => lifecycle::create(
+            call()?,
+            lifecycle::NewKey {
+                id: *key,
+                spec: *spec,
+                usage: *usage,
+                origin: *origin,
+                description,
+                policy: policy.as_deref(),
+                bypass_lockout_check: *bypass_lockout_check,
+                tags,
+                material: material.as_ref(),
+            },
+        ),
+        Command::EnableKey { key } => lifecycle::enable(&call()?.key(*key)?),
+        Command::DisableKey { key } => lifecycle::disable(&call()?.key(*key)?),
+        Command::ScheduleKeyDeletion { key, wait } => {
+            lifecycle::schedule_deletion(&call()?.key(*key)?, *wait, at)
+        }
+        Command::CancelKeyDeletion { key } => lifecycle::cancel_deletion(&call()?.key(*key)?),
+        Command::UpdateKeyDescription { key, description } => {
+            metadata::update_description(&call()?.key(*key)?, description)
+        }
+        Command::CreateAlias { alias, target } => alias::create(call()?, alias, *target),
+        Command::UpdateAlias { alias, target } => alias::update(call()?, alias, *target),
+        Command::DeleteAlias { alias } => alias::delete(call()?, alias),
+        Command::TagResource { key, tags } => tag::tag(&call()?.key(*key)?, tags),
+        Command::UntagResource { key, tag_keys } => tag::untag(&call()?.key(*key)?, tag_keys),
+        Command::PutKeyPolicy {
+            key,
+            policy,
+            bypass_lockout_check,
+        } => policy::put(call()?, *key, policy, *bypass_lockout_check),
+        Command::Tick => {
+            region_only(caller, action)?;
+            lifecycle::tick(state, at)
+        }
+        Command::AdvanceClock { by_ms } => {
+            region_only(caller, action)?;
+            clock::advance(*by_ms)
+        }
+        Command::ConfirmClock { clocks, voters } => {
+            region_only(caller, action)?;
+            clock::confirm(state, now, clocks, *voters)
+        }
+        Command::RaiseFeatureLevel { level } => {
+            region_only(caller, action)?;
+            feature::raise(state, *level)
+        }
+    }
+}
+
+/// Does what an event says. Writes, never refuses.
+fn evolve(state: &mut State, event: &Event) {
+    match event {
+        Event::KeyCreated { .. }
+        | Event::KeyEnabled { .. }
+        | Event::KeyDisabled { .. }
+        | Event::KeyDeletionScheduled { .. }
+        | Event::KeyDeletionCanceled { .. }
+        | Event::KeyDeleted { .. } => lifecycle::evolve(state, event),
+        Event::KeyDescriptionUpdated { key, description } => {
+            metadata::description_updated(state, *key, description);
+        }
+        Event::AliasCreated { .. } | Event::AliasUpdated { .. } | Event::AliasDeleted { .. } => {
+            alias::evolve(state, event);
+        }
+        Event::KeyTagged { key, tags } => tag::tagged(state, *key, tags),
+        Event::KeyUntagged { key, tag_keys } => tag::untagged(state, *key, tag_keys),
+        Event::KeyPolicyPut { key, policy } => policy::policy_put(state, *key, policy),
+        Event::ClockAdvanced { by_ms } => clock::advanced(state, *by_ms),
+        Event::ClockConfirmed { now } => clock::confirmed(state, *now),
+        Event::FeatureLevelRaised { level } => feature::raised(state, *level),
+    }
+}
+
+#[cfg(test)]
+mod table_tests;

@@ -1,0 +1,296 @@
+//! The whole table of key states against commands, printed and compared with the documented one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use keyrum_types::{
+    AccountId, AliasName, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, Origin, SealedMaterial,
+    UnixMillis, WaitingDays,
+};
+
+use crate::{
+    Caller, Command, Deletion, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, decide,
+    evolve,
+};
+
+const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/key-states.txt");
+const DOCUMENTED: &str = include_str!("../tests/data/key-states.csv");
+
+fn account() -> AccountId {
+    "000000000001".parse().unwrap()
+}
+
+fn key_ref(number: u8) -> KeyRef {
+    KeyRef {
+        account: account(),
+        id: KeyId::single_region([number; 16]),
+    }
+}
+
+fn name(text: &str) -> AliasName {
+    AliasName::new(text).unwrap()
+}
+
+/// The key under test is number 1 with the alias `alias/one`; number 2 is Enabled and has
+/// `alias/two`.
+fn state_with(key_state: KeyState) -> State {
+    let mut state = State::new("us-east-1".parse().unwrap());
+    for (number, key_state, alias) in [
+        (1, key_state, "alias/one"),
+        (2, KeyState::Enabled, "alias/two"),
+    ] {
+        let key = Key {
+            account: account(),
+            id: key_ref(number).id,
+            spec: KeySpec::SymmetricDefault,
+            usage: KeyUsage::EncryptDecrypt,
+            origin: Origin::AwsKms,
+            state: key_state,
+            multi_region: None,
+            created: NOW,
+            deletion: (key_state == KeyState::PendingDeletion).then_some(Deletion {
+                due: NOW,
+                wait_days: 7,
+            }),
+            description: "before".into(),
+            policy: None,
+            tags: BTreeMap::from([("before".to_owned(), String::new())]),
+            materials: vec![NewMaterial {
+                id: MaterialId([1; 32]),
+                sealed: SealedMaterial([1; 8].into()),
+            }],
+        };
+        evolve(&mut state, &Event::KeyCreated { key });
+        let target = key_ref(number);
+        evolve(
+            &mut state,
+            &Event::AliasCreated {
+                alias: name(alias),
+                target,
+                at: NOW,
+            },
+        );
+    }
+    state
+}
+
+/// Every command that touches a key, under the name its row has.
+fn commands() -> Vec<(&'static str, Command)> {
+    let key = key_ref(1);
+    let mut commands = vec![
+        ("EnableKey", Command::EnableKey { key }),
+        ("DisableKey", Command::DisableKey { key }),
+        (
+            "ScheduleKeyDeletion",
+            Command::ScheduleKeyDeletion {
+                key,
+                wait: WaitingDays::new(7).unwrap(),
+            },
+        ),
+        ("CancelKeyDeletion", Command::CancelKeyDeletion { key }),
+        (
+            "UpdateKeyDescription",
+            Command::UpdateKeyDescription {
+                key,
+                description: "after".to_owned(),
+            },
+        ),
+        (
+            "CreateAlias",
+            Command::CreateAlias {
+                alias: name("alias/new"),
+                target: key,
+            },
+        ),
+        (
+            "UpdateAlias (from it)",
+            Command::UpdateAlias {
+                alias: name("alias/one"),
+                target: key_ref(2),
+            },
+        ),
+        (
+            "UpdateAlias (to it)",
+            Command::UpdateAlias {
+                alias: name("alias/two"),
+                target: key,
+            },
+        ),
+        (
+            "DeleteAlias",
+            Command::DeleteAlias {
+                alias: name("alias/one"),
+            },
+        ),
+        (
+            "TagResource",
+            Command::TagResource {
+                key,
+                tags: vec![("a".to_owned(), String::new())],
+            },
+        ),
+        (
+            "UntagResource",
+            Command::UntagResource {
+                key,
+                tag_keys: vec!["before".to_owned()],
+            },
+        ),
+        (
+            "PutKeyPolicy",
+            Command::PutKeyPolicy {
+                key,
+                policy: keyrum_authz::default_policy(&"us-east-1".parse().unwrap(), account()),
+                bypass_lockout_check: false,
+            },
+        ),
+        ("Tick", Command::Tick),
+        ("AdvanceClock", Command::AdvanceClock { by_ms: 1 }),
+        (
+            "ConfirmClock",
+            Command::ConfirmClock {
+                clocks: vec![(1, NOW)],
+                voters: 1,
+            },
+        ),
+        ("RaiseFeatureLevel", Command::RaiseFeatureLevel { level: 2 }),
+    ];
+    commands.push((
+        "CreateKey (its id)",
+        Command::CreateKey {
+            key: key.id,
+            spec: KeySpec::SymmetricDefault,
+            usage: KeyUsage::EncryptDecrypt,
+            origin: Origin::AwsKms,
+            description: String::new(),
+            policy: None,
+            bypass_lockout_check: false,
+            tags: vec![],
+            material: None,
+        },
+    ));
+    commands
+}
+
+fn outcome(key_state: KeyState, command: &Command) -> (Outcome, State) {
+    let mut state = state_with(key_state);
+    let caller = Caller {
+        account: account(),
+        arn: "arn:aws:iam::000000000001:root".to_owned(),
+        conditions: BTreeMap::new(),
+        grant_tokens: vec![],
+    };
+    let of_region = matches!(
+        command,
+        Command::Tick
+            | Command::AdvanceClock { .. }
+            | Command::ConfirmClock { .. }
+            | Command::RaiseFeatureLevel { .. }
+    );
+    let outcome = decide(&state, (!of_region).then_some(&caller), NOW, command);
+    for event in outcome.as_deref().unwrap_or_default() {
+        evolve(&mut state, event);
+    }
+    assert_eq!(
+        state.digest(),
+        state.recompute_digest(),
+        "{command:?} in {key_state}"
+    );
+    (outcome, state)
+}
+
+/// `EventName, ... -> state after`, or the refusal.
+fn cell(key_state: KeyState, command: &Command) -> String {
+    let variant = |debug: String| {
+        let end = debug
+            .find(|c: char| !c.is_ascii_alphanumeric())
+            .unwrap_or(debug.len());
+        debug[..end].to_owned()
+    };
+    match outcome(key_state, command) {
+        (Ok(events), state) => {
+            let names: Vec<_> = events.iter().map(|e| variant(format!("{e:?}"))).collect();
+            let names = if names.is_empty() {
+                "nothing".to_owned()
+            } else {
+                names.join(", ")
+            };
+            match state.key(key_ref(1)).map(|key| key.state) {
+                Some(after) if after == key_state => names,
+                Some(after) => format!("{names} -> {after}"),
+                None => format!("{names} -> gone"),
+            }
+        }
+        (Err(refusal), _) => format!("Error: {}", variant(format!("{refusal:?}"))),
+    }
+}
+
+/// Catches a command that is taken or refused in another key state than before.
+#[test]
+fn the_table_of_key_states() {
+    let mut table = String::from(
+        "# What each command does to a key in each state. KEYRUM_UPDATE_GOLDEN=1 rewrites it.\n",
+    );
+    for (row, command) in commands() {
+        writeln!(table, "\n{row}").unwrap();
+        for &key_state in KeyState::ALL {
+            writeln!(
+                table,
+                "  {:<23} {}",
+                key_state.name(),
+                cell(key_state, &command)
+            )
+            .unwrap();
+        }
+    }
+    if std::env::var_os("KEYRUM_UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        std::fs::write(GOLDEN, &table).unwrap();
+    }
+    let golden = std::fs::read_to_string(GOLDEN).unwrap_or_default();
+    assert_eq!(
+        table, golden,
+        "set KEYRUM_UPDATE_GOLDEN=1 and read the diff of {GOLDEN}"
+    );
+}
+
+/// Catches a cell of our table that differs from the documented one, operation by operation.
+#[test]
+fn the_table_agrees_with_the_documented_one() {
+    let mut lines = DOCUMENTED.lines();
+    let columns: Vec<_> = lines.next().unwrap().split(',').skip(1).take(8).collect();
+    let mut compared = 0;
+    for line in lines.filter(|line| !line.starts_with('#')) {
+        let cells: Vec<_> = line.split(',').collect();
+        for (row, command) in commands() {
+            if command.name() != cells[0] {
+                continue;
+            }
+            for (column, documented) in columns.iter().zip(&cells[1..]) {
+                let key_state = KeyState::from_name(column).unwrap();
+                let (key, state) = (key_ref(1), key_state);
+                let wanted = match documented
+                    .split_once('[')
+                    .map_or(*documented, |(one, _)| one)
+                {
+                    "ok" => None,
+                    // Footnote 10: of an alias' two keys only the new one matters.
+                    "" if row == "UpdateAlias (from it)" => None,
+                    "KMSInvalidStateException" if documented.contains("[4]") => {
+                        Some(Refusal::NotPendingDeletion { key })
+                    }
+                    "" | "KMSInvalidStateException" => Some(Refusal::WrongState { key, state }),
+                    other => panic!("{row} in {column}: a new kind of cell, {other}"),
+                };
+                let found = outcome(key_state, &command).0.err();
+                assert_eq!(found, wanted, "{row} in {column}: documented {documented}");
+                compared += 1;
+            }
+        }
+    }
+    assert_eq!(
+        compared,
+        12 * 8,
+        "every operation of the API that exists was compared"
+    );
+}

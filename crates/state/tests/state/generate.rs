@@ -1,0 +1,179 @@
+//! Random commands over a small world, so that they meet.
+
+use keyrum_state::{Command, KeyRef, Proposal, RequestId};
+use keyrum_types::{AliasName, KeySpec, KeyUsage, Origin, UnixMillis, WaitingDays};
+
+use crate::script::{account, caller, key_id, material};
+
+/// When a generated history begins.
+pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
+
+/// One generated choice: what is done and the numbers it takes its parts from. Plain, so that
+/// a failing history shrinks and prints well.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Action {
+    pub(crate) kind: u8,
+    pub(crate) a: u8,
+    pub(crate) b: u8,
+    pub(crate) time: u8,
+    pub(crate) node: u8,
+}
+
+/// How many kinds of action there are.
+pub(crate) const KINDS: u8 = 24;
+
+/// Turns actions into proposals, remembering which ids are used up.
+pub(crate) struct World {
+    now: UnixMillis,
+    sequences: [u64; 3],
+    boots: [u64; 3],
+    /// How many key ids were drawn; each is drawn once in a Region's life.
+    keys: u64,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: START,
+            sequences: [0; 3],
+            boots: [0; 3],
+            keys: 0,
+        }
+    }
+
+    pub(crate) fn proposal(&mut self, action: Action) -> Proposal {
+        let Action {
+            kind,
+            a,
+            b,
+            time,
+            node,
+        } = action;
+        // Mostly a little later; sometimes earlier than before, sometimes far ahead.
+        self.now = match time {
+            0..200 => self.now.plus_ms(u64::from(time)),
+            200..240 => UnixMillis(self.now.0 - 1000 * u64::from(time)),
+            240..250 => self.now.plus_ms(59_000),
+            _ => self.now.plus_ms(UnixMillis::DAY_MS),
+        };
+        let node = usize::from(node % 3);
+        if kind == 0 && a == 0 {
+            self.boots[node] += 1;
+        }
+        self.sequences[node] += 1;
+        let request = RequestId {
+            node: node as u64 + 1,
+            boot: self.boots[node],
+            sequence: self.sequences[node],
+        };
+        let command = self.command(kind % KINDS, a, b);
+        let of_region = matches!(
+            command,
+            Command::Tick
+                | Command::AdvanceClock { .. }
+                | Command::ConfirmClock { .. }
+                | Command::RaiseFeatureLevel { .. }
+        );
+        let misplaced = b == 255;
+        let caller = (of_region == misplaced).then(|| caller(1 + u64::from(b.is_multiple_of(11))));
+        Proposal {
+            request,
+            caller,
+            now: self.now,
+            command,
+        }
+    }
+
+    fn command(&mut self, kind: u8, a: u8, b: u8) -> Command {
+        // One of the latest keys, so that commands meet keys that exist.
+        let recent = self.keys.saturating_sub(u64::from(a % 8));
+        let key = KeyRef {
+            account: account(1 + u64::from(b.is_multiple_of(11))),
+            id: key_id(recent, recent.is_multiple_of(5)),
+        };
+        let alias = AliasName::new(&format!(
+            "alias/{}",
+            ["a", "b", "c", "aws/d"][usize::from(b % 4)]
+        ))
+        .unwrap();
+        let text = b.to_string();
+        let tags = vec![
+            (format!("t{}", a % 3), text.clone()),
+            (format!("t{}", b % 5), text.clone()),
+        ];
+        let policy = if b.is_multiple_of(7) {
+            format!("{{\"Statement\":[],\"Id\":{b}}}")
+        } else {
+            keyrum_authz::default_policy(&"us-east-1".parse().unwrap(), account(1))
+                + &" ".repeat(usize::from(b % 3))
+        };
+        match kind {
+            0..=4 => {
+                let number = if b % 16 == 1 {
+                    recent
+                } else {
+                    self.keys += 1;
+                    self.keys
+                };
+                let (spec, usage) = match a % 4 {
+                    0 => (KeySpec::Hmac256, KeyUsage::GenerateVerifyMac),
+                    1 => (KeySpec::Rsa2048, KeyUsage::EncryptDecrypt),
+                    _ => (KeySpec::SymmetricDefault, KeyUsage::EncryptDecrypt),
+                };
+                Command::CreateKey {
+                    key: key_id(number, number.is_multiple_of(5)),
+                    spec,
+                    usage,
+                    origin: if b.is_multiple_of(6) {
+                        Origin::External
+                    } else {
+                        Origin::AwsKms
+                    },
+                    description: text,
+                    policy: (a.is_multiple_of(4)).then_some(policy),
+                    bypass_lockout_check: a.is_multiple_of(3),
+                    tags: if b.is_multiple_of(3) { tags } else { vec![] },
+                    material: (!b.is_multiple_of(6)).then(|| material(a.into())),
+                }
+            }
+            5..=6 => Command::EnableKey { key },
+            7 => Command::DisableKey { key },
+            8..=9 => Command::ScheduleKeyDeletion {
+                key,
+                wait: WaitingDays::new(7 + i64::from(b % 24)).unwrap(),
+            },
+            10 => Command::CancelKeyDeletion { key },
+            11 => Command::UpdateKeyDescription {
+                key,
+                description: text,
+            },
+            12..=13 => Command::CreateAlias { alias, target: key },
+            14..=15 => Command::UpdateAlias { alias, target: key },
+            16 => Command::DeleteAlias { alias },
+            17 => Command::TagResource { key, tags },
+            18 => Command::UntagResource {
+                key,
+                tag_keys: tags.into_iter().map(|t| t.0).collect(),
+            },
+            19 => Command::PutKeyPolicy {
+                key,
+                policy,
+                bypass_lockout_check: a.is_multiple_of(3),
+            },
+            20 => Command::Tick,
+            21 => Command::AdvanceClock {
+                by_ms: u64::from(b % 12) * UnixMillis::DAY_MS / 2,
+            },
+            22 => Command::ConfirmClock {
+                clocks: (1..=3)
+                    .map(|n| (n, self.now.plus_ms(n * u64::from(a))))
+                    .collect(),
+                voters: 3,
+            },
+            _ if b.is_multiple_of(8) => Command::RaiseFeatureLevel {
+                level: (b / 64).into(),
+            },
+            _ => Command::Tick,
+        }
+    }
+}

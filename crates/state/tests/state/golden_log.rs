@@ -1,0 +1,109 @@
+//! A log written by the first format, which every later build must replay to the same outcomes
+//! and the same contents.
+//!
+//! `golden/log-v1.bin` is 16 bytes of final digest and then records, each a length of four bytes
+//! and its bytes (all numbers little-endian): a proposal, what it led to, and so on in turns.
+//!
+//! It is never made anew on the way: `KEYRUM_UPDATE_GOLDEN=log-v1` writes it, and once released
+//! it must not be written again. A new format gets a file of its own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use keyrum_state::codec::{decode_applied, decode_proposal, encode_applied, encode_proposal};
+use keyrum_state::{Digest, State, apply};
+
+use crate::generate::{Action, KINDS, World};
+use crate::script::{EVENTS, event_name};
+
+fn path() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log-v1.bin")
+}
+
+fn new_state() -> State {
+    State::new("us-east-1".parse().unwrap())
+}
+
+fn generate() -> Vec<u8> {
+    let mut number = 20_261_122_u64;
+    let mut draw = move || {
+        number = number
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (number >> 56) as u8
+    };
+    let mut state = new_state();
+    let mut world = World::new();
+    let mut records = Vec::new();
+    let first = Action {
+        kind: 22,
+        a: 1,
+        b: 0,
+        time: 1,
+        node: 0,
+    };
+    let rest = (0..1500).map(|_| Action {
+        kind: draw() % KINDS,
+        a: draw(),
+        b: draw(),
+        time: draw(),
+        node: draw(),
+    });
+    for action in std::iter::once(first).chain(rest) {
+        let proposal = world.proposal(action);
+        let applied = apply(&mut state, &proposal);
+        for record in [encode_proposal(&proposal), encode_applied(&applied)] {
+            records.extend((record.len() as u32).to_le_bytes());
+            records.extend(record);
+        }
+    }
+    let mut bytes = state.digest().0.to_le_bytes().to_vec();
+    bytes.extend(records);
+    bytes
+}
+
+fn records(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut records = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let (record, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        records.push(record);
+        bytes = rest;
+    }
+    records
+}
+
+/// Catches a build that cannot read, or decides otherwise than, a log of the first format.
+#[test]
+fn the_log_of_format_1_replays() {
+    if std::env::var_os("KEYRUM_UPDATE_GOLDEN").is_some_and(|value| value == "log-v1") {
+        fs::write(path(), generate()).unwrap();
+    }
+    let bytes = fs::read(path()).unwrap();
+    let (digest, rest) = bytes.split_first_chunk::<16>().unwrap();
+    let mut state = new_state();
+    let mut commands = BTreeSet::new();
+    let mut events = BTreeSet::new();
+    let records = records(rest);
+    for (at, pair) in records.chunks_exact(2).enumerate() {
+        let proposal = decode_proposal(pair[0]).unwrap();
+        let expected = decode_applied(pair[1]).unwrap();
+        let applied = apply(&mut state, &proposal);
+        assert_eq!(applied, expected, "entry {at}: {proposal:?}");
+        commands.insert(proposal.command.name());
+        events.extend(applied.outcome.iter().flatten().map(event_name));
+    }
+    assert_eq!(state.digest(), Digest(u128::from_le_bytes(*digest)));
+    assert_eq!(state.digest(), state.recompute_digest());
+    assert!(records.len() >= 2000);
+    assert_eq!(
+        commands.len(),
+        16,
+        "every command of format 1: {commands:?}"
+    );
+    assert_eq!(
+        events.len(),
+        EVENTS.len(),
+        "every event of format 1: {events:?}"
+    );
+}

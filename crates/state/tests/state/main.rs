@@ -1,0 +1,8 @@
+//! What the crate promises, asked through its public surface.
+
+mod generate;
+mod golden_log;
+mod limits;
+mod properties;
+mod script;
+mod transcripts;

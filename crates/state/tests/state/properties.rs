@@ -1,0 +1,193 @@
+//! Random histories, and what must hold after each of their commands.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keyrum_state::codec::{
+    StateDecoder, decode_applied, decode_proposal, encode_applied, encode_proposal, encode_state,
+};
+use keyrum_state::{Applied, Event, KeyRef, Proposal, Refusal, State, apply};
+use keyrum_types::KeyState;
+use proptest::prelude::*;
+
+use crate::generate::{Action, KINDS, World};
+use crate::script::account;
+
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let numbers = (0..KINDS, any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>());
+    let action = numbers.prop_map(|(kind, a, b, time, node)| Action {
+        kind,
+        a,
+        b,
+        time,
+        node,
+    });
+    // A Region's first command confirms its clock; some histories do without.
+    let first = (Just(22), any::<u8>(), any::<u8>(), 0..200_u8, any::<u8>()).prop_map(
+        |(kind, a, _, time, node)| Action {
+            kind,
+            a,
+            b: 0,
+            time,
+            node,
+        },
+    );
+    (first, prop::collection::vec(action, 1..120)).prop_map(|(first, mut rest)| {
+        rest.insert(0, first);
+        rest
+    })
+}
+
+fn bytes(state: &State) -> Vec<u8> {
+    encode_state(state).flatten().collect()
+}
+
+fn through_a_snapshot(state: &State) -> State {
+    let mut decoder = StateDecoder::new();
+    encode_state(state).for_each(|chunk| decoder.push(&chunk).unwrap());
+    decoder.finish().unwrap()
+}
+
+fn new_state() -> State {
+    State::new("us-east-1".parse().unwrap())
+}
+
+/// What the contents promise about themselves.
+fn check_contents(state: &State) {
+    let mut total = 0;
+    let mut dues = Vec::new();
+    for number in 1..=2 {
+        let account = account(number);
+        let keys: Vec<_> = state.keys(account, None).collect();
+        assert_eq!(keys.len(), state.key_count(account) as usize);
+        total += keys.len();
+        for (at, key) in keys.iter().enumerate() {
+            assert_eq!(key.account, account);
+            assert_eq!(
+                key.deletion.is_some(),
+                key.state == KeyState::PendingDeletion
+            );
+            dues.extend(key.deletion.map(|deletion| deletion.due));
+            assert!(key.tags.len() <= 50);
+            assert_eq!(
+                state.keys(account, Some(key.id)).count(),
+                keys.len() - at - 1
+            );
+            for (name, alias) in state.aliases_of(key.reference(), None) {
+                assert_eq!(alias.target, key.reference());
+                assert_eq!(state.alias(account, name), Some(alias));
+            }
+        }
+        let aliases: Vec<_> = state.aliases(account, None).collect();
+        let by_key: usize = keys
+            .iter()
+            .map(|key| state.aliases_of(key.reference(), None).count())
+            .sum();
+        assert_eq!(
+            aliases.len(),
+            by_key,
+            "every alias names a key of its account"
+        );
+        for (at, (name, _)) in aliases.iter().enumerate() {
+            assert_eq!(
+                state.aliases(account, Some(name)).count(),
+                aliases.len() - at - 1
+            );
+        }
+    }
+    assert_eq!(state.total_keys(), total as u64);
+    assert_eq!(state.next_due(), dues.into_iter().min());
+    assert_eq!(state.digest(), state.recompute_digest());
+}
+
+/// Keys that events deleted and that may not be seen again.
+#[derive(Default)]
+struct Deleted(BTreeSet<KeyRef>);
+
+impl Deleted {
+    fn follow(&mut self, state: &State, applied: &Applied) {
+        for event in applied.outcome.as_deref().unwrap_or_default() {
+            match event {
+                Event::KeyDeleted { key, .. } => _ = self.0.insert(*key),
+                // An id drawn a second time names another key.
+                Event::KeyCreated { key } => _ = self.0.remove(&key.reference()),
+                _ => {}
+            }
+        }
+        for key in &self.0 {
+            assert!(state.key(*key).is_none(), "{key:?} is deleted");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Catches a history that does not replay: from the log, from a snapshot taken after any
+    /// command, through the encodings; and a running digest, an index or a count that is off.
+    #[test]
+    fn replay_equals_the_live_state(actions in actions()) {
+        let mut world = World::new();
+        let mut live = new_state();
+        let mut replayed = new_state();
+        let mut from_snapshots = new_state();
+        let mut deleted = Deleted::default();
+        for action in actions {
+            let proposal = world.proposal(action);
+            let before = live.clone();
+            let bytes_before = bytes(&live);
+            let applied = apply(&mut live, &proposal);
+
+            let decoded = decode_proposal(&encode_proposal(&proposal)).unwrap();
+            prop_assert_eq!(&decoded, &proposal);
+            prop_assert_eq!(&apply(&mut replayed, &decoded), &applied);
+            from_snapshots = through_a_snapshot(&from_snapshots);
+            prop_assert_eq!(&apply(&mut from_snapshots, &proposal), &applied);
+            prop_assert_eq!(&decode_applied(&encode_applied(&applied)).unwrap(), &applied);
+
+            let now = bytes(&live);
+            prop_assert_eq!(&bytes(&replayed), &now);
+            prop_assert_eq!(&bytes(&from_snapshots), &now);
+            prop_assert_eq!(bytes(&before), bytes_before, "a view changed under its reader");
+            prop_assert!(live.clock() >= before.clock(), "the clock went back");
+            if matches!(applied.outcome, Err(Refusal::ClockUnconfirmed { .. })) {
+                prop_assert_eq!(live.digest(), before.digest(), "a refused clock left a trace");
+            }
+            check_contents(&live);
+            deleted.follow(&live, &applied);
+        }
+    }
+
+    /// Catches a request id that is applied twice, or whose answer changes.
+    #[test]
+    fn a_request_is_applied_once(
+        actions in actions(),
+        again in prop::collection::vec(any::<prop::sample::Index>(), 120),
+    ) {
+        let mut world = World::new();
+        let mut live = new_state();
+        let mut history: Vec<(Proposal, Applied)> = Vec::new();
+        let mut boots: BTreeMap<u64, u64> = BTreeMap::new();
+        for (action, again) in actions.into_iter().zip(again) {
+            let proposal = world.proposal(action);
+            let applied = apply(&mut live, &proposal);
+            prop_assert!(!applied.repeated);
+            if !matches!(applied.outcome, Err(Refusal::ClockUnconfirmed { .. })) {
+                boots.insert(proposal.request.node, proposal.request.boot);
+                history.push((proposal, applied));
+            }
+            if history.is_empty() {
+                continue;
+            }
+            let (earlier, first) = again.get(&history);
+            let digest = live.digest();
+            let second = apply(&mut live, earlier);
+            prop_assert!(second.repeated);
+            prop_assert_eq!(live.digest(), digest, "a repeated request changed something");
+            if boots[&earlier.request.node] == earlier.request.boot {
+                prop_assert_eq!(&second.outcome, &first.outcome);
+            } else {
+                prop_assert_eq!(&second.outcome, &Err(Refusal::OutcomeUnknown));
+            }
+        }
+    }
+}

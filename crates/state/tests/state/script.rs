@@ -1,0 +1,514 @@
+//! The language of the transcripts: from a line of text to a proposal, and from an outcome to
+//! lines of text.
+//!
+//! A key is `K7` (or `M7`, multi-Region), of the caller's account unless written `2:K7`. Accounts
+//! are numbers. Times are seconds. A number written `{1..9}` makes the line one command for each.
+
+use std::collections::BTreeMap;
+
+use keyrum_state::{
+    Applied, Caller, Command, Event, Key, KeyRef, NewMaterial, Proposal, Refusal, RequestId, State,
+    apply,
+};
+use keyrum_types::{
+    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, Origin, SealedMaterial, UnixMillis,
+    WaitingDays,
+};
+
+pub(crate) fn account(number: u64) -> AccountId {
+    format!("{number:012}").parse().unwrap()
+}
+
+pub(crate) fn caller(number: u64) -> Caller {
+    Caller {
+        account: account(number),
+        arn: format!("arn:aws:iam::{number:012}:root"),
+        conditions: BTreeMap::new(),
+        grant_tokens: vec![],
+    }
+}
+
+pub(crate) fn key_id(number: u64, multi_region: bool) -> KeyId {
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&number.to_be_bytes()[2..]);
+    if multi_region {
+        KeyId::multi_region(bytes)
+    } else {
+        KeyId::single_region(bytes)
+    }
+}
+
+pub(crate) fn material(number: u64) -> NewMaterial {
+    NewMaterial {
+        id: MaterialId([number as u8; 32]),
+        sealed: SealedMaterial(number.to_be_bytes().into()),
+    }
+}
+
+/// A conversation with one state.
+pub(crate) struct Script {
+    pub(crate) state: State,
+    now: UnixMillis,
+    sequence: u64,
+}
+
+/// The words of a line: the name, what stands alone, and `name=value`.
+struct Line<'a> {
+    name: &'a str,
+    words: Vec<&'a str>,
+    options: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Line<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut words = text.split_whitespace();
+        let name = words.next().unwrap();
+        let mut line = Self {
+            name,
+            words: vec![],
+            options: BTreeMap::new(),
+        };
+        for word in words {
+            match word.split_once('=') {
+                Some((name, value)) => _ = line.options.insert(name, value),
+                None => line.words.push(word),
+            }
+        }
+        line
+    }
+
+    fn option(&self, name: &str) -> Option<&'a str> {
+        self.options.get(name).copied()
+    }
+
+    fn as_account(&self) -> u64 {
+        self.option("as")
+            .map_or(1, |number| number.parse().unwrap_or(0))
+    }
+
+    fn key(&self, at: usize) -> KeyRef {
+        let (account_number, key) = match self.words[at].split_once(':') {
+            Some((number, key)) => (number.parse().unwrap(), key),
+            None => (self.as_account(), self.words[at]),
+        };
+        KeyRef {
+            account: account(account_number),
+            id: parse_key_id(key),
+        }
+    }
+
+    fn alias(&self, at: usize) -> AliasName {
+        AliasName::new(&format!("alias/{}", self.words[at])).unwrap()
+    }
+
+    /// `tags=a:1,b:2`
+    fn tags(&self) -> Vec<(String, String)> {
+        let tags = self.option("tags").unwrap_or_default();
+        let tags = tags.split(',').filter(|tag| !tag.is_empty());
+        tags.map(|tag| {
+            let (name, value) = tag.rsplit_once(':').unwrap();
+            (name.to_owned(), value.to_owned())
+        })
+        .collect()
+    }
+
+    fn policy(&self) -> Option<String> {
+        Some(match self.option("policy")? {
+            "full" => format!(
+                r#"{{"Statement":{{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}},"Id":"{}"}}"#,
+                self.option("id").unwrap_or_default()
+            ),
+            "long" => " ".repeat(32_769),
+            text => text.to_owned(),
+        })
+    }
+}
+
+fn parse_key_id(text: &str) -> KeyId {
+    key_id(text[1..].parse().unwrap(), text.starts_with('M'))
+}
+
+fn seconds(text: &str) -> UnixMillis {
+    UnixMillis(text.parse::<u64>().unwrap() * 1000)
+}
+
+impl Script {
+    pub(crate) fn new() -> Self {
+        let state = State::new("us-east-1".parse().unwrap());
+        Self {
+            state,
+            now: UnixMillis(0),
+            sequence: 0,
+        }
+    }
+
+    /// What the line gives, as lines; whether its (last) command was refused.
+    pub(crate) fn run(&mut self, line: &str) -> (Vec<String>, bool) {
+        if let Some((before, rest)) = line.split_once('{') {
+            let (range, after) = rest.split_once('}').unwrap();
+            let Some((from, to)) = range.split_once("..") else {
+                return self.run_one(line);
+            };
+            let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
+            let mut last = (vec![], false);
+            for number in from..=to {
+                last = self.run_one(&format!("{before}{number}{after}"));
+                assert!(
+                    !last.1 || number == to,
+                    "number {number} of {line}: {:?}",
+                    last.0
+                );
+            }
+            last.0.insert(
+                0,
+                format!("({} commands, the last of which gives)", to - from + 1),
+            );
+            return last;
+        }
+        self.run_one(line)
+    }
+
+    fn run_one(&mut self, text: &str) -> (Vec<String>, bool) {
+        let line = Line::parse(text);
+        if line.name == "show" {
+            return (self.show(&line), false);
+        }
+        let proposal = self.proposal(&line);
+        let Applied { outcome, repeated } = apply(&mut self.state, &proposal);
+        let refused = outcome.is_err();
+        let mut lines = match outcome {
+            Ok(events) if events.is_empty() => vec!["nothing".to_owned()],
+            Ok(events) => events.iter().map(event_text).collect(),
+            Err(refusal) => vec![format!("Error: {}: {refusal}", refusal_name(&refusal))],
+        };
+        if repeated {
+            lines.insert(0, "(repeated)".to_owned());
+        }
+        (
+            lines.iter().map(|line| with_key_names(line)).collect(),
+            refused,
+        )
+    }
+
+    fn proposal(&mut self, line: &Line<'_>) -> Proposal {
+        if let Some(now) = line.option("now") {
+            self.now = seconds(now);
+        }
+        let command = command(line);
+        let of_region = matches!(
+            command,
+            Command::Tick
+                | Command::AdvanceClock { .. }
+                | Command::ConfirmClock { .. }
+                | Command::RaiseFeatureLevel { .. }
+        );
+        let caller = match line.option("as") {
+            Some("region") => None,
+            None if of_region => None,
+            _ => Some(caller(line.as_account())),
+        };
+        let request = match line.option("request") {
+            Some(text) => {
+                let parts: Vec<u64> = text.split('/').map(|part| part.parse().unwrap()).collect();
+                RequestId {
+                    node: parts[0],
+                    boot: parts[1],
+                    sequence: parts[2],
+                }
+            }
+            None => {
+                self.sequence += 1;
+                RequestId {
+                    node: 1,
+                    boot: 0,
+                    sequence: self.sequence,
+                }
+            }
+        };
+        Proposal {
+            request,
+            caller,
+            now: self.now,
+            command,
+        }
+    }
+
+    fn show(&self, line: &Line<'_>) -> Vec<String> {
+        match line.words[0] {
+            "clock" => vec![format!("{}", self.state.clock())],
+            "counts" => {
+                let of = |number| self.state.key_count(account(number));
+                vec![format!(
+                    "{} keys, {} of 1, {} of 2",
+                    self.state.total_keys(),
+                    of(1),
+                    of(2)
+                )]
+            }
+            "aliases" => {
+                let aliases = self.state.aliases(account(line.as_account()), None);
+                let lines = aliases.map(|(name, alias)| {
+                    let key = alias.target.id;
+                    format!(
+                        "{name} -> {key} created={} updated={}",
+                        alias.created, alias.updated
+                    )
+                });
+                let lines: Vec<_> = lines.map(|line| with_key_names(&line)).collect();
+                if lines.is_empty() {
+                    vec!["none".to_owned()]
+                } else {
+                    lines
+                }
+            }
+            _ => match self.state.key(line.key(0)) {
+                Some(key) => vec![with_key_names(&key_text(key))],
+                None => vec!["gone".to_owned()],
+            },
+        }
+    }
+}
+
+fn command(line: &Line<'_>) -> Command {
+    match line.name {
+        "CreateKey" => Command::CreateKey {
+            key: line.key(0).id,
+            spec: line
+                .option("spec")
+                .map_or(KeySpec::SymmetricDefault, |name| {
+                    KeySpec::from_name(name).unwrap()
+                }),
+            usage: line
+                .option("usage")
+                .map_or(KeyUsage::EncryptDecrypt, |name| {
+                    KeyUsage::from_name(name).unwrap()
+                }),
+            origin: line
+                .option("origin")
+                .map_or(Origin::AwsKms, |name| Origin::from_name(name).unwrap()),
+            description: line.option("description").unwrap_or_default().to_owned(),
+            policy: line.policy(),
+            bypass_lockout_check: line.words.contains(&"bypass"),
+            tags: line.tags(),
+            material: (line.option("origin").is_none()).then(|| material(1)),
+        },
+        "EnableKey" => Command::EnableKey { key: line.key(0) },
+        "DisableKey" => Command::DisableKey { key: line.key(0) },
+        "ScheduleKeyDeletion" => Command::ScheduleKeyDeletion {
+            key: line.key(0),
+            wait: line.option("days").map_or(WaitingDays::DEFAULT, |days| {
+                WaitingDays::new(days.parse().unwrap()).unwrap()
+            }),
+        },
+        "CancelKeyDeletion" => Command::CancelKeyDeletion { key: line.key(0) },
+        "UpdateKeyDescription" => Command::UpdateKeyDescription {
+            key: line.key(0),
+            description: line.option("description").unwrap().to_owned(),
+        },
+        "CreateAlias" => Command::CreateAlias {
+            alias: line.alias(0),
+            target: line.key(1),
+        },
+        "UpdateAlias" => Command::UpdateAlias {
+            alias: line.alias(0),
+            target: line.key(1),
+        },
+        "DeleteAlias" => Command::DeleteAlias {
+            alias: line.alias(0),
+        },
+        "TagResource" => Command::TagResource {
+            key: line.key(0),
+            tags: line.tags(),
+        },
+        "UntagResource" => Command::UntagResource {
+            key: line.key(0),
+            tag_keys: line.words[1..]
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect(),
+        },
+        "PutKeyPolicy" => Command::PutKeyPolicy {
+            key: line.key(0),
+            policy: line.policy().unwrap(),
+            bypass_lockout_check: line.words.contains(&"bypass"),
+        },
+        "Tick" => Command::Tick,
+        "AdvanceClock" => {
+            let by: u64 = line.option("by").unwrap().parse().unwrap();
+            Command::AdvanceClock { by_ms: by * 1000 }
+        }
+        "ConfirmClock" => Command::ConfirmClock {
+            clocks: line
+                .words
+                .iter()
+                .map(|word| {
+                    let (node, clock) = word.split_once(':').unwrap();
+                    (node.parse().unwrap(), seconds(clock))
+                })
+                .collect(),
+            voters: line.option("voters").unwrap().parse().unwrap(),
+        },
+        "RaiseFeatureLevel" => Command::RaiseFeatureLevel {
+            level: line.option("level").unwrap().parse().unwrap(),
+        },
+        other => panic!("no such command: {other}"),
+    }
+}
+
+fn key_text(key: &Key) -> String {
+    let mut text = format!("{} state={} created={}", key.id, key.state, key.created);
+    text += &format!(
+        " spec={} usage={} origin={}",
+        key.spec, key.usage, key.origin
+    );
+    if let Some(deletion) = &key.deletion {
+        text += &format!(" due={} wait_days={}", deletion.due, deletion.wait_days);
+    }
+    if let Some(role) = key.multi_region {
+        text += &format!(" multi_region={role}");
+    }
+    if !key.description.is_empty() {
+        text += &format!(" description={}", key.description);
+    }
+    if let Some(policy) = &key.policy {
+        text += &format!(" policy={policy}");
+    }
+    if !key.tags.is_empty() {
+        text += &format!(" tags={:?}", key.tags);
+    }
+    text + &format!(" materials={}", key.materials.len())
+}
+
+fn event_text(event: &Event) -> String {
+    let name = event_name(event);
+    match event {
+        Event::KeyCreated { key } => format!("{name} {}", key_text(key)),
+        Event::KeyEnabled { key } | Event::KeyDisabled { key } => format!("{name} {}", key.id),
+        Event::KeyDeletionScheduled {
+            key,
+            due,
+            wait_days,
+        } => {
+            format!("{name} {} due={due} wait_days={wait_days}", key.id)
+        }
+        Event::KeyDeletionCanceled { key, state } => format!("{name} {} state={state}", key.id),
+        Event::KeyDeleted { key, aliases } => {
+            let aliases: Vec<_> = aliases.iter().map(AliasName::as_str).collect();
+            format!("{name} {} aliases={aliases:?}", key.id)
+        }
+        Event::KeyDescriptionUpdated { key, description } => {
+            format!("{name} {} description={description}", key.id)
+        }
+        Event::AliasCreated { alias, target, at } => {
+            format!("{name} {alias} -> {} at={at}", target.id)
+        }
+        Event::AliasUpdated {
+            alias,
+            former,
+            target,
+            at,
+        } => {
+            format!("{name} {alias} {} -> {} at={at}", former.id, target.id)
+        }
+        Event::AliasDeleted {
+            account,
+            alias,
+            target,
+        } => {
+            format!("{name} {alias} of {account} was {}", target.id)
+        }
+        Event::KeyTagged { key, tags } => format!("{name} {} tags={tags:?}", key.id),
+        Event::KeyUntagged { key, tag_keys } => format!("{name} {} {tag_keys:?}", key.id),
+        Event::KeyPolicyPut { key, policy } => format!("{name} {} policy={policy}", key.id),
+        Event::ClockAdvanced { by_ms } => format!("{name} by_ms={by_ms}"),
+        Event::ClockConfirmed { now } => format!("{name} now={now}"),
+        Event::FeatureLevelRaised { level } => format!("{name} level={level}"),
+    }
+}
+
+/// How long a key id is as text, in either of its forms.
+const ID_CHARS: usize = 36;
+
+/// Puts `K1` for key ids, so that a transcript can be read.
+fn with_key_names(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(character) = rest.chars().next() {
+        let id = rest
+            .get(..ID_CHARS)
+            .and_then(|word| word.parse::<KeyId>().ok());
+        let (shown, length) = match id {
+            Some(id) => {
+                let number = id.to_bytes()[1..7]
+                    .iter()
+                    .fold(0_u64, |n, &b| n << 8 | u64::from(b));
+                let kind = if id.is_multi_region() { 'M' } else { 'K' };
+                (format!("{kind}{number}"), ID_CHARS)
+            }
+            None => (character.to_string(), character.len_utf8()),
+        };
+        out += &shown;
+        rest = &rest[length..];
+    }
+    out
+}
+
+macro_rules! variant_names {
+    ($(#[$meta:meta])* $names:ident, $name_of:ident, $enum:ident { $($variant:ident,)+ }) => {
+        /// Every variant there is; the function beside it does not compile without one.
+        pub(crate) const $names: &[&str] = &[$(stringify!($variant),)+];
+
+        pub(crate) fn $name_of(value: &$enum) -> &'static str {
+            match value { $($enum::$variant { .. } => stringify!($variant),)+ }
+        }
+    };
+}
+
+variant_names!(
+    EVENTS,
+    event_name,
+    Event {
+        KeyCreated,
+        KeyEnabled,
+        KeyDisabled,
+        KeyDeletionScheduled,
+        KeyDeletionCanceled,
+        KeyDeleted,
+        KeyDescriptionUpdated,
+        AliasCreated,
+        AliasUpdated,
+        AliasDeleted,
+        KeyTagged,
+        KeyUntagged,
+        KeyPolicyPut,
+        ClockAdvanced,
+        ClockConfirmed,
+        FeatureLevelRaised,
+    }
+);
+
+variant_names!(
+    REFUSALS,
+    refusal_name,
+    Refusal {
+        NoSuchKey,
+        NotAuthorized,
+        KeyExists,
+        WrongState,
+        NotPendingDeletion,
+        TooManyKeys,
+        AliasExists,
+        NoSuchAlias,
+        TooManyAliases,
+        ReservedAlias,
+        AliasKindMismatch,
+        ReservedTag,
+        DuplicateTags,
+        TooManyTags,
+        PolicyTooLong,
+        MalformedPolicy,
+        ClockUnconfirmed,
+        FeatureLevelNotHigher,
+        OutcomeUnknown,
+    }
+);

@@ -1,0 +1,24 @@
+//! The words every other crate shares: identifiers, ARNs, Regions, key specs, units, and the two
+//! seams through which the outside world enters (`Clock`, `Entropy`).
+//!
+//! Nothing here does I/O, reads a clock or draws randomness by itself.
+
+mod alias;
+mod arn;
+mod key;
+mod region;
+mod seams;
+mod sealed;
+mod units;
+
+pub use alias::{ALIAS_NAME_CHARS_MAX, AliasName, InvalidAliasName};
+pub use arn::{Arn, Resource, alias_arn, key_arn};
+pub use key::{
+    InvalidKeyId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, MultiRegionRole, Origin,
+};
+pub use region::{InvalidRegion, Region};
+pub use seams::{Clock, Entropy};
+pub use sealed::SealedMaterial;
+pub use units::{
+    AccountId, InvalidAccountId, LogIndex, NodeId, UnixMillis, WaitingDays, WaitingDaysOutOfRange,
+};
