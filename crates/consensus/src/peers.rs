@@ -103,9 +103,12 @@ struct ClientInner {
     connection: tokio::sync::Mutex<Option<Arc<Connection>>>,
 }
 
+/// A caller that waits for its answer's record, or for why there is none.
+type Waiting = oneshot::Sender<Result<Vec<u8>, String>>;
+
 struct Connection {
     frames: mpsc::Sender<Vec<u8>>,
-    pending: Mutex<BTreeMap<u64, oneshot::Sender<Result<Vec<u8>, String>>>>,
+    pending: Mutex<BTreeMap<u64, Waiting>>,
     next: AtomicU64,
     dead: AtomicBool,
     /// Counts frames received: a call that timed out while none came shows a silent link.

@@ -86,9 +86,11 @@ pub struct World {
 impl World {
     /// The machine's own clock, randomness, TCP and threads.
     pub fn real() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this is the seam for randomness")]
+        let random = ring::rand::SystemRandom::new();
         Self {
             clock: Arc::new(SystemClock),
-            entropy: Arc::new(SystemEntropy(ring::rand::SystemRandom::new())),
+            entropy: Arc::new(SystemEntropy(random)),
             network: Arc::new(Tcp),
             blocking: Blocking::Threads,
         }

@@ -1,5 +1,10 @@
 //! Groups of real nodes in one process: real sockets, mutual TLS, real files.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests take free ports from the machine"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

@@ -10,15 +10,15 @@
 //! | 58 | 1 | version of what follows: 1 |
 //! | 59 | 12 | account, decimal digits |
 //! | 71 | 17 | key id: 0 or 1 (multi-Region), then the number |
-//! | 88 | 4 | checksum of everything before it |
+//! | 88 | 4 | CRC-32C of everything before it, big-endian |
 //! | 92 | 32 | commitment to the derived key |
 //! | 124 | 12 | nonce |
 //! | 136 | n + 16 | AES-256-GCM ciphertext and tag |
 //!
-//! Two secrets come from the material by SP 800-108 (`kdf`), with the random value, the key's
-//! name and the material id as context: an AES key used once, so the number of encryptions under
-//! one KMS key has no practical limit, and the commitment, so that no blob decrypts under two
-//! keys. Everything before the ciphertext and the encryption context are associated data.
+//! Two secrets come from the material and the random value by SP 800-108 (`kdf`): an AES key used
+//! once, so the number of encryptions under one KMS key has no practical limit, and the
+//! commitment, so that no blob decrypts under two keys. Everything before the ciphertext, and the
+//! encryption context, are associated data.
 //!
 //! The checksum needs no secret and proves nothing. It lets a damaged blob be told from one whose
 //! key is not here, so that damage gets the same answer whichever byte it hits.
@@ -27,7 +27,6 @@ use std::collections::BTreeMap;
 
 use keyrum_types::{Entropy, MaterialId};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::digest;
 use zeroize::Zeroizing;
 
 use crate::kdf::{derive, prf_key};
@@ -53,6 +52,9 @@ const TAG_BYTES: usize = 16;
 pub const OVERHEAD_BYTES: usize = SEALED_AT + TAG_BYTES;
 
 const VERSION: u8 = 1;
+
+/// With the random value it fits one block of SHA-256, so that a derived block costs two
+/// compressions and no more.
 const LABEL: &str = "keyrum symmetric encryption 1";
 
 /// Which operations made a blob; the third byte tells.
@@ -94,7 +96,7 @@ pub fn encrypt(
     entropy.fill(&mut random);
     let (salt, nonce) = random.split_at(SALT_BYTES);
     let name = name.to_bytes();
-    let derived = DerivedKey::new(secret, salt, &name, &material);
+    let derived = DerivedKey::new(secret, salt);
     let after_length = SEALED_AT - VERSION_AT + plaintext.len() + TAG_BYTES;
     let after_length = u32::try_from(after_length).expect("plaintexts are shorter than 4 GiB");
 
@@ -177,7 +179,7 @@ impl Parsed<'_> {
         context: &EncryptionContext,
     ) -> Result<Zeroizing<Vec<u8>>, InvalidCiphertext> {
         let salt = &self.blob[SALT_AT..LENGTH_AT];
-        let derived = DerivedKey::new(secret, salt, &self.name.to_bytes(), &self.material);
+        let derived = DerivedKey::new(secret, salt);
         if !same_secret(derived.commitment(), &self.blob[COMMITMENT_AT..NONCE_AT]) {
             return Err(InvalidCiphertext);
         }
@@ -197,17 +199,8 @@ impl Parsed<'_> {
 struct DerivedKey(Zeroizing<[u8; 32 + COMMITMENT_BYTES]>);
 
 impl DerivedKey {
-    fn new(
-        secret: &MaterialSecret,
-        salt: &[u8],
-        name: &[u8; KeyName::BYTES],
-        material: &MaterialId,
-    ) -> Self {
-        Self(derive(
-            &prf_key(secret.expose()),
-            LABEL,
-            &[salt, name, &material.0],
-        ))
+    fn new(secret: &MaterialSecret, salt: &[u8]) -> Self {
+        Self(derive(&prf_key(secret.expose()), LABEL, &[salt]))
     }
 
     fn cipher(&self) -> LessSafeKey {
@@ -239,12 +232,7 @@ pub(crate) fn same_secret(left: &[u8], right: &[u8]) -> bool {
 }
 
 fn checksum(named: &[u8]) -> [u8; 4] {
-    let mut hash = digest::Context::new(&digest::SHA256);
-    hash.update(b"keyrum ciphertext 1\0");
-    hash.update(named);
-    let mut sum = [0; 4];
-    sum.copy_from_slice(&hash.finish().as_ref()[..4]);
-    sum
+    crc32c::crc32c(named).to_be_bytes()
 }
 
 /// The blob's beginning, then the context: how many pairs, then each key and value in the order

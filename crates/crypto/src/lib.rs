@@ -29,6 +29,9 @@ pub use token::TokenKey;
 mod tests {
     use std::marker::PhantomData;
 
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     /// Whether `T` has traits that could show or copy a secret: an inherent constant, which exists
@@ -53,6 +56,37 @@ mod tests {
 
     impl<T: serde::Serialize> Probe<T> {
         const WRITTEN: bool = true;
+    }
+
+    /// Catches a change of either format, after which nothing written before opens any more.
+    #[test]
+    fn released_formats_still_open() {
+        let entropy = testing::CountingEntropy(1.into());
+        let keyring = DomainKeyring::generate(&entropy);
+        let key = keyrum_types::KeyId::multi_region([3; 16]);
+        let name = KeyName {
+            account: "111122223333".parse().unwrap(),
+            key,
+        };
+        let secret = MaterialSecret::generate(&entropy);
+        let material = secret.id(key);
+        let context = EncryptionContext::from([("purpose".to_owned(), "test".to_owned())]);
+        let sealed = STANDARD
+            .decode(include_str!("../golden/sealed-1.b64").trim())
+            .unwrap();
+        let blob = STANDARD
+            .decode(include_str!("../golden/ciphertext-1.b64").trim())
+            .unwrap();
+
+        let sealed = keyrum_types::SealedMaterial(sealed.into());
+        let opened = keyring.unseal(name, material, &sealed).ok().unwrap();
+        assert_eq!(opened.expose(), secret.expose());
+        let parsed = parse(&blob).unwrap();
+        assert_eq!((parsed.name(), parsed.material()), (name, material));
+        assert_eq!(
+            **parsed.decrypt(&opened, &context).unwrap(),
+            *b"a plaintext"
+        );
     }
 
     /// Catches a derive that would let a secret into a trace, an error or a message.

@@ -1,0 +1,47 @@
+# Everything a contributor or CI calls. `make verify` only reads; `make fix` rewrites.
+
+CARGO ?= cargo
+# Flags for `keyrum dev`, such as ARGS="--port 0 --ephemeral".
+ARGS ?=
+# The simulation's seed.
+SEED ?= 1
+
+.PHONY: run test test-long verify fix bench lab tools
+
+# Builds Keyrum and starts two Regions of three nodes each in one process.
+run: tools
+	$(CARGO) build --release --package keyrum
+	@exec $(CARGO) run --quiet --release --package keyrum -- dev $(ARGS)
+
+# Everything but the long fault runs.
+test: tools
+	$(CARGO) test --workspace
+
+# The long fault runs, and nothing else.
+test-long: tools
+	$(CARGO) test --workspace -- --ignored
+
+# Format, lints with warnings denied, and the checks of tests/tidy. Changes no file.
+verify: tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) test --package keyrum-tests --test tidy
+
+# Formats, and applies what clippy can apply.
+fix: tools
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	$(CARGO) fmt --all
+
+# Answers the questions of benches/ on this machine.
+bench: tools
+	$(CARGO) bench --package keyrum-benches
+
+# One simulated experiment. The same SEED gives the same trace.
+lab: tools
+	$(CARGO) run --release --package keyrum -- lab sim --seed $(SEED)
+
+tools:
+	@command -v $(CARGO) >/dev/null || { \
+	  echo "make: there is no cargo; install a Rust toolchain (https://rustup.rs)" >&2; exit 1; }
+	@command -v cc >/dev/null || { \
+	  echo "make: there is no C compiler; install it with: apt-get install build-essential" >&2; exit 1; }

@@ -1,0 +1,307 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use keyrum_types::{AccountId, KeyId, NodeId, Region};
+
+use crate::topology::DEFAULT_PORT;
+
+/// The data folder unless one is named.
+pub(crate) const DEFAULT_DATA: &str = ".keyrum";
+
+/// A key management service with the AWS KMS API, on Raft.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keyrum",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run every Region and node in one process
+    Dev(Dev),
+    /// Run one node in one process
+    Node(Node),
+    /// Run and handle a local cluster, one process per node
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Read the event history
+    #[command(subcommand)]
+    Log(Log),
+    /// Move the Regions' clocks
+    #[command(subcommand)]
+    Clock(Clock),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Regions, the first of which takes unsigned requests
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "us-east-1,eu-west-1",
+        value_name = "NAME,..."
+    )]
+    pub(crate) regions: Vec<Region>,
+    /// Nodes in each Region
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) nodes: u64,
+    /// Port of the endpoint; 0 takes a free one
+    #[arg(long, default_value_t = DEFAULT_PORT)]
+    pub(crate) port: u16,
+    /// Address of the endpoint
+    #[arg(long, default_value = "127.0.0.1")]
+    pub(crate) bind: IpAddr,
+    /// Data folder
+    #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Keep the data in a temporary folder that is removed at the end
+    #[arg(long, conflicts_with = "data")]
+    pub(crate) ephemeral: bool,
+    /// Account of every caller whose access key id is not itself 12 digits
+    #[arg(long, default_value = "000000000000", value_name = "12 DIGITS")]
+    pub(crate) account: AccountId,
+    /// Write one line of JSON here once every Region has a leader
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    /// Topology file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The node's Region
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Region,
+    /// The node's id
+    #[arg(long, value_name = "ID")]
+    pub(crate) node: NodeId,
+    /// Data folder; else the topology file's, else .keyrum
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Stop when standard input closes: how `cluster up` takes its nodes along when it dies
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// Start every node and the endpoint, and stay in the foreground
+    Up(Up),
+    /// Show every node: process, role, term, log, digest
+    Status(Status),
+    /// Stop a running `up` from another terminal
+    Stop(Place),
+    /// End a node's process at once, as a crash would
+    Kill(OneNode),
+    /// Start a node's process again, ending a running one first
+    Restart(OneNode),
+    /// Freeze a node's process
+    Pause(OneNode),
+    /// Let a frozen process go on
+    Resume(OneNode),
+    /// Start a new node and make it a voter once it has caught up
+    Add(OneNode),
+    /// Take a node out of its group and stop it
+    Remove(OneNode),
+}
+
+/// Which cluster.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// Topology file; needed only to find the data folder it names
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data folder; else the topology file's, else .keyrum
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Topology file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Data folder; else the topology file's, else .keyrum
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Write one line of JSON here once every Region has a leader
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneNode {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Such as us-east-1/2
+    #[arg(value_name = "REGION/ID")]
+    pub(crate) node: NodeName,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Log {
+    /// Show a Region's events, oldest first, and where the history begins
+    Show(LogShow),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogShow {
+    /// Whose events
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Region,
+    /// Only the events of this key
+    #[arg(long, value_name = "ID")]
+    pub(crate) key_id: Option<KeyId>,
+    /// Data folder of the running cluster
+    #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Print one JSON object per log entry
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Clock {
+    /// Move the clock of every Region ahead, for good; test clusters only
+    Advance(ClockAdvance),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClockAdvance {
+    /// How far, such as 8d, 90s, 500ms or 1h30m
+    #[arg(value_parser = whole_millis, value_name = "DURATION")]
+    pub(crate) by: Duration,
+    /// Data folder of the running cluster
+    #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
+
+/// A node as the command line names it: `REGION/ID`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct NodeName {
+    pub(crate) region: Region,
+    pub(crate) id: NodeId,
+}
+
+impl std::fmt::Display for NodeName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.region, self.id)
+    }
+}
+
+/// The text does not name a node.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("a node is named REGION/ID, such as us-east-1/2")]
+pub(crate) struct InvalidNodeName;
+
+impl FromStr for NodeName {
+    type Err = InvalidNodeName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNodeName> {
+        let (region, id) = text.split_once('/').ok_or(InvalidNodeName)?;
+        let region = region.parse().map_err(|_| InvalidNodeName)?;
+        match id.parse() {
+            Ok(id) if id >= 1 => Ok(Self { region, id }),
+            _ => Err(InvalidNodeName),
+        }
+    }
+}
+
+fn whole_millis(text: &str) -> Result<Duration, String> {
+    let by = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if by.subsec_nanos() % 1_000_000 != 0 || by.is_zero() {
+        return Err("a clock moves by whole milliseconds, at least one".to_owned());
+    }
+    Ok(by)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Verb, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).map(|cli| cli.verb)
+    }
+
+    /// Catches flags that contradict each other in a way only a debug build would meet.
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// Catches a default that differs from what README and `--help` promise.
+    #[test]
+    fn dev_needs_no_flags() {
+        let Ok(Verb::Dev(dev)) = parse("keyrum dev") else {
+            panic!()
+        };
+        let names: Vec<_> = dev.regions.iter().map(Region::as_str).collect();
+        assert_eq!(names, ["us-east-1", "eu-west-1"]);
+        assert_eq!((dev.nodes, dev.port), (3, 4599));
+        assert_eq!(dev.data, PathBuf::from(".keyrum"));
+        let Ok(Verb::Dev(dev)) = parse("keyrum dev --ephemeral --port 0") else {
+            panic!()
+        };
+        assert!(dev.ephemeral);
+        assert!(parse("keyrum dev --ephemeral --data x").is_err());
+        assert!(parse("keyrum dev --regions nowhere").is_err());
+    }
+
+    /// Catches durations people type being refused, or read as something else.
+    #[test]
+    fn durations_are_what_people_type() {
+        for (text, ms) in [
+            ("8d", 691_200_000),
+            ("90s", 90_000),
+            ("500ms", 500),
+            ("1h30m", 5_400_000),
+        ] {
+            let Ok(Verb::Clock(Clock::Advance(advance))) =
+                parse(&format!("keyrum clock advance {text}"))
+            else {
+                panic!("{text}")
+            };
+            assert_eq!(advance.by.as_millis(), ms, "{text}");
+        }
+        for bad in ["8", "-8d", "0s", "10us", "soon"] {
+            assert!(
+                parse(&format!("keyrum clock advance {bad}")).is_err(),
+                "{bad}"
+            );
+        }
+    }
+
+    /// Catches a node's name that would act on another node.
+    #[test]
+    fn node_names_have_one_form() {
+        let name: NodeName = "eu-west-1/12".parse().unwrap();
+        assert_eq!((name.region.as_str(), name.id), ("eu-west-1", 12));
+        assert_eq!(name.to_string(), "eu-west-1/12");
+        for bad in ["eu-west-1", "eu-west-1/0", "eu-west-1/x", "/1", "x/1"] {
+            assert!(bad.parse::<NodeName>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! `keyrum dev`: every Region and node in one process, and one endpoint for all of them.
+//!
+//! Each node is what it is under `cluster up` too: its own store, its own listeners, mutual TLS
+//! to its peers over loopback. Only the processes are missing.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use futures_util::future::{join_all, try_join_all};
+use keyrum_consensus::world::{BoxFuture, World};
+use keyrum_server::http::Server;
+use keyrum_server::{Endpoint, HookAnswer, Hooks, Regions};
+use keyrum_service::Service;
+use keyrum_types::Region;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+use crate::Failure;
+use crate::assembly::{Running, endpoint_settings, limits};
+use crate::cli;
+use crate::data::DataFolder;
+use crate::ports::Ports;
+use crate::run::Whereabouts;
+use crate::signals::{INTERRUPTED, Signals};
+use crate::topology::Topology;
+
+/// Runs the cluster until it is told to stop.
+pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::catch()?;
+    let world = World::real();
+    let topology = Topology::uniform(
+        &args.regions,
+        args.nodes,
+        args.port,
+        args.bind,
+        args.account,
+    )?;
+    let temporary = if args.ephemeral {
+        Some(tempfile::tempdir()?)
+    } else {
+        None
+    };
+    let data: PathBuf = temporary
+        .as_ref()
+        .map_or(args.data, |folder| folder.path().to_owned());
+    let mut ports = Ports::new(&*world.entropy);
+    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy)?;
+    let _ports_held = ports.into_guard();
+
+    let cluster = Cluster::new(world.clone(), topology.clone(), folder);
+    let addr = SocketAddr::new(args.bind, args.port);
+    let settings = endpoint_settings(&topology);
+    let endpoint = Endpoint::new(cluster.regions.clone(), settings, Some(cluster.clone()));
+    let front = Server::start(&world, &addr.to_string(), endpoint, limits())
+        .await
+        .map_err(|cause| CannotListen { addr, cause })?;
+
+    let outcome = tokio::select! {
+        outcome = cluster.announce(&args.ready_file, &front, args.ephemeral) => outcome,
+        () = signals.next() => Ok(()),
+    };
+    tokio::select! {
+        () = async { front.stop().await; cluster.stop().await } => {}
+        () = signals.next() => return Ok(ExitCode::from(INTERRUPTED)),
+    }
+    outcome?;
+    match temporary {
+        None => println!(
+            "keyrum: stopped; the data is in {}",
+            std::path::absolute(data)?.display()
+        ),
+        Some(folder) => {
+            let path = folder.path().to_owned();
+            folder.close()?;
+            println!("keyrum: stopped; the data in {} is removed", path.display());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The endpoint's port cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {addr} ({cause}): choose another port with --port (0 takes a free one), or another address with --bind"
+)]
+struct CannotListen {
+    addr: SocketAddr,
+    cause: std::io::Error,
+}
+
+struct Cluster {
+    world: World,
+    topology: Topology,
+    /// What the endpoint serves; empty Regions while nodes start or stop.
+    regions: Regions,
+    state: Mutex<State>,
+}
+
+struct State {
+    folder: DataFolder,
+    nodes: Vec<Running>,
+}
+
+impl Cluster {
+    fn new(world: World, topology: Topology, folder: DataFolder) -> Arc<Self> {
+        let state = Mutex::new(State {
+            folder,
+            nodes: Vec::new(),
+        });
+        let cluster = Arc::new(Self {
+            world,
+            topology,
+            regions: Regions::default(),
+            state,
+        });
+        cluster.serve(&[]);
+        cluster
+    }
+
+    /// Starts the nodes, waits for leaders and says so; then only an error ends it.
+    async fn announce(
+        &self,
+        ready_file: &Option<PathBuf>,
+        front: &Server,
+        ephemeral: bool,
+    ) -> Result<(), Failure> {
+        let mut state = self.state.lock().await;
+        self.start(&mut state).await?;
+        let process = std::process::id();
+        let endpoint = format!("http://{}", front.local_addr());
+        let whereabouts = Whereabouts::of(&state.folder, endpoint, |_| Some(process));
+        whereabouts.write_run_file(&state.folder.run_file(), None)?;
+        if let Some(file) = ready_file {
+            whereabouts.write_ready_file(file)?;
+        }
+        whereabouts.greet(&state.folder, ephemeral)?;
+        drop(state);
+        std::future::pending().await
+    }
+
+    /// Starts every node and waits until each can answer.
+    async fn start(&self, state: &mut State) -> Result<(), Failure> {
+        let names = state.folder.nodes();
+        let starts = names
+            .iter()
+            .map(|name| Running::start(&self.world, &state.folder, &self.topology, name));
+        state.nodes = try_join_all(starts).await?;
+        state.nodes.iter_mut().for_each(Running::report_failure);
+        let ready = state.nodes.iter().map(|node| node.service.group().ready());
+        try_join_all(ready).await?;
+        state.folder.note_founded()?;
+        self.serve(&state.nodes);
+        Ok(())
+    }
+
+    /// Lets the endpoint serve these nodes and no others.
+    fn serve(&self, nodes: &[Running]) {
+        let of = |region: &Region| -> Vec<Service> {
+            let ours = nodes.iter().filter(|node| node.name.region == *region);
+            ours.map(|node| node.service.clone()).collect()
+        };
+        let names = self.topology.regions.iter().map(|plan| plan.name.get_ref());
+        self.regions
+            .set(names.map(|name| (name.clone(), of(name))).collect());
+    }
+
+    async fn stop(&self) {
+        let mut state = self.state.lock().await;
+        let _ = std::fs::remove_file(state.folder.run_file());
+        join_all(state.nodes.drain(..).map(Running::stop)).await;
+    }
+
+    async fn health_now(&self) -> HookAnswer {
+        let Ok(state) = self.state.try_lock() else {
+            return answer(503, &json!({ "status": "starting" }));
+        };
+        let mut regions = serde_json::Map::new();
+        let mut well = true;
+        for region in &state.folder.record().regions {
+            let ours = state
+                .nodes
+                .iter()
+                .filter(|node| node.name.region == region.name);
+            let statuses: Vec<_> = ours.map(|node| node.service.group().status()).collect();
+            let leader = statuses
+                .iter()
+                .find(|s| s.leader == Some(s.node))
+                .map(|s| s.node);
+            let stopped: Vec<_> = statuses
+                .iter()
+                .filter(|s| s.stopped.is_some())
+                .map(|s| s.node)
+                .collect();
+            well &= leader.is_some() && stopped.is_empty();
+            let report = json!({ "leader": leader, "nodes": statuses.len(), "stopped": stopped });
+            regions.insert(region.name.to_string(), report);
+        }
+        let (status, word) = if well { (200, "ok") } else { (503, "degraded") };
+        answer(status, &json!({ "status": word, "regions": regions }))
+    }
+
+    async fn reset_now(&self) -> HookAnswer {
+        let Ok(mut state) = self.state.try_lock() else {
+            return answer(
+                409,
+                &json!({ "error": "the cluster is starting or being reset" }),
+            );
+        };
+        self.serve(&[]);
+        join_all(state.nodes.drain(..).map(Running::stop)).await;
+        let State { folder, .. } = &mut *state;
+        let again = match folder.reset(&*self.world.entropy) {
+            Ok(()) => self.start(&mut state).await,
+            Err(error) => Err(error.into()),
+        };
+        match again {
+            Ok(()) => answer(200, &json!({ "status": "ok" })),
+            Err(error) => answer(500, &json!({ "error": error.to_string() })),
+        }
+    }
+}
+
+fn answer(status: u16, body: &Value) -> HookAnswer {
+    HookAnswer {
+        status,
+        json: format!("{body}\n"),
+    }
+}
+
+impl Hooks for Cluster {
+    fn health(&self) -> BoxFuture<'_, HookAnswer> {
+        Box::pin(self.health_now())
+    }
+
+    fn reset(&self) -> BoxFuture<'_, HookAnswer> {
+        Box::pin(self.reset_now())
+    }
+}

@@ -1,0 +1,68 @@
+//! The endpoint that `cluster up` puts in front of its nodes' processes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use keyrum_consensus::world::World;
+use keyrum_server::http::Server;
+use keyrum_server::{Nodes, Proxy, ProxyWaits};
+
+use crate::assembly::limits;
+use crate::data::{DataFolder, loopback};
+use crate::topology::Topology;
+
+/// The endpoint for all Regions.
+pub(crate) struct Front {
+    nodes: Nodes,
+    server: Server,
+}
+
+/// The endpoint's port cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {addr} ({cause}): choose another `port` (0 takes a free one) or `bind` in {}", config.display())]
+pub(crate) struct CannotListen {
+    addr: SocketAddr,
+    config: PathBuf,
+    cause: std::io::Error,
+}
+
+impl Front {
+    /// Listens where the topology says.
+    pub(crate) async fn start(
+        world: &World,
+        topology: &Topology,
+        folder: &DataFolder,
+        config: &Path,
+    ) -> Result<Self, CannotListen> {
+        let nodes = Nodes::new(world);
+        let addr = SocketAddr::new(topology.bind, topology.port);
+        let proxy = Proxy::new(nodes.clone(), ProxyWaits::default(), None);
+        let server = Server::start(world, &addr.to_string(), proxy, limits())
+            .await
+            .map_err(|cause| CannotListen {
+                addr,
+                config: config.to_owned(),
+                cause,
+            })?;
+        let front = Self { nodes, server };
+        front.update(folder);
+        Ok(front)
+    }
+
+    /// Passes requests on to the nodes that the folder has now.
+    pub(crate) fn update(&self, folder: &DataFolder) {
+        let regions = folder.record().regions.iter().map(|region| {
+            let addrs = region
+                .nodes
+                .iter()
+                .map(|node| loopback(node.api).to_string());
+            (region.name.clone(), addrs.collect())
+        });
+        self.nodes.set(regions.collect());
+    }
+
+    /// Where clients find it.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.server.local_addr())
+    }
+}

@@ -1,0 +1,75 @@
+//! The `keyrum` binary: the command line, and the wiring of the other crates into nodes.
+//!
+//! Nothing here decides anything about keys: a node is a store, a group, a service and a server
+//! put together (`node`), in one process for all (`dev`) or one process each (`supervisor`).
+
+mod admin;
+mod assembly;
+mod cli;
+mod cluster;
+mod control;
+mod data;
+mod dev;
+mod files;
+mod front;
+mod node;
+mod operate;
+mod ports;
+mod process;
+mod run;
+mod signals;
+mod supervisor;
+mod topology;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Verb};
+
+/// Whatever ends a command early. Its text names what to do; nobody looks at its kind.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    trace();
+    match start(cli.verb) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("keyrum: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(verb: Verb) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let code = runtime.block_on(async {
+        match verb {
+            Verb::Dev(args) => dev::run(args).await,
+            Verb::Node(args) => node::run(args).await,
+            Verb::Cluster(verb) => cluster::run(verb).await,
+            Verb::Log(cli::Log::Show(args)) => operate::show_log(args).await,
+            Verb::Clock(cli::Clock::Advance(args)) => operate::advance_clock(args).await,
+        }
+    });
+    // Work that blocks, such as a flush, may still be under way; the stores were closed in order.
+    runtime.shutdown_background();
+    code
+}
+
+/// Sends traces to standard error. `KEYRUM_LOG` chooses them, such as `info` or
+/// `keyrum_consensus=debug`; without it, warnings of Keyrum's own crates.
+fn trace() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("KEYRUM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error,keyrum=warn"));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,0 +1,257 @@
+//! Saying where a running cluster is: in the ready file, in the data folder and on the screen.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use keyrum_types::{NodeId, Region};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::cli::NodeName;
+use crate::data::{DataFolder, loopback};
+use crate::files;
+
+/// Where a running cluster and its nodes are.
+#[derive(Debug, Serialize)]
+pub(crate) struct Whereabouts {
+    /// URL of the endpoint for all Regions.
+    pub(crate) endpoint: String,
+    /// In the topology's order.
+    #[serde(serialize_with = "as_map")]
+    pub(crate) regions: Vec<(Region, Nodes)>,
+}
+
+/// A Region's nodes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Nodes {
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// One node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    /// URL for KMS calls.
+    pub(crate) api: String,
+    /// `HOST:PORT` for its peers.
+    pub(crate) peer: String,
+    /// URL for operators; the token is in `admin.token` in `data`.
+    pub(crate) admin: String,
+    /// Its own folder.
+    pub(crate) data: PathBuf,
+    /// Its process; 0 while it has none.
+    pub(crate) pid: u32,
+}
+
+/// What `run.json` holds: enough for other commands to find the cluster. It names secrets' files,
+/// never secrets.
+#[derive(Debug, Deserialize)]
+pub(crate) struct RunFile {
+    /// The process that was started by hand.
+    pub(crate) pid: u32,
+    /// Where `cluster up` takes requests; `None` under `dev`.
+    pub(crate) control: Option<PathBuf>,
+    /// By name.
+    pub(crate) regions: BTreeMap<Region, Nodes>,
+}
+
+fn as_map<S: Serializer>(regions: &[(Region, Nodes)], to: S) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(Some(regions.len()))?;
+    for (name, nodes) in regions {
+        map.serialize_entry(name, nodes)?;
+    }
+    map.end()
+}
+
+impl Whereabouts {
+    /// Collects it; `pid` gives a node's process.
+    pub(crate) fn of(
+        folder: &DataFolder,
+        endpoint: String,
+        pid: impl Fn(&NodeName) -> Option<u32>,
+    ) -> Self {
+        let regions = folder.record().regions.iter().map(|region| {
+            let nodes = region.nodes.iter().map(|node| {
+                let name = NodeName {
+                    region: region.name.clone(),
+                    id: node.id,
+                };
+                Node {
+                    id: node.id,
+                    api: format!("http://{}", loopback(node.api)),
+                    peer: loopback(node.peer).to_string(),
+                    admin: format!("http://{}", loopback(node.admin)),
+                    data: folder.node_folder(&name),
+                    pid: pid(&name).unwrap_or(0),
+                }
+            });
+            (
+                region.name.clone(),
+                Nodes {
+                    nodes: nodes.collect(),
+                },
+            )
+        });
+        Self {
+            regions: regions.collect(),
+            endpoint,
+        }
+    }
+
+    /// Writes the ready file: one line of JSON, whole from the first moment it can be seen.
+    pub(crate) fn write_ready_file(&self, file: &Path) -> io::Result<()> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        files::replace(file, &line).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("--ready-file {}: {error}", file.display()),
+            )
+        })
+    }
+
+    /// Writes the data folder's `run.json`.
+    pub(crate) fn write_run_file(&self, file: &Path, control: Option<&Path>) -> io::Result<()> {
+        #[derive(Serialize)]
+        struct Run<'a> {
+            pid: u32,
+            control: Option<&'a Path>,
+            #[serde(flatten)]
+            whereabouts: &'a Whereabouts,
+        }
+        let run = Run {
+            pid: std::process::id(),
+            control,
+            whereabouts: self,
+        };
+        let mut text = serde_json::to_vec_pretty(&run)?;
+        text.push(b'\n');
+        files::replace(file, &text)
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+    }
+
+    /// Greets whoever started the cluster: where it is, how to point a client at it, and three
+    /// commands to try.
+    pub(crate) fn greet(&self, folder: &DataFolder, ephemeral: bool) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let first = &self.regions.first().expect("a cluster has a Region").0;
+        let (bold, plain) = if out.is_terminal() {
+            ("\x1b[1m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        let endpoint = &self.endpoint;
+        let kept = if ephemeral {
+            ", removed at the end"
+        } else {
+            ""
+        };
+        write!(
+            out,
+            "\
+{bold}keyrum is ready{plain}: {held}
+  endpoint {endpoint}   data {data}{kept}
+
+Point AWS clients at it:
+
+  export AWS_ENDPOINT_URL_KMS={endpoint} AWS_ENDPOINT_URL_STS={endpoint}
+  export AWS_REGION={first} AWS_DEFAULT_REGION={first}
+  export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+
+and try:
+
+  aws kms create-key --description 'my first key'
+  aws kms create-alias --alias-name alias/first --target-key-id KEY_ID
+  aws kms generate-data-key --key-id alias/first --key-spec AES_256
+
+Ctrl-C stops it.
+",
+            held = folder.record().describe(),
+            data = folder.root().display(),
+        )?;
+        out.flush()
+    }
+}
+
+/// Why no running cluster was found.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRunning {
+    /// There is nothing to find it by.
+    #[error("no cluster runs on the data folder {}: start one with `keyrum cluster up` or `keyrum dev`, or name its folder with --data", folder.display())]
+    NoRunFile {
+        /// Which folder.
+        folder: PathBuf,
+    },
+    /// What there is cannot be used.
+    #[error("{}: {cause}", file.display())]
+    Unreadable {
+        /// Which file.
+        file: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+}
+
+impl RunFile {
+    /// Reads the data folder's `run.json`.
+    pub(crate) fn find(folder: &Path) -> Result<Self, NotRunning> {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        let file = folder.join("run.json");
+        match std::fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| NotRunning::Unreadable {
+                file,
+                cause: error.into(),
+            }),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                Err(NotRunning::NoRunFile { folder })
+            }
+            Err(cause) => Err(NotRunning::Unreadable { file, cause }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches a ready file that is not the one line scripts wait for, or that loses the order of
+    /// Regions.
+    #[test]
+    fn the_ready_file_is_one_line_of_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ready.json");
+        let node = Node {
+            id: 1,
+            api: "http://127.0.0.1:1".to_owned(),
+            peer: "127.0.0.1:2".to_owned(),
+            admin: "http://127.0.0.1:3".to_owned(),
+            data: PathBuf::from("d"),
+            pid: 7,
+        };
+        let region = |name: &str| {
+            (
+                name.parse().unwrap(),
+                Nodes {
+                    nodes: vec![node.clone()],
+                },
+            )
+        };
+        let whereabouts = Whereabouts {
+            endpoint: "http://127.0.0.1:4599".to_owned(),
+            regions: vec![region("us-east-1"), region("eu-west-1")],
+        };
+        whereabouts.write_ready_file(&file).unwrap();
+        let one = r#"{"nodes":[{"id":1,"api":"http://127.0.0.1:1","peer":"127.0.0.1:2","admin":"http://127.0.0.1:3","data":"d","pid":7}]}"#;
+        assert_eq!(
+            std::fs::read_to_string(&file).unwrap(),
+            format!(
+                "{{\"endpoint\":\"http://127.0.0.1:4599\",\"regions\":{{\"us-east-1\":{one},\"eu-west-1\":{one}}}}}\n"
+            )
+        );
+        let run = folder.path().join("run.json");
+        whereabouts.write_run_file(&run, None).unwrap();
+        let found = RunFile::find(folder.path()).unwrap();
+        assert_eq!((found.pid, found.regions.len()), (std::process::id(), 2));
+    }
+}

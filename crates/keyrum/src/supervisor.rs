@@ -1,0 +1,548 @@
+//! `keyrum cluster up`: one process per node, and the endpoint in front of them.
+//!
+//! The supervisor starts nodes and never restarts one by itself: whoever studies faults wants to
+//! see them. It takes requests from other `keyrum cluster` commands over its control socket, and
+//! no node outlives it: each watches a pipe that closes with this process.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use keyrum_consensus::Role;
+use keyrum_consensus::world::{self, World};
+use keyrum_types::Region;
+use tokio::io::BufReader;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::Failure;
+use crate::admin::{Admin, AdminError};
+use crate::cli::{self, NodeName};
+use crate::control::{self, Process, Reply, Request};
+use crate::data::{DataFolder, loopback};
+use crate::files;
+use crate::front::Front;
+use crate::ports::Ports;
+use crate::process::{Condition, Launch, NodeProcess};
+use crate::run::Whereabouts;
+use crate::signals::{INTERRUPTED, Signals};
+use crate::topology::Topology;
+
+/// How long a node may take from its start to its first answer.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How often something that has no notification is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+
+/// Runs the cluster until it is told to stop.
+pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::catch()?;
+    let world = World::real();
+    let (topology, text) = Topology::load_with_text(&args.config)?;
+    let data = data_folder(args.data.as_deref(), &topology);
+    let mut ports = Ports::new(&*world.entropy);
+    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy)?;
+    let _ports_held = ports.into_guard();
+    // All nodes run by what was read here, also those that are restarted after the file changed.
+    let config = folder.root().join("topology.toml");
+    files::replace(&config, text.as_bytes())?;
+    let front = Front::start(&world, &topology, &folder, &args.config).await?;
+
+    let supervisor = Arc::new(Supervisor {
+        program: std::env::current_exe()?,
+        config,
+        control: control::socket_path(folder.root(), &folder.record().cluster_id),
+        ready_file: args.ready_file.clone(),
+        world,
+        front,
+        folder: Mutex::new(folder),
+        nodes: Mutex::new(BTreeMap::new()),
+        stop: Notify::new(),
+    });
+    let listener = control::listen(&supervisor.control)?;
+    let outcome = tokio::select! {
+        outcome = supervisor.run(listener) => outcome,
+        () = signals.next() => Ok(()),
+    };
+    let stopped = tokio::select! {
+        () = supervisor.stop_all() => true,
+        // Dropping the processes' handles ends them.
+        () = signals.next() => false,
+    };
+    let _ = std::fs::remove_file(&supervisor.control);
+    let root = supervisor.folder().root().to_owned();
+    let _ = std::fs::remove_file(supervisor.folder().run_file());
+    outcome?;
+    if !stopped {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    println!("keyrum: stopped; the data is in {}", root.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The data folder to use: the flag's, else the file's, else the default.
+pub(crate) fn data_folder(flag: Option<&Path>, topology: &Topology) -> PathBuf {
+    let named = flag.or(topology.data.as_deref());
+    named.map_or_else(|| PathBuf::from(cli::DEFAULT_DATA), Path::to_owned)
+}
+
+type Shared = Arc<tokio::sync::Mutex<NodeProcess>>;
+
+struct Supervisor {
+    program: PathBuf,
+    config: PathBuf,
+    control: PathBuf,
+    ready_file: Option<PathBuf>,
+    world: World,
+    front: Front,
+    folder: Mutex<DataFolder>,
+    nodes: Mutex<BTreeMap<NodeName, Shared>>,
+    stop: Notify,
+}
+
+/// Why the cluster did not come up, or a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("{region} cannot get a leader: {ended} of its {nodes} nodes ended by themselves; `output` in their folders below {} says why", folder.display())]
+    NoQuorum {
+        region: Region,
+        ended: usize,
+        nodes: usize,
+        folder: PathBuf,
+    },
+    #[error("there is no node {node}; the cluster has {have}")]
+    NoSuchNode { node: String, have: String },
+    #[error("node {node} is {condition}")]
+    WrongCondition {
+        node: NodeName,
+        condition: Condition,
+    },
+    #[error("node {node} ended ({status}){words}")]
+    Ended {
+        node: NodeName,
+        status: std::process::ExitStatus,
+        words: String,
+    },
+    #[error("node {node} did not answer within {} s of its start; see {}", START_LIMIT.as_secs(), output.display())]
+    Silent { node: NodeName, output: PathBuf },
+    #[error("no node of {region} answers")]
+    NobodyAnswers { region: Region },
+    #[error("{node} is the last node of its Region: stop the cluster instead")]
+    LastNode { node: NodeName },
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    #[error(transparent)]
+    Data(#[from] crate::data::DataError),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl Supervisor {
+    async fn run(self: &Arc<Self>, listener: UnixListener) -> Result<(), Failure> {
+        let nodes = self.folder().nodes();
+        for node in &nodes {
+            self.start_node(node)?;
+        }
+        self.note_processes()?;
+        tokio::select! {
+            result = self.watch_processes() => result.map_err(Failure::from),
+            result = self.serve(listener) => result.map_err(Failure::from),
+            result = self.announce() => result,
+            () = self.stop.notified() => Ok(()),
+        }
+    }
+
+    /// Waits for leaders and says so; then only an error ends it.
+    async fn announce(&self) -> Result<(), Failure> {
+        self.wait_for_leaders().await?;
+        self.folder().note_founded()?;
+        let whereabouts = self.note_processes()?;
+        if let Some(file) = &self.ready_file {
+            whereabouts.write_ready_file(file)?;
+        }
+        whereabouts.greet(&self.folder(), false)?;
+        std::future::pending().await
+    }
+
+    async fn wait_for_leaders(&self) -> Result<(), Trouble> {
+        let regions: Vec<Region> = self
+            .folder()
+            .record()
+            .regions
+            .iter()
+            .map(|region| region.name.clone())
+            .collect();
+        for region in regions {
+            while !self.has_leader(&region).await {
+                self.check_quorum(&region).await?;
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn has_leader(&self, region: &Region) -> bool {
+        for node in self.nodes_of(region) {
+            if self.admin(&node).is_leader().await {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether enough of a Region's processes are left for it to ever have a leader.
+    async fn check_quorum(&self, region: &Region) -> Result<(), Trouble> {
+        let nodes = self.nodes_of(region);
+        let mut ended = 0;
+        for node in &nodes {
+            let process = self.process(node)?;
+            let process = process.lock().await;
+            ended += usize::from(matches!(process.condition(), Condition::Ended(_)));
+        }
+        if ended * 2 >= nodes.len() {
+            let (region, nodes) = (region.clone(), nodes.len());
+            let folder = self.folder().root().join(region.as_str());
+            return Err(Trouble::NoQuorum {
+                region,
+                ended,
+                nodes,
+                folder,
+            });
+        }
+        Ok(())
+    }
+
+    /// Says when a node's process ends by itself.
+    async fn watch_processes(&self) -> std::io::Result<()> {
+        let mut ended = signal(SignalKind::child())?;
+        loop {
+            let all: Vec<_> = self
+                .nodes()
+                .iter()
+                .map(|(n, process)| (n.clone(), process.clone()))
+                .collect();
+            for (node, process) in all {
+                let mut process = process.lock().await;
+                if let Some(status) = process.check() {
+                    let words = process.last_words();
+                    eprintln!("keyrum: node {node} ended by itself ({status}){words}");
+                }
+            }
+            ended.recv().await;
+        }
+    }
+
+    async fn serve(self: &Arc<Self>, listener: UnixListener) -> std::io::Result<()> {
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let this = self.clone();
+            // A command that hangs up early harms nobody.
+            world::spawn(async move { this.answer(stream).await.ok() });
+        }
+    }
+
+    async fn answer(&self, stream: UnixStream) -> std::io::Result<()> {
+        let mut stream = BufReader::new(stream);
+        let Some(request) = control::receive::<Request>(&mut stream).await? else {
+            return Ok(());
+        };
+        let reply = match self.carry_out(request).await {
+            Ok(reply) => reply,
+            Err(trouble) => Reply::Failed(trouble.to_string()),
+        };
+        control::send(&mut stream, &reply).await
+    }
+
+    async fn carry_out(&self, request: Request) -> Result<Reply, Trouble> {
+        let done = |text: String| Ok(Reply::Done(text));
+        match request {
+            Request::Processes => Ok(Reply::Processes(self.processes().await)),
+            Request::Stop => {
+                self.stop.notify_one();
+                done("stopping".to_owned())
+            }
+            Request::Kill { node } => {
+                let (name, process) = self.named(&node)?;
+                process.lock().await.kill().await?;
+                self.note_processes()?;
+                done(format!("{name} is killed"))
+            }
+            Request::Restart { node } => {
+                let (name, process) = self.named(&node)?;
+                process.lock().await.restart().await?;
+                self.note_processes()?;
+                self.wait_until_up(&name).await?;
+                done(format!("{name} runs again"))
+            }
+            Request::Pause { node } => {
+                let (name, process) = self.named(&node)?;
+                let mut process = process.lock().await;
+                match process.condition() {
+                    Condition::Running => process.pause()?,
+                    Condition::Paused => {}
+                    other => {
+                        let condition = other.clone();
+                        return Err(Trouble::WrongCondition {
+                            node: name,
+                            condition,
+                        });
+                    }
+                }
+                done(format!("{name} is paused"))
+            }
+            Request::Resume { node } => {
+                let (name, process) = self.named(&node)?;
+                let mut process = process.lock().await;
+                match process.condition() {
+                    Condition::Running | Condition::Paused => process.resume()?,
+                    other => {
+                        let condition = other.clone();
+                        return Err(Trouble::WrongCondition {
+                            node: name,
+                            condition,
+                        });
+                    }
+                }
+                done(format!("{name} goes on"))
+            }
+            Request::Add { node } => {
+                let name = self.parse(&node)?;
+                self.add(&name).await?;
+                done(format!("{name} is a voter of its Region's group"))
+            }
+            Request::Remove { node } => {
+                let (name, process) = self.named(&node)?;
+                self.remove(&name, &process).await?;
+                let folder = self.folder().node_folder(&name);
+                done(format!(
+                    "{name} is removed; its data is left in {}",
+                    folder.display()
+                ))
+            }
+        }
+    }
+
+    async fn add(&self, node: &NodeName) -> Result<(), Trouble> {
+        let record = {
+            let mut ports = Ports::new(&*self.world.entropy);
+            let mut folder = self.folder();
+            let record = folder.add_node(node, &mut ports)?;
+            folder.ensure_certs()?;
+            folder.prepare_node(node, &*self.world.entropy)?;
+            record
+        };
+        self.start_node(node)?;
+        self.note_processes()?;
+        let joined = async {
+            self.wait_until_up(node).await?;
+            let member = self.any_member(node).await?;
+            // Comes back once the new node has caught up.
+            member.add_learner(node.id, loopback(record.peer)).await?;
+            Ok(member)
+        };
+        let member = match joined.await {
+            Ok(member) => member,
+            Err(trouble) => {
+                // The group never heard of it: as if nothing had been asked, but for the id.
+                self.forget(node).await?;
+                return Err(trouble);
+            }
+        };
+        member.promote(node.id).await?;
+        self.front.update(&self.folder());
+        Ok(())
+    }
+
+    async fn remove(&self, node: &NodeName, process: &Shared) -> Result<(), Trouble> {
+        if self.nodes_of(&node.region).len() == 1 {
+            return Err(Trouble::LastNode { node: node.clone() });
+        }
+        self.any_member(node).await?.remove(node.id).await?;
+        process.lock().await.stop().await?;
+        self.forget(node).await
+    }
+
+    async fn forget(&self, node: &NodeName) -> Result<(), Trouble> {
+        let process = self.nodes().remove(node);
+        if let Some(process) = process {
+            process.lock().await.stop().await?;
+        }
+        self.folder().remove_node(node)?;
+        self.front.update(&self.folder());
+        self.note_processes()?;
+        Ok(())
+    }
+
+    /// A node other than `node` that answers, the leader if there is one.
+    async fn any_member(&self, node: &NodeName) -> Result<Admin, Trouble> {
+        let mut found = None;
+        for other in self
+            .nodes_of(&node.region)
+            .into_iter()
+            .filter(|other| other != node)
+        {
+            let admin = self.admin(&other);
+            match admin.status().await {
+                Ok(status) if status.role == Role::Leader => return Ok(admin),
+                Ok(_) => found = Some(admin),
+                Err(_) => {}
+            }
+        }
+        found.ok_or_else(|| Trouble::NobodyAnswers {
+            region: node.region.clone(),
+        })
+    }
+
+    async fn wait_until_up(&self, node: &NodeName) -> Result<(), Trouble> {
+        let deadline = Instant::now() + START_LIMIT;
+        let process = self.process(node)?;
+        while self.admin(node).status().await.is_err() {
+            let mut process = process.lock().await;
+            process.check();
+            if let Condition::Ended(status) = *process.condition() {
+                let words = process.last_words();
+                return Err(Trouble::Ended {
+                    node: node.clone(),
+                    status,
+                    words,
+                });
+            }
+            if Instant::now() > deadline {
+                let output = self.output(node);
+                return Err(Trouble::Silent {
+                    node: node.clone(),
+                    output,
+                });
+            }
+            drop(process);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    async fn stop_all(&self) {
+        let all: Vec<Shared> = self.nodes().values().cloned().collect();
+        let stops = all
+            .into_iter()
+            .map(|process| world::spawn(async move { process.lock().await.stop().await }));
+        for stop in stops.collect::<Vec<_>>() {
+            if let Ok(Err(error)) = stop.await {
+                eprintln!("keyrum: a node's process could not be stopped: {error}");
+            }
+        }
+    }
+
+    fn start_node(&self, node: &NodeName) -> std::io::Result<()> {
+        let data = self.folder().root().to_owned();
+        let output = self.output(node);
+        let (program, config, node) = (self.program.clone(), self.config.clone(), node.clone());
+        let launch = Launch {
+            program,
+            config,
+            data,
+            node: node.clone(),
+            output,
+        };
+        let process = Arc::new(tokio::sync::Mutex::new(NodeProcess::start(launch)?));
+        self.nodes().insert(node, process);
+        Ok(())
+    }
+
+    /// Brings `run.json` up to date.
+    fn note_processes(&self) -> std::io::Result<Whereabouts> {
+        let nodes = self.nodes();
+        // A process that is being handled just now is noted when that is done.
+        let pid = |name: &NodeName| nodes.get(name)?.try_lock().ok()?.pid();
+        let folder = self.folder();
+        let whereabouts = Whereabouts::of(&folder, self.front.url(), pid);
+        whereabouts.write_run_file(&folder.run_file(), Some(&self.control))?;
+        Ok(whereabouts)
+    }
+
+    async fn processes(&self) -> Vec<Process> {
+        let all: Vec<_> = self
+            .nodes()
+            .iter()
+            .map(|(n, p)| (n.clone(), p.clone()))
+            .collect();
+        let mut processes = Vec::new();
+        for (node, process) in all {
+            let mut process = process.lock().await;
+            process.check();
+            processes.push(Process {
+                node: node.to_string(),
+                pid: process.pid(),
+                condition: process.condition().to_string(),
+            });
+        }
+        processes
+    }
+
+    fn output(&self, node: &NodeName) -> PathBuf {
+        self.folder().node_folder(node).join("output")
+    }
+
+    fn admin(&self, node: &NodeName) -> Admin {
+        let folder = self.folder();
+        let port = folder.node(node).map_or(0, |record| record.admin);
+        Admin::new(&self.world, loopback(port), folder.admin_token(node))
+    }
+
+    fn nodes_of(&self, region: &Region) -> Vec<NodeName> {
+        self.nodes()
+            .keys()
+            .filter(|node| node.region == *region)
+            .cloned()
+            .collect()
+    }
+
+    fn parse(&self, text: &str) -> Result<NodeName, Trouble> {
+        let no_such = || Trouble::NoSuchNode {
+            node: text.to_owned(),
+            have: self
+                .nodes()
+                .keys()
+                .map(NodeName::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+        };
+        text.parse().map_err(|_| no_such())
+    }
+
+    fn named(&self, text: &str) -> Result<(NodeName, Shared), Trouble> {
+        let node = self.parse(text)?;
+        let process = self.process(&node)?;
+        Ok((node, process))
+    }
+
+    fn process(&self, node: &NodeName) -> Result<Shared, Trouble> {
+        let nodes = self.nodes();
+        let have = || {
+            nodes
+                .keys()
+                .map(NodeName::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        nodes.get(node).cloned().ok_or_else(|| Trouble::NoSuchNode {
+            node: node.to_string(),
+            have: have(),
+        })
+    }
+
+    fn folder(&self) -> MutexGuard<'_, DataFolder> {
+        self.folder
+            .lock()
+            .expect("nothing panics while it holds the data folder")
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeName, Shared>> {
+        self.nodes
+            .lock()
+            .expect("nothing panics while it holds the processes")
+    }
+}

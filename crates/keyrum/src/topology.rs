@@ -1,0 +1,399 @@
+//! What a cluster is asked to be: the Regions, their nodes and the settings all of them share.
+//!
+//! `cluster up` and `node` read it from a file of `cluster-config/`; `dev` builds it from flags.
+//! What the cluster became (chosen ports, added nodes) is the data folder's business.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use keyrum_types::{AccountId, NodeId, Region};
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+/// The endpoint's port unless one is named.
+pub(crate) const DEFAULT_PORT: u16 = 4599;
+
+/// Log entries between two snapshots unless the file says otherwise.
+pub(crate) const DEFAULT_SNAPSHOT_ENTRIES: u64 = 10_000;
+
+/// The Regions, their nodes and the settings all of them share.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Topology {
+    /// Port of the endpoint that serves every Region; 0 takes a free one.
+    #[serde(default = "default_port")]
+    pub(crate) port: u16,
+    /// Address that endpoint listens on.
+    #[serde(default = "default_bind")]
+    pub(crate) bind: IpAddr,
+    /// Account of a caller whose access key id names none.
+    #[serde(default = "default_account", deserialize_with = "from_text")]
+    pub(crate) account: AccountId,
+    /// Who may call.
+    #[serde(default)]
+    pub(crate) credentials: Credentials,
+    /// Whether the Regions' clocks may be moved ahead.
+    #[serde(default)]
+    pub(crate) test_clock: bool,
+    /// How reads see the state when a request does not say.
+    #[serde(default)]
+    pub(crate) reads: Reads,
+    /// How far back the history reaches.
+    #[serde(default)]
+    pub(crate) history: History,
+    /// Log entries between two snapshots of a node; 1 or more.
+    #[serde(default = "default_snapshot_entries")]
+    pub(crate) snapshot_entries: u64,
+    /// The data folder when the command line names none; relative to the working folder.
+    #[serde(default)]
+    pub(crate) data: Option<PathBuf>,
+    /// In the file's order; the first takes unsigned requests.
+    #[serde(rename = "region")]
+    pub(crate) regions: Vec<RegionPlan>,
+}
+
+/// One Region as asked for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegionPlan {
+    /// Its name.
+    #[serde(deserialize_with = "spanned_from_text")]
+    pub(crate) name: Spanned<Region>,
+    /// Its first members.
+    pub(crate) nodes: Vec<Spanned<NodePlan>>,
+}
+
+/// One node as asked for. A port of 0 is chosen at the first start and remembered.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodePlan {
+    /// Its id, 1 or greater.
+    pub(crate) id: NodeId,
+    /// Where it answers KMS calls.
+    #[serde(default)]
+    pub(crate) api: u16,
+    /// Where it hears its peers.
+    #[serde(default)]
+    pub(crate) peer: u16,
+    /// Where it answers operators.
+    #[serde(default)]
+    pub(crate) admin: u16,
+}
+
+/// Who may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Credentials {
+    /// Everybody, as the root of the account the access key id names.
+    Any,
+    /// Declared identities only.
+    #[default]
+    Declared,
+}
+
+/// How reads see the state when a request does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Reads {
+    /// After a read index, on any node.
+    #[default]
+    Linearizable,
+    /// Under the leader's lease.
+    Lease,
+    /// What this node has applied.
+    Local,
+    /// Like the real service: with a delay.
+    Eventual,
+}
+
+/// How far back the history reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum History {
+    /// To the first entry.
+    #[default]
+    All,
+    /// This many log entries.
+    Entries(u64),
+}
+
+/// Why there is no topology.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TopologyError {
+    /// The file cannot be read.
+    #[error("cannot read the topology file {}: {cause}; name an existing one with --config, such as cluster-config/two-regions.toml", file.display())]
+    Unreadable {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The file says something it must not.
+    #[error("{}, line {line}: {what}; correct the file (cluster-config/two-regions.toml explains every field)", file.display())]
+    Invalid {
+        /// Which file.
+        file: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+    },
+    /// The flags of `dev` contradict each other.
+    #[error("{0}")]
+    Flags(String),
+}
+
+impl Topology {
+    /// Reads and checks a topology file.
+    pub(crate) fn load(file: &Path) -> Result<Self, TopologyError> {
+        Self::load_with_text(file).map(|(topology, _)| topology)
+    }
+
+    /// The same, with the file's text.
+    pub(crate) fn load_with_text(file: &Path) -> Result<(Self, String), TopologyError> {
+        let text = std::fs::read_to_string(file).map_err(|cause| TopologyError::Unreadable {
+            file: file.to_owned(),
+            cause,
+        })?;
+        Ok((Self::parse(file, &text)?, text))
+    }
+
+    fn parse(file: &Path, text: &str) -> Result<Self, TopologyError> {
+        let invalid = |offset: usize, what: String| TopologyError::Invalid {
+            file: file.to_owned(),
+            line: 1 + text.as_bytes()[..offset.min(text.len())]
+                .iter()
+                .filter(|&&b| b == b'\n')
+                .count(),
+            what,
+        };
+        let topology: Self = toml::from_str(text).map_err(|error| {
+            let offset = error.span().map_or(0, |span| span.start);
+            invalid(offset, error.message().replace('\n', ", "))
+        })?;
+        topology
+            .check()
+            .map_err(|(offset, what)| invalid(offset, what))?;
+        Ok(topology)
+    }
+
+    /// The topology `dev` runs: every Region with nodes 1 to `nodes`, all ports but one free.
+    pub(crate) fn uniform(
+        regions: &[Region],
+        nodes: u64,
+        port: u16,
+        bind: IpAddr,
+        account: AccountId,
+    ) -> Result<Self, TopologyError> {
+        let plan = |region: &Region| RegionPlan {
+            name: Spanned::new(0..0, region.clone()),
+            nodes: (1..=nodes)
+                .map(|id| {
+                    Spanned::new(
+                        0..0,
+                        NodePlan {
+                            id,
+                            api: 0,
+                            peer: 0,
+                            admin: 0,
+                        },
+                    )
+                })
+                .collect(),
+        };
+        let topology = Self {
+            port,
+            bind,
+            account,
+            credentials: Credentials::Any,
+            test_clock: true,
+            reads: Reads::default(),
+            history: History::default(),
+            snapshot_entries: DEFAULT_SNAPSHOT_ENTRIES,
+            data: None,
+            regions: regions.iter().map(plan).collect(),
+        };
+        topology
+            .check()
+            .map_err(|(_, what)| TopologyError::Flags(what))?;
+        Ok(topology)
+    }
+
+    /// What the types cannot say. An error names the offset it is about.
+    fn check(&self) -> Result<(), (usize, String)> {
+        if self.regions.is_empty() {
+            return Err((0, "a cluster has at least one Region".to_owned()));
+        }
+        if self.snapshot_entries == 0 {
+            return Err((0, "snapshot_entries is 1 or more".to_owned()));
+        }
+        if self.credentials == Credentials::Declared {
+            return Err((
+                0,
+                "declared identities cannot be given yet, so nobody could call this cluster: \
+                 say credentials = \"any\""
+                    .to_owned(),
+            ));
+        }
+        let mut regions = BTreeSet::new();
+        let mut ports = BTreeSet::from([self.port]);
+        for region in &self.regions {
+            let (name, offset) = (region.name.get_ref(), region.name.span().start);
+            if !regions.insert(name) {
+                return Err((offset, format!("the Region {name} is named twice")));
+            }
+            if region.nodes.is_empty() {
+                return Err((offset, format!("the Region {name} has no nodes")));
+            }
+            let mut ids = BTreeSet::new();
+            for node in &region.nodes {
+                let (plan, offset) = (node.get_ref(), node.span().start);
+                if plan.id == 0 {
+                    return Err((offset, "a node's id is 1 or greater".to_owned()));
+                }
+                if !ids.insert(plan.id) {
+                    return Err((
+                        offset,
+                        format!("the node {name}/{} is named twice", plan.id),
+                    ));
+                }
+                for port in [plan.api, plan.peer, plan.admin] {
+                    if port != 0 && !ports.insert(port) {
+                        return Err((offset, format!("port {port} is used twice")));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn default_port() -> u16 {
+    DEFAULT_PORT
+}
+
+fn default_bind() -> IpAddr {
+    Ipv4Addr::LOCALHOST.into()
+}
+
+fn default_account() -> AccountId {
+    "000000000000".parse().expect("twelve digits")
+}
+
+fn default_snapshot_entries() -> u64 {
+    DEFAULT_SNAPSHOT_ENTRIES
+}
+
+fn from_text<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err: fmt::Display>,
+{
+    String::deserialize(from)?
+        .parse()
+        .map_err(de::Error::custom)
+}
+
+fn spanned_from_text<'de, D, T>(from: D) -> Result<Spanned<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: std::str::FromStr<Err: fmt::Display>,
+{
+    let text = Spanned::<String>::deserialize(from)?;
+    let value = text.get_ref().parse().map_err(de::Error::custom)?;
+    Ok(Spanned::new(text.span(), value))
+}
+
+impl<'de> Deserialize<'de> for History {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = History;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"all\" or a number of log entries")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<History, E> {
+                match text {
+                    "all" => Ok(History::All),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<History, E> {
+                u64::try_from(number)
+                    .map(History::Entries)
+                    .map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
+            }
+        }
+        from.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(text: &str) -> String {
+        Topology::parse(Path::new("x.toml"), text)
+            .unwrap_err()
+            .to_string()
+    }
+
+    /// Catches a shipped topology that cannot be used, or is not what its name says.
+    #[test]
+    fn the_shipped_files_are_topologies() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../cluster-config");
+        for (file, shape) in [
+            ("one-node", &[1][..]),
+            ("two-regions", &[3, 3]),
+            ("three-regions", &[3, 3, 3]),
+        ] {
+            let topology = Topology::load(&folder.join(file).with_extension("toml")).unwrap();
+            let sizes: Vec<_> = topology.regions.iter().map(|r| r.nodes.len()).collect();
+            assert_eq!(sizes, shape, "{file}");
+            assert_eq!(topology.port, DEFAULT_PORT);
+            assert!(topology.test_clock);
+        }
+    }
+
+    /// Catches an error that does not lead to the line that has to change.
+    #[test]
+    fn errors_name_file_and_line() {
+        let head = "credentials = \"any\"\n[[region]]\nname = \"us-east-1\"\n";
+        let text = complaint(&format!("{head}nodes = [{{ id = 1 }}]\nprot = 1\n"));
+        assert!(
+            text.starts_with("x.toml, line 5: unknown field `prot`"),
+            "{text}"
+        );
+        let text = complaint(&format!(
+            "{head}nodes = [\n {{ id = 1 }},\n {{ id = 1 }}]\n"
+        ));
+        assert!(
+            text.starts_with("x.toml, line 6: the node us-east-1/1 is named twice"),
+            "{text}"
+        );
+        let text = complaint("credentials = \"any\"\n[[region]]\nname = \"x\"\nnodes = []\n");
+        assert!(
+            text.starts_with("x.toml, line 3: \"x\" is not a Region name"),
+            "{text}"
+        );
+        let text = complaint("history = \"some\"\nregion = []\n");
+        assert!(
+            text.starts_with("x.toml, line 1: invalid value: string \"some\""),
+            "{text}"
+        );
+        let text = complaint(&format!("{head}nodes = [{{ id = 1, api = 9, peer = 9 }}]"));
+        assert!(text.contains("line 4: port 9 is used twice"), "{text}");
+    }
+
+    /// Catches a local cluster that silently lets nobody, or everybody, in.
+    #[test]
+    fn credentials_must_be_said() {
+        let text = complaint("[[region]]\nname = \"us-east-1\"\nnodes = [{ id = 1 }]\n");
+        assert!(text.contains("say credentials = \"any\""), "{text}");
+    }
+}

@@ -1,0 +1,176 @@
+//! The KMS endpoint: from a request to the service of a node, and back.
+//!
+//! The order of checks is the real service's: target, signature, JSON, constraints of the model;
+//! everything after that is the service's.
+
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Response};
+use keyrum_consensus::ReadMode;
+use keyrum_consensus::world::BoxFuture;
+use keyrum_service::RequestContext;
+use keyrum_types::AccountId;
+
+use crate::error::ApiError;
+use crate::http::{Handler, Incoming, error_answer, json_answer, plain_answer};
+use crate::identity::{self, Credential};
+use crate::model::Operation;
+use crate::regions::{Chosen, Regions, any_node};
+use crate::route::Route;
+use crate::{sts, validate};
+
+const CONSISTENCY: HeaderName = HeaderName::from_static("x-keyrum-consistency");
+
+/// What an endpoint does unless a request says otherwise.
+#[derive(Debug, Clone)]
+pub struct EndpointSettings {
+    /// The account of callers whose access key id does not name one.
+    pub default_account: AccountId,
+    /// How consistent reads are.
+    pub consistency: ReadMode,
+}
+
+/// An answer of a hook: a status and a JSON document.
+pub struct HookAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body.
+    pub json: String,
+}
+
+/// What an endpoint offers beside the APIs, under `/_keyrum/`. Without hooks these paths do not
+/// exist.
+pub trait Hooks: Send + Sync + 'static {
+    /// `GET /_keyrum/health`.
+    fn health(&self) -> BoxFuture<'_, HookAnswer>;
+
+    /// `POST /_keyrum/reset`.
+    fn reset(&self) -> BoxFuture<'_, HookAnswer>;
+}
+
+/// Answers the KMS API and STS's GetCallerIdentity for the nodes of this process.
+pub struct Endpoint {
+    regions: Regions,
+    settings: EndpointSettings,
+    hooks: Option<Arc<dyn Hooks>>,
+}
+
+impl Endpoint {
+    /// An endpoint for `regions`, whose nodes may still change.
+    pub fn new(
+        regions: Regions,
+        settings: EndpointSettings,
+        hooks: Option<Arc<dyn Hooks>>,
+    ) -> Self {
+        Self {
+            regions,
+            settings,
+            hooks,
+        }
+    }
+
+    async fn kms(
+        &self,
+        operation: &'static Operation,
+        request: &Incoming,
+    ) -> Result<Vec<u8>, ApiError> {
+        let credential = Credential::of(&request.parts)?;
+        let mode = consistency(&request.parts.headers, self.settings.consistency)?;
+        let chosen = self.choose(credential.as_ref(), "kms", any_node(operation, mode))?;
+        let input = validate::check(operation, &request.body)?;
+        let context = self.context(credential.as_ref(), &chosen, mode);
+        chosen.node.call(operation, &context, input).await
+    }
+
+    fn sts(&self, request: &Incoming) -> Result<sts::Identity, ApiError> {
+        sts::check(&request.parts, &request.body)?;
+        let credential = Credential::of(&request.parts)?;
+        let chosen = self.choose(credential.as_ref(), "sts", true)?;
+        let context = self.context(credential.as_ref(), &chosen, self.settings.consistency);
+        Ok(chosen.node.identify(&context))
+    }
+
+    fn choose(
+        &self,
+        credential: Option<&Credential>,
+        service: &str,
+        any_node: bool,
+    ) -> Result<Chosen, ApiError> {
+        let region = credential.map(|credential| credential.region.as_str());
+        let chosen = self
+            .regions
+            .choose(region, any_node)
+            .ok_or_else(identity::wrong_region)?;
+        if let Some(credential) = credential {
+            credential.check_service(service)?;
+        }
+        chosen
+    }
+
+    fn context(
+        &self,
+        credential: Option<&Credential>,
+        chosen: &Chosen,
+        mode: ReadMode,
+    ) -> RequestContext {
+        let caller = identity::caller(credential, self.settings.default_account, &chosen.region);
+        RequestContext { caller, mode }
+    }
+}
+
+impl Handler for Endpoint {
+    async fn handle(&self, request: Incoming) -> Response<Full<Bytes>> {
+        match (Route::of(&request.parts), &self.hooks) {
+            (Ok(Route::Kms(operation)), _) => match self.kms(operation, &request).await {
+                Ok(body) => json_answer(body),
+                Err(error) => error_answer(&error),
+            },
+            (Ok(Route::Sts), _) => match self.sts(&request) {
+                Ok(identity) => sts::answer(&identity, request.id),
+                Err(error) => sts::error(&error, request.id),
+            },
+            (Ok(Route::Health), Some(hooks)) => hook_answer(hooks.health().await),
+            (Ok(Route::Reset), Some(hooks)) => hook_answer(hooks.reset().await),
+            (Ok(Route::Health | Route::Reset), None) => error_answer(&no_hooks()),
+            (Err(error), _) => error_answer(&error),
+        }
+    }
+}
+
+/// Answers what a hook says.
+pub(crate) fn hook_answer(answer: HookAnswer) -> Response<Full<Bytes>> {
+    plain_answer(
+        answer.status,
+        HeaderValue::from_static("application/json"),
+        answer.json.into_bytes(),
+    )
+}
+
+/// What `/_keyrum/` answers where nobody listens to it.
+pub(crate) fn no_hooks() -> ApiError {
+    ApiError {
+        status: 404,
+        ..ApiError::client(
+            "UnknownOperationException",
+            "This endpoint has no /_keyrum/ paths.",
+        )
+    }
+}
+
+fn consistency(headers: &HeaderMap, default: ReadMode) -> Result<ReadMode, ApiError> {
+    let Some(header) = headers.get(CONSISTENCY) else {
+        return Ok(default);
+    };
+    match header.as_bytes() {
+        b"linearizable" => Ok(ReadMode::Linearizable),
+        b"lease" => Ok(ReadMode::Lease),
+        b"local" => Ok(ReadMode::Local),
+        b"eventual" => Ok(ReadMode::Eventual),
+        _ => Err(ApiError::validation(
+            "The header x-keyrum-consistency must be linearizable, lease, local or eventual.",
+        )),
+    }
+}

@@ -1,0 +1,298 @@
+//! One connection: its requests, and what ends it.
+//!
+//! hyper has no idle timeout, and its timeout for heads costs a timer a request and counts idle
+//! time too. So each connection has one timer that looks at a few counters every now and then.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Bytes};
+use hyper::header::{self, HeaderName};
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use keyrum_consensus::world::{BoxStream, spawn};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+
+use super::request_uid::UidSource;
+use super::{Handler, Incoming, Shared, Stage, error_answer};
+use crate::error::ApiError;
+
+/// The header of request ids.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// How often a connection's timer looks, as a part of the shortest wait.
+const LOOKS_PER_WAIT: u32 = 4;
+
+/// What the timer looks at.
+struct Activity {
+    /// Requests being answered.
+    running: AtomicUsize,
+    /// Requests begun.
+    begun: AtomicU64,
+    /// Whether bytes came since the last request was answered: part of a head, most likely.
+    partial: AtomicBool,
+    /// Whether this is HTTP/2, whose control frames must not be taken for heads.
+    multiplexed: AtomicBool,
+    uids: UidSource,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve<H: Handler>(
+    shared: &Arc<Shared<H>>,
+    stream: BoxStream,
+    from: &str,
+    mut stages: watch::Receiver<Stage>,
+) {
+    let limits = &shared.limits;
+    let activity = Arc::new(Activity {
+        running: AtomicUsize::new(0),
+        begun: AtomicU64::new(0),
+        partial: AtomicBool::new(false),
+        multiplexed: AtomicBool::new(false),
+        uids: UidSource::new(&*shared.entropy),
+    });
+    let io = TokioIo::new(Observed {
+        stream,
+        activity: activity.clone(),
+    });
+    let mut builder = auto::Builder::new(Spawner);
+    builder
+        .http1()
+        .auto_date_header(false)
+        .header_read_timeout(None)
+        .max_buf_size(limits.head_bytes_max)
+        // Who stops sending after a request still gets the answer, and what was begun is finished.
+        .half_close(true);
+    builder
+        .http2()
+        .auto_date_header(false)
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX));
+    let service = service_fn(|request| {
+        let (shared, activity) = (shared.clone(), activity.clone());
+        async move { Ok::<_, Infallible>(answer(&shared, &activity, request).await) }
+    });
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+
+    let look =
+        (limits.head_wait.min(limits.idle_wait) / LOOKS_PER_WAIT).max(Duration::from_millis(1));
+    let mut timer = std::pin::pin!(tokio::time::sleep(look));
+    let (mut begun, mut quiet, mut ending) = (0, Duration::ZERO, false);
+    loop {
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%from, %error, "connection ended");
+                }
+                return;
+            }
+            changed = stages.changed() => {
+                if changed.is_err() {
+                    return; // The server was dropped.
+                }
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = timer.as_mut() => {
+                timer.as_mut().reset(tokio::time::Instant::now() + look);
+                let now_begun = activity.begun.load(Relaxed);
+                let busy = activity.running.load(Relaxed) > 0 || now_begun != begun;
+                begun = now_begun;
+                quiet = if busy { Duration::ZERO } else { quiet + look };
+                let partial = activity.partial.load(Relaxed) && !activity.multiplexed.load(Relaxed);
+                if partial && quiet > limits.head_wait {
+                    tracing::debug!(%from, "a request's head took too long");
+                    return;
+                }
+                if quiet > limits.idle_wait && !ending {
+                    ending = true;
+                    quiet = Duration::ZERO;
+                    connection.as_mut().graceful_shutdown();
+                } else if ending && quiet > limits.head_wait {
+                    return; // The client does not read its answer.
+                }
+            }
+        }
+    }
+}
+
+async fn answer<H: Handler>(
+    shared: &Shared<H>,
+    activity: &Activity,
+    request: Request<hyper::body::Incoming>,
+) -> Response<Full<Bytes>> {
+    let _running = Running::begin(activity, request.version());
+    let id = activity.uids.next();
+    let (parts, body) = request.into_parts();
+    let mut response = match read_body(shared, &parts.headers, body).await {
+        Ok(body) => shared.handler.handle(Incoming { parts, body, id }).await,
+        Err(error) => error_answer(&error),
+    };
+    let headers = response.headers_mut();
+    if !headers.contains_key(REQUEST_ID) {
+        headers.insert(REQUEST_ID, id.header());
+    }
+    headers.insert(header::DATE, shared.dates.header());
+    response
+}
+
+async fn read_body<H>(
+    shared: &Shared<H>,
+    headers: &hyper::HeaderMap,
+    mut body: hyper::body::Incoming,
+) -> Result<Bytes, ApiError> {
+    let limits = &shared.limits;
+    let too_large = || ApiError {
+        status: StatusCode::PAYLOAD_TOO_LARGE.as_u16(),
+        ..ApiError::client(
+            "RequestEntityTooLargeException",
+            format!(
+                "The request body must have at most {} bytes.",
+                limits.body_bytes_max
+            ),
+        )
+    };
+    // What is announced; a lower bound of zero when nothing is.
+    let announced = body.size_hint().lower();
+    let work = async {
+        if announced > limits.body_bytes_max as u64 {
+            let waits = headers.contains_key(header::EXPECT);
+            if !waits {
+                drain(&mut body, limits.drain_bytes_max.min(announced)).await;
+            }
+            return Err(too_large());
+        }
+        match Limited::new(&mut body, limits.body_bytes_max)
+            .collect()
+            .await
+        {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                drain(&mut body, limits.drain_bytes_max).await;
+                Err(too_large())
+            }
+            Err(error) => Err(ApiError::client(
+                "IncompleteBody",
+                format!("cannot read the request body: {error}"),
+            )),
+        }
+    };
+    // The timer is only made when the body is not there yet.
+    let late = || ApiError {
+        status: StatusCode::REQUEST_TIMEOUT.as_u16(),
+        ..ApiError::client(
+            "RequestTimeoutException",
+            "The request body did not arrive in time.",
+        )
+    };
+    tokio::time::timeout(limits.body_wait, work)
+        .await
+        .unwrap_or_else(|_| Err(late()))
+}
+
+/// Throws away what a client still sends, so that it reads the answer instead of a reset.
+async fn drain(body: &mut hyper::body::Incoming, bytes_max: u64) {
+    let mut seen = 0;
+    while seen < bytes_max {
+        match body.frame().await {
+            Some(Ok(frame)) => seen += frame.data_ref().map_or(0, |data| data.len() as u64),
+            _ => return,
+        }
+    }
+}
+
+/// Notes that a request is being answered, for as long as it lives.
+struct Running<'a>(&'a Activity);
+
+impl<'a> Running<'a> {
+    fn begin(activity: &'a Activity, version: Version) -> Self {
+        activity.running.fetch_add(1, Relaxed);
+        activity.begun.fetch_add(1, Relaxed);
+        if version == Version::HTTP_2 {
+            activity.multiplexed.store(true, Relaxed);
+        }
+        Self(activity)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.partial.store(false, Relaxed);
+        self.0.running.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A stream that notes when bytes arrive.
+struct Observed {
+    stream: BoxStream,
+    activity: Arc<Activity>,
+}
+
+impl AsyncRead for Observed {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.partial.store(true, Relaxed);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Observed {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// Runs hyper's own tasks (one a request on HTTP/2) where all tasks are run.
+#[derive(Clone, Copy)]
+struct Spawner;
+
+impl<F> hyper::rt::Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        spawn(future);
+    }
+}

@@ -1,0 +1,80 @@
+//! The `Date` header, from the injected clock: clients correct their own clocks by it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::header::HeaderValue;
+use keyrum_types::Clock;
+
+/// Writes dates, each second's once.
+pub(super) struct Dates {
+    clock: Arc<dyn Clock>,
+    latest: Mutex<(u64, HeaderValue)>,
+}
+
+impl Dates {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            latest: Mutex::new((0, write(0))),
+        }
+    }
+
+    pub(super) fn header(&self) -> HeaderValue {
+        let second = self.clock.now().0 / 1000;
+        // A panic elsewhere cannot leave half a date behind.
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.0 != second {
+            *latest = (second, write(second));
+        }
+        latest.1.clone()
+    }
+}
+
+/// Seconds since 1970 in the fixed form of RFC 9110, section 5.6.7.
+fn write(seconds: u64) -> HeaderValue {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let days = seconds / 86_400;
+    // Years run from March here, so that the leap day is the last of its year
+    // (Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
+    let since = days + 719_468;
+    let of_era = since % 146_097;
+    let of_years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * of_years + of_years / 4 - of_years / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = (month_from_march + 2) % 12;
+    let year = since / 146_097 * 400 + of_years + u64::from(month < 2);
+    let text = format!(
+        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+        DAYS[(days % 7) as usize],
+        MONTHS[month as usize],
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+    );
+    HeaderValue::from_maybe_shared(hyper::body::Bytes::from(text))
+        .expect("letters, digits and punctuation may stand in a header")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches a date that is a day off around leap days and turns of the year.
+    #[test]
+    fn dates_are_right() {
+        for (seconds, date) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_399, "Mon, 28 Feb 2000 23:59:59 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_798_761_599, "Thu, 31 Dec 2026 23:59:59 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+        ] {
+            assert_eq!(write(seconds), date);
+        }
+    }
+}

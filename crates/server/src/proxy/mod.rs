@@ -1,0 +1,307 @@
+//! One endpoint for the nodes of several processes: reads the Region off a request and passes it
+//! on, unread otherwise, to a node of that Region.
+//!
+//! A request that changes something is sent once. It goes to another node only if nothing of it
+//! was sent; if the answer does not come, the client is told that the outcome is unknown. A
+//! request that only reads goes to further nodes while the first is silent; the first good answer
+//! counts.
+
+mod node;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::body::Bytes;
+use keyrum_consensus::world::{Network, World, spawn};
+use keyrum_types::Region;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::endpoint::{Hooks, hook_answer, no_hooks};
+use crate::error::ApiError;
+use crate::http::{Handler, Incoming, error_answer};
+use crate::identity::{self, Credential};
+use crate::route::Route;
+use crate::sts;
+
+use node::{Failure, Node, Outgoing};
+
+/// How long nodes may take to answer. A node itself gives up after 5 s without a quorum.
+#[derive(Debug, Clone)]
+pub struct ProxyWaits {
+    /// For a connection to a node.
+    pub connect: Duration,
+    /// Until a read is also sent to another node.
+    pub hedge: Duration,
+    /// For the whole.
+    pub answer: Duration,
+    /// Between two looks at nodes that did not answer.
+    pub probe: Duration,
+}
+
+impl Default for ProxyWaits {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_millis(1000),
+            hedge: Duration::from_millis(1500),
+            answer: Duration::from_millis(5500),
+            probe: Duration::from_millis(250),
+        }
+    }
+}
+
+/// Where the nodes of a cluster are. Cheap to clone; all clones change together.
+#[derive(Clone)]
+pub struct Nodes {
+    network: Arc<dyn Network>,
+    regions: Arc<ArcSwap<Vec<Entry>>>,
+}
+
+struct Entry {
+    region: Region,
+    nodes: Vec<Arc<Node>>,
+    turn: AtomicUsize,
+}
+
+impl Nodes {
+    /// No Regions yet; connections will be made through the world's network.
+    pub fn new(world: &World) -> Self {
+        Self {
+            network: world.network.clone(),
+            regions: Arc::default(),
+        }
+    }
+
+    /// Puts these Regions, each with its nodes' API addresses (`HOST:PORT`), in place of the
+    /// former ones. The first Region takes unsigned requests. Nodes that stay keep their
+    /// connections.
+    pub fn set(&self, regions: Vec<(Region, Vec<String>)>) {
+        let former = self.regions.load();
+        let known = |addr: &str| {
+            let mut nodes = former.iter().flat_map(|entry| &entry.nodes);
+            nodes.find(|node| node.addr() == addr).cloned()
+        };
+        let node = |addr: String| {
+            known(&addr).unwrap_or_else(|| Arc::new(Node::new(addr, self.network.clone())))
+        };
+        let entry = |(region, addrs): (Region, Vec<String>)| Entry {
+            region,
+            nodes: addrs.into_iter().map(node).collect(),
+            turn: AtomicUsize::new(0),
+        };
+        self.regions
+            .store(Arc::new(regions.into_iter().map(entry).collect()));
+    }
+}
+
+impl Entry {
+    /// The nodes in the order they are asked: each first in turn, those that are down last.
+    fn order(&self) -> Vec<Arc<Node>> {
+        let mut nodes = self.nodes.clone();
+        if !nodes.is_empty() {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            let first = turn % nodes.len();
+            nodes.rotate_left(first);
+            nodes.sort_by_key(|node| !node.is_up());
+        }
+        nodes
+    }
+}
+
+/// Passes requests on.
+pub struct Proxy {
+    nodes: Nodes,
+    waits: ProxyWaits,
+    hooks: Option<Arc<dyn Hooks>>,
+    /// Wakes the task that looks after nodes that are down.
+    down: Arc<Notify>,
+    looking_after: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// A proxy for `nodes`, which may still change. Starts a task that ends with the proxy.
+    pub fn new(nodes: Nodes, waits: ProxyWaits, hooks: Option<Arc<dyn Hooks>>) -> Self {
+        let down = Arc::new(Notify::new());
+        let looking_after = spawn(look_after(nodes.clone(), down.clone(), waits.clone()));
+        Self {
+            nodes,
+            waits,
+            hooks,
+            down,
+            looking_after,
+        }
+    }
+
+    async fn pass_on(
+        &self,
+        request: &Incoming,
+        reads: bool,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        let credential = Credential::of(&request.parts)?;
+        let (region, order) = {
+            let regions = self.nodes.regions.load();
+            let entry = match &credential {
+                Some(credential) => regions
+                    .iter()
+                    .find(|entry| entry.region.as_str() == credential.region),
+                None => regions.first(),
+            };
+            let entry = entry.ok_or_else(identity::wrong_region)?;
+            (entry.region.clone(), entry.order())
+        };
+        let outgoing = Outgoing::of(request);
+        if reads {
+            self.read(&region, order, &outgoing).await
+        } else {
+            self.change(&region, order, &outgoing).await
+        }
+    }
+
+    async fn change(
+        &self,
+        region: &Region,
+        order: Vec<Arc<Node>>,
+        outgoing: &Outgoing,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        let deadline = Instant::now() + self.waits.answer;
+        for node in order {
+            match node.ask(outgoing, self.waits.connect, deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => {
+                    self.note_down(&node);
+                    if failure == Failure::Unanswered {
+                        return Err(ApiError::outcome_unknown(format!(
+                            "The request was sent to a node of the Region {region} and no answer \
+                             came. It may still take effect."
+                        )));
+                    }
+                }
+            }
+        }
+        Err(nobody(region))
+    }
+
+    async fn read(
+        &self,
+        region: &Region,
+        order: Vec<Arc<Node>>,
+        outgoing: &Outgoing,
+    ) -> Result<Response<Full<Bytes>>, ApiError> {
+        let deadline = Instant::now() + self.waits.answer;
+        let mut fallback = None;
+        let mut asked = FuturesUnordered::new();
+        let mut order = order.into_iter();
+        let mut silent: Vec<Arc<Node>> = Vec::new();
+        let mut ask_next = true;
+        loop {
+            if (ask_next || asked.is_empty())
+                && let Some(node) = order.next()
+            {
+                silent.push(node.clone());
+                asked.push(async move {
+                    let answer = node.ask(outgoing, self.waits.connect, deadline).await;
+                    (node, answer)
+                });
+            }
+            if asked.is_empty() {
+                break;
+            }
+            ask_next = true;
+            let hedge = deadline.min(Instant::now() + self.waits.hedge);
+            tokio::select! {
+                biased;
+                Some((node, answer)) = asked.next() => {
+                    silent.retain(|other| !Arc::ptr_eq(other, &node));
+                    match answer {
+                        Ok(answer) if answer.status().is_server_error() => fallback = Some(answer),
+                        Ok(answer) => return Ok(answer),
+                        Err(_) => self.note_down(&node),
+                    }
+                }
+                // The node that was asked last is slow: it waits in the background until it
+                // answers a probe.
+                () = sleep_until(hedge) => {
+                    if let Some(slow) = silent.last() {
+                        self.note_down(slow);
+                    }
+                    if Instant::now() >= deadline {
+                        break;
+                    }
+                }
+            }
+        }
+        fallback.ok_or_else(|| nobody(region))
+    }
+
+    fn note_down(&self, node: &Node) {
+        if node.set_up(false) {
+            tracing::info!(addr = node.addr(), "a node does not answer");
+        }
+        self.down.notify_one();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.looking_after.abort();
+    }
+}
+
+impl Handler for Proxy {
+    async fn handle(&self, request: Incoming) -> Response<Full<Bytes>> {
+        match (Route::of(&request.parts), &self.hooks) {
+            (Ok(Route::Kms(operation)), _) => {
+                let answer = self.pass_on(&request, operation.reads).await;
+                answer.unwrap_or_else(|error| error_answer(&error))
+            }
+            (Ok(Route::Sts), _) => {
+                let answer = self.pass_on(&request, true).await;
+                answer.unwrap_or_else(|error| sts::error(&error, request.id))
+            }
+            (Ok(Route::Health), Some(hooks)) => hook_answer(hooks.health().await),
+            (Ok(Route::Reset), Some(hooks)) => hook_answer(hooks.reset().await),
+            (Ok(Route::Health | Route::Reset), None) => error_answer(&no_hooks()),
+            (Err(error), _) => error_answer(&error),
+        }
+    }
+}
+
+fn nobody(region: &Region) -> ApiError {
+    ApiError::dependency_timeout(format!(
+        "No node of the Region {region} answered in time. Nothing was changed."
+    ))
+}
+
+/// Asks nodes that are down whether they are there again. Sleeps while all are up.
+async fn look_after(nodes: Nodes, down: Arc<Notify>, waits: ProxyWaits) {
+    loop {
+        let absent: Vec<Arc<Node>> = {
+            let regions = nodes.regions.load();
+            let nodes = regions.iter().flat_map(|entry| &entry.nodes);
+            nodes.filter(|node| !node.is_up()).cloned().collect()
+        };
+        if absent.is_empty() {
+            down.notified().await;
+            continue;
+        }
+        join_all(absent.iter().map(|node| async {
+            if node.probe(waits.connect).await && node.set_up(true) {
+                tracing::info!(addr = node.addr(), "a node answers again");
+            }
+        }))
+        .await;
+        sleep(waits.probe).await;
+    }
+}
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod tests;

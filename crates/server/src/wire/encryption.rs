@@ -1,0 +1,182 @@
+//! Encrypt, Decrypt, ReEncrypt, GenerateDataKey, GenerateDataKeyWithoutPlaintext and
+//! GenerateRandom.
+
+use keyrum_service::{
+    DataKeySpec, DecryptInput, EncryptInput, GenerateDataKeyInput, GenerateRandomInput,
+    ReEncryptInput, RequestContext, Service, ServiceError,
+};
+
+use super::{algorithm, ignores_ciphertext};
+use crate::fields::Fields;
+use crate::json::{Blob, ObjectWriter};
+
+type Answer = Result<Vec<u8>, ServiceError>;
+
+pub(super) async fn encrypt(
+    service: &Service,
+    ctx: &RequestContext,
+    input: &mut Fields<'_>,
+) -> Answer {
+    let request = EncryptInput {
+        key_id: input.required_text("KeyId"),
+        plaintext: input.blob("Plaintext").unwrap_or_default(),
+        context: input.map("EncryptionContext").unwrap_or_default(),
+        algorithm: algorithm(input, "EncryptionAlgorithm"),
+        grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
+        dry_run: input.boolean("DryRun").unwrap_or(false),
+    };
+    let encrypted = service.encrypt(ctx, request).await?;
+    let mut answer = writer_for(&encrypted.ciphertext);
+    answer
+        .blob("CiphertextBlob", &encrypted.ciphertext)
+        .text("KeyId", &encrypted.key_arn)
+        .text("EncryptionAlgorithm", encrypted.algorithm.name());
+    Ok(answer.finish())
+}
+
+pub(super) async fn decrypt(
+    service: &Service,
+    ctx: &RequestContext,
+    input: &mut Fields<'_>,
+) -> Answer {
+    let request = DecryptInput {
+        ciphertext: ciphertext(input),
+        context: input.map("EncryptionContext").unwrap_or_default(),
+        key_id: input.text("KeyId"),
+        algorithm: algorithm(input, "EncryptionAlgorithm"),
+        grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
+        recipient: input.structure("Recipient").is_some(),
+        dry_run: input.boolean("DryRun").unwrap_or(false),
+        ignore_ciphertext: ignores_ciphertext(input),
+    };
+    let decrypted = service.decrypt(ctx, request).await?;
+    let mut answer = writer_for(&decrypted.plaintext);
+    answer
+        .text("KeyId", &decrypted.key_arn)
+        .blob("Plaintext", &decrypted.plaintext)
+        .text("EncryptionAlgorithm", decrypted.algorithm.name())
+        .text("KeyMaterialId", &decrypted.material.to_string());
+    Ok(answer.finish())
+}
+
+pub(super) async fn re_encrypt(
+    service: &Service,
+    ctx: &RequestContext,
+    input: &mut Fields<'_>,
+) -> Answer {
+    let request = ReEncryptInput {
+        ciphertext: ciphertext(input),
+        source_context: input.map("SourceEncryptionContext").unwrap_or_default(),
+        source_key_id: input.text("SourceKeyId"),
+        source_algorithm: algorithm(input, "SourceEncryptionAlgorithm"),
+        destination_key_id: input.required_text("DestinationKeyId"),
+        destination_context: input
+            .map("DestinationEncryptionContext")
+            .unwrap_or_default(),
+        destination_algorithm: algorithm(input, "DestinationEncryptionAlgorithm"),
+        grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
+        dry_run: input.boolean("DryRun").unwrap_or(false),
+        ignore_ciphertext: ignores_ciphertext(input),
+    };
+    let done = service.re_encrypt(ctx, request).await?;
+    let mut answer = writer_for(&done.ciphertext);
+    answer
+        .blob("CiphertextBlob", &done.ciphertext)
+        .text("SourceKeyId", &done.source_key_arn)
+        .text("KeyId", &done.key_arn)
+        .text("SourceEncryptionAlgorithm", done.source_algorithm.name())
+        .text(
+            "DestinationEncryptionAlgorithm",
+            done.destination_algorithm.name(),
+        )
+        .text("SourceKeyMaterialId", &done.source_material.to_string())
+        .text(
+            "DestinationKeyMaterialId",
+            &done.destination_material.to_string(),
+        );
+    Ok(answer.finish())
+}
+
+pub(super) async fn generate_data_key(
+    service: &Service,
+    ctx: &RequestContext,
+    input: &mut Fields<'_>,
+) -> Answer {
+    let request = data_key_input(input);
+    let made = service.generate_data_key(ctx, request).await?;
+    let mut answer = writer_for(&made.ciphertext);
+    answer
+        .blob("CiphertextBlob", &made.ciphertext)
+        .blob("Plaintext", &made.plaintext)
+        .text("KeyId", &made.key_arn)
+        .text("KeyMaterialId", &made.material.to_string());
+    Ok(answer.finish())
+}
+
+pub(super) async fn generate_data_key_without_plaintext(
+    service: &Service,
+    ctx: &RequestContext,
+    input: &mut Fields<'_>,
+) -> Answer {
+    let request = data_key_input(input);
+    let made = service
+        .generate_data_key_without_plaintext(ctx, request)
+        .await?;
+    let mut answer = writer_for(&made.ciphertext);
+    answer
+        .blob("CiphertextBlob", &made.ciphertext)
+        .text("KeyId", &made.key_arn)
+        .text("KeyMaterialId", &made.material.to_string());
+    Ok(answer.finish())
+}
+
+pub(super) fn generate_random(
+    service: &Service,
+    ctx: &RequestContext,
+    input: &mut Fields<'_>,
+) -> Answer {
+    let request = GenerateRandomInput {
+        number_of_bytes: number_of_bytes(input),
+        custom_key_store_id: input.text("CustomKeyStoreId"),
+        recipient: input.structure("Recipient").is_some(),
+    };
+    let random = service.generate_random(ctx, request)?;
+    let mut answer = writer_for(&random);
+    answer.blob("Plaintext", &random);
+    Ok(answer.finish())
+}
+
+fn data_key_input(input: &mut Fields<'_>) -> GenerateDataKeyInput {
+    let spec = |name: String| match name.as_str() {
+        "AES_256" => Some(DataKeySpec::Aes256),
+        "AES_128" => Some(DataKeySpec::Aes128),
+        _ => None,
+    };
+    GenerateDataKeyInput {
+        key_id: input.required_text("KeyId"),
+        context: input.map("EncryptionContext").unwrap_or_default(),
+        number_of_bytes: number_of_bytes(input),
+        spec: input.text("KeySpec").and_then(spec),
+        grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
+        recipient: input.structure("Recipient").is_some(),
+        dry_run: input.boolean("DryRun").unwrap_or(false),
+    }
+}
+
+fn number_of_bytes(input: &mut Fields<'_>) -> Option<u32> {
+    input
+        .integer("NumberOfBytes")
+        .and_then(|bytes| u32::try_from(bytes).ok())
+}
+
+/// A ciphertext needs no wiping, so its bytes are taken out of the wrapper that would.
+fn ciphertext(input: &mut Fields<'_>) -> Option<Vec<u8>> {
+    input
+        .blob("CiphertextBlob")
+        .map(|mut blob: Blob| std::mem::take(&mut *blob))
+}
+
+/// A writer with room for one blob and a few names.
+fn writer_for(blob: &[u8]) -> ObjectWriter {
+    ObjectWriter::with_capacity(512 + blob.len() * 4 / 3)
+}

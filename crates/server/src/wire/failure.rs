@@ -1,0 +1,462 @@
+//! Each of the service's errors as one error of the API.
+//!
+//! No `_` arm: an error that is added must be given a name and a text here. Texts marked "own
+//! text" are Keyrum's, where the real service's are not known.
+
+use keyrum_authz::{Denied, DeniedReason, DeniedResource, MalformedPolicy};
+use keyrum_service::ServiceError;
+use keyrum_state::{KeyRef, Refusal};
+use keyrum_types::{AccountId, AliasName, KeyState, Region, alias_arn, key_arn};
+
+use crate::error::ApiError;
+
+/// Where an error happened: what its text needs beside the error itself.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) region: &'a Region,
+    /// The caller's account, whose aliases are meant.
+    pub(super) account: AccountId,
+}
+
+impl Scene<'_> {
+    fn key(&self, key: &KeyRef) -> String {
+        key_arn(self.region, key.account, key.id)
+    }
+
+    fn alias(&self, alias: &AliasName) -> String {
+        alias_arn(self.region, self.account, alias)
+    }
+}
+
+/// The error of the API that a service's error is.
+pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
+    match error {
+        ServiceError::Refused(refusal) => refused(refusal, scene),
+
+        ServiceError::InvalidKeyId { text } => not_found(format!("Invalid keyId '{text}'")),
+        ServiceError::InvalidKeyIdInArn { text } => not_found(format!("Invalid keyId {text}")),
+        ServiceError::OtherRegion { region } => not_found(format!("Invalid arn {region}")),
+        ServiceError::KeyNotFound { arn } => not_found(format!("Key '{arn}' does not exist")),
+        ServiceError::AliasNotFound { arn } => not_found(format!("Alias {arn} is not found.")),
+        ServiceError::AliasNotSupported => ApiError::client(
+            "InvalidArnException",
+            "Key Aliases are not supported for this operation.",
+        ),
+        ServiceError::AliasAsTarget => {
+            ApiError::validation("Aliases must refer to keys. Not aliases")
+        }
+        ServiceError::MalformedArn { text } => {
+            // Own text.
+            ApiError::client("InvalidArnException", format!("Invalid arn {text}"))
+        }
+        // A key of another account must not be told from one that does not exist.
+        ServiceError::CrossAccount => {
+            access_denied("This operation cannot be called cross account".to_owned())
+        }
+
+        ServiceError::AliasPrefix => ApiError::validation(
+            "Alias must start with the prefix \"alias/\". Please see \
+             https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html",
+        ),
+        ServiceError::AliasCharacters { alias } => {
+            ApiError::validation(format!("{alias} contains invalid characters for an alias"))
+        }
+
+        ServiceError::SpecGivenTwice => ApiError::validation(
+            "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. \
+             CustomerMasterKeySpec is deprecated.",
+        ),
+        ServiceError::UsageRequired => ApiError::validation(
+            "You must specify a KeyUsage value for all KMS keys except for symmetric encryption keys.",
+        ),
+        ServiceError::UsageNotForSpec { usage, spec } => ApiError::validation(format!(
+            "KeyUsage {usage} is not compatible with KeySpec {spec}"
+        )),
+        ServiceError::SpecNotForOrigin { spec, origin } => ApiError::validation(format!(
+            "KeySpec {spec} is not supported for Origin {origin}"
+        )),
+        ServiceError::SpecNotInRegion { spec } => {
+            unsupported(format!("KeySpec {spec} is not supported in this Region"))
+        }
+        // Own text.
+        ServiceError::OriginNotForStore => {
+            ApiError::validation("Origin, CustomKeyStoreId and XksKeyId do not fit together.")
+        }
+        ServiceError::WaitingDaysOutOfRange => {
+            ApiError::validation("PendingWindowInDays must be between 7 and 30")
+        }
+        ServiceError::DataKeySize => {
+            ApiError::validation("Please specify either number of bytes or key spec.")
+        }
+        ServiceError::NumberOfBytesRequired => ApiError::validation("NumberOfBytes is required."),
+        ServiceError::KeyIdRequired => ApiError::validation("KeyId must not be null"),
+        ServiceError::SourceKeyIdRequired => ApiError::validation("SourceKeyId must not be null"),
+        ServiceError::CiphertextRequired => ApiError::validation(
+            "1 validation error detected: Value null at 'ciphertextBlob' failed to satisfy \
+             constraint: Member must not be null",
+        ),
+        // Own text.
+        ServiceError::IgnoreCiphertextWithoutDryRun => {
+            ApiError::validation("DryRunModifiers can be used only with DryRun.")
+        }
+        // Own text.
+        ServiceError::EncryptionContextTooLong { bytes_max } => ApiError::validation(format!(
+            "The encryption context must have at most {bytes_max} bytes."
+        )),
+        ServiceError::LimitTooLarge { limit, max } => ApiError::validation(format!(
+            "1 validation error detected: Value '{limit}' at 'limit' failed to satisfy \
+             constraint: Member must have value less than or equal to {max}"
+        )),
+        ServiceError::InvalidMarker => ApiError::client("InvalidMarkerException", ""),
+
+        ServiceError::NoSuchPolicy => not_found("No such policy exists".to_owned()),
+        ServiceError::RamPolicy => {
+            ApiError::validation("The AWS_RAM policy can only be managed by the RAM service")
+        }
+        // Own text.
+        ServiceError::PolicyName { name } => {
+            ApiError::validation(format!("The policy name must be default, not {name}."))
+        }
+
+        ServiceError::UsageNotForOperation {
+            arn,
+            usage,
+            operation,
+        } => wrong_usage(format!(
+            "{arn} key usage is {usage} which is not valid for {operation}."
+        )),
+        ServiceError::AlgorithmNotForSpec { algorithm, spec } => wrong_usage(format!(
+            "Algorithm {algorithm} is incompatible with key spec {spec}."
+        )),
+        ServiceError::DataKeyFromAsymmetric => {
+            wrong_usage("You cannot generate a data key with an asymmetric CMK".to_owned())
+        }
+        ServiceError::ContextWithAsymmetric => ApiError::validation(
+            "EncryptionContext is not supported when encrypting/decrypting with asymmetric CMKs.",
+        ),
+        ServiceError::InvalidCiphertext => ApiError::client("InvalidCiphertextException", ""),
+        ServiceError::IncorrectKey => ApiError::client(
+            "IncorrectKeyException",
+            "The key ID in the request does not identify a CMK that can perform this operation.",
+        ),
+        ServiceError::CiphertextKeyMissing => access_denied(
+            "The ciphertext refers to a customer master key that does not exist, does not exist \
+             in this region, or you are not allowed to access."
+                .to_owned(),
+        ),
+        ServiceError::InvalidGrantToken => {
+            // Own text.
+            ApiError::client("InvalidGrantTokenException", "A grant token is not valid.")
+        }
+        ServiceError::DryRun => ApiError::client(
+            "DryRunOperationException",
+            "The request would have succeeded, but the DryRun option is set.",
+        ),
+
+        ServiceError::NotYet { what } => {
+            unsupported(format!("{what} is not available in Keyrum yet."))
+        }
+        ServiceError::ClockNotForTests => {
+            unsupported("The Region's clock can be moved in test clusters only.".to_owned())
+        }
+        ServiceError::DependencyTimeout => ApiError::dependency_timeout(
+            "No quorum of the Region's nodes answered in time. Nothing was changed.",
+        ),
+        ServiceError::OutcomeUnknown => outcome_unknown(),
+        ServiceError::Stopped { reason } => ApiError::fault(
+            "KMSInternalException",
+            format!("This node takes no such request: {reason}"),
+        ),
+        ServiceError::Internal => ApiError::fault(
+            "KMSInternalException",
+            "An internal error; the node's log tells more.",
+        ),
+    }
+}
+
+fn refused(refusal: Refusal, scene: Scene<'_>) -> ApiError {
+    match refusal {
+        Refusal::NoSuchKey { key } => {
+            not_found(format!("Key '{}' does not exist", scene.key(&key)))
+        }
+        Refusal::NotAuthorized(denied) => not_authorized(&denied),
+        Refusal::KeyExists { key } => ApiError::fault(
+            "KMSInternalException",
+            format!(
+                "The id drawn for a new key, {}, is taken. Nothing was changed.",
+                key.id
+            ),
+        ),
+        Refusal::WrongState { key, state } => wrong_state(&scene.key(&key), state),
+        Refusal::NotPendingDeletion { key } => {
+            invalid_state(format!("{} is not pending deletion.", scene.key(&key)))
+        }
+        // Own text.
+        Refusal::TooManyKeys { limit } => limit_exceeded(format!(
+            "The account has {limit} keys in this Region, the most it may have."
+        )),
+        Refusal::AliasExists { alias } => ApiError::client(
+            "AlreadyExistsException",
+            format!(
+                "An alias with the name {} already exists",
+                scene.alias(&alias)
+            ),
+        ),
+        Refusal::NoSuchAlias { alias } => {
+            not_found(format!("Alias {} is not found.", scene.alias(&alias)))
+        }
+        // Own text.
+        Refusal::TooManyAliases { key, limit } => limit_exceeded(format!(
+            "{} has {limit} aliases, the most it may have.",
+            scene.key(&key)
+        )),
+        Refusal::ReservedAlias { .. } => ApiError::client(
+            "NotAuthorizedException",
+            "The alias name for a customer managed CMK cannot begin with alias/aws/.",
+        ),
+        // Own text.
+        Refusal::AliasKindMismatch { alias } => ApiError::validation(format!(
+            "Alias {} can be moved only to a key of the same kind and usage.",
+            scene.alias(&alias)
+        )),
+        Refusal::ReservedTag => tag("Tags beginning with aws: are reserved"),
+        Refusal::DuplicateTags => tag("Duplicate tag keys"),
+        Refusal::TooManyTags => tag("Too many tags"),
+        // Own text.
+        Refusal::PolicyTooLong { limit } => {
+            limit_exceeded(format!("A key policy must have at most {limit} bytes."))
+        }
+        Refusal::MalformedPolicy(malformed) => malformed_policy(&malformed),
+        Refusal::ClockUnconfirmed { .. } => ApiError::fault(
+            "KMSInternalException",
+            "This node's clock is far ahead of the other nodes'. Nothing was changed.",
+        ),
+        Refusal::FeatureLevelNotHigher { .. } => {
+            ApiError::fault("KMSInternalException", "The feature level can only rise.")
+        }
+        Refusal::OutcomeUnknown => outcome_unknown(),
+    }
+}
+
+fn not_authorized(denied: &Denied) -> ApiError {
+    let Denied {
+        principal,
+        action,
+        resource,
+        reason,
+    } = denied;
+    let reason = match reason {
+        DeniedReason::NoIdentityBasedPolicy => {
+            format!("because no identity-based policy allows the kms:{action} action")
+        }
+        DeniedReason::NoResourceBasedPolicy => {
+            format!("because no resource-based policy allows the kms:{action} action")
+        }
+        DeniedReason::NoCaller | DeniedReason::RegionOnly => {
+            return ApiError::fault(
+                "KMSInternalException",
+                "The command has the wrong kind of caller.",
+            );
+        }
+    };
+    let resource = match resource {
+        DeniedResource::Any => "resource: *".to_owned(),
+        DeniedResource::Arn(arn) => format!("resource: {arn}"),
+        DeniedResource::OtherAccount => "this resource".to_owned(),
+        DeniedResource::OfCiphertext => {
+            "resource: the resource associated with this ciphertext".to_owned()
+        }
+    };
+    access_denied(format!(
+        "User: {principal} is not authorized to perform: kms:{action} on {resource} {reason}"
+    ))
+}
+
+fn wrong_state(arn: &str, state: KeyState) -> ApiError {
+    let is = match state {
+        KeyState::Disabled => {
+            return ApiError::client("DisabledException", format!("{arn} is disabled."));
+        }
+        KeyState::Creating => "creating",
+        // Nothing refuses an enabled key for its state today.
+        KeyState::Enabled => "enabled",
+        KeyState::PendingDeletion => "pending deletion",
+        KeyState::PendingImport => "pending import",
+        KeyState::PendingReplicaDeletion => "pending replica deletion",
+        KeyState::Unavailable => "unavailable",
+        KeyState::Updating => "updating",
+    };
+    invalid_state(format!("{arn} is {is}."))
+}
+
+fn malformed_policy(malformed: &MalformedPolicy) -> ApiError {
+    let code = match malformed {
+        MalformedPolicy::InvalidArn => "InvalidArnException",
+        MalformedPolicy::Syntax { .. }
+        | MalformedPolicy::UnknownVersion
+        | MalformedPolicy::NoStatement
+        | MalformedPolicy::InvalidEffect
+        | MalformedPolicy::NoPrincipal
+        | MalformedPolicy::InvalidPrincipals
+        | MalformedPolicy::LocksCallerOut => "MalformedPolicyDocumentException",
+    };
+    // `authz` words these as the API does.
+    ApiError::client(code, malformed.to_string())
+}
+
+fn outcome_unknown() -> ApiError {
+    ApiError::outcome_unknown(
+        "The request was passed on and no answer came. It may still take effect.",
+    )
+}
+
+fn not_found(message: String) -> ApiError {
+    ApiError::client("NotFoundException", message)
+}
+
+fn access_denied(message: String) -> ApiError {
+    ApiError::client("AccessDeniedException", message)
+}
+
+fn unsupported(message: String) -> ApiError {
+    ApiError::client("UnsupportedOperationException", message)
+}
+
+fn wrong_usage(message: String) -> ApiError {
+    ApiError::client("InvalidKeyUsageException", message)
+}
+
+fn invalid_state(message: String) -> ApiError {
+    ApiError::client("KMSInvalidStateException", message)
+}
+
+fn limit_exceeded(message: String) -> ApiError {
+    ApiError::client("LimitExceededException", message)
+}
+
+fn tag(message: &'static str) -> ApiError {
+    ApiError::client("TagException", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use keyrum_types::KeyId;
+
+    use super::*;
+
+    fn shown(error: ServiceError) -> String {
+        let region = "us-east-1".parse().unwrap();
+        let account = "111122223333".parse().unwrap();
+        let error = api_error(
+            error,
+            Scene {
+                region: &region,
+                account,
+            },
+        );
+        format!("{} {}: {}", error.status, error.code, error.message)
+    }
+
+    /// Catches a text or a name that clients of the real service would not recognise.
+    #[test]
+    fn errors_are_the_real_ones() {
+        let key = KeyRef {
+            account: "111122223333".parse().unwrap(),
+            id: "1234abcd-12ab-34cd-56ef-1234567890ab"
+                .parse::<KeyId>()
+                .unwrap(),
+        };
+        let arn = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+        let alias = AliasName::new("alias/a").unwrap();
+        let alias_arn = "arn:aws:kms:us-east-1:111122223333:alias/a";
+        let state = |state| ServiceError::Refused(Refusal::WrongState { key, state });
+        for (error, text) in [
+            (
+                ServiceError::Refused(Refusal::NoSuchKey { key }),
+                format!("400 NotFoundException: Key '{arn}' does not exist"),
+            ),
+            (
+                state(KeyState::Disabled),
+                format!("400 DisabledException: {arn} is disabled."),
+            ),
+            (
+                state(KeyState::PendingDeletion),
+                format!("400 KMSInvalidStateException: {arn} is pending deletion."),
+            ),
+            (
+                ServiceError::Refused(Refusal::AliasExists {
+                    alias: alias.clone(),
+                }),
+                format!(
+                    "400 AlreadyExistsException: An alias with the name {alias_arn} already exists"
+                ),
+            ),
+            (
+                ServiceError::Refused(Refusal::NoSuchAlias { alias }),
+                format!("400 NotFoundException: Alias {alias_arn} is not found."),
+            ),
+            (
+                ServiceError::Refused(Refusal::TooManyTags),
+                "400 TagException: Too many tags".to_owned(),
+            ),
+            (
+                ServiceError::Refused(Refusal::NotAuthorized(Denied {
+                    principal: "arn:me".to_owned(),
+                    action: "DisableKey".to_owned(),
+                    resource: DeniedResource::OtherAccount,
+                    reason: DeniedReason::NoResourceBasedPolicy,
+                })),
+                "400 AccessDeniedException: User: arn:me is not authorized to perform: \
+                 kms:DisableKey on this resource because no resource-based policy allows the \
+                 kms:DisableKey action"
+                    .to_owned(),
+            ),
+            (
+                ServiceError::Refused(Refusal::MalformedPolicy(MalformedPolicy::LocksCallerOut)),
+                "400 MalformedPolicyDocumentException: The new key policy will not allow you to \
+                 update the key policy in the future."
+                    .to_owned(),
+            ),
+            (
+                ServiceError::InvalidKeyId {
+                    text: "nosuchkey".to_owned(),
+                },
+                "400 NotFoundException: Invalid keyId 'nosuchkey'".to_owned(),
+            ),
+            (
+                ServiceError::InvalidCiphertext,
+                "400 InvalidCiphertextException: ".to_owned(),
+            ),
+            (
+                ServiceError::LimitTooLarge { limit: 51, max: 50 },
+                "400 ValidationException: 1 validation error detected: Value '51' at 'limit' \
+                 failed to satisfy constraint: Member must have value less than or equal to 50"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(shown(error), text);
+        }
+    }
+
+    /// Catches an unknown outcome that a client would take for a failure.
+    #[test]
+    fn unknown_outcomes_are_marked() {
+        let region = "us-east-1".parse().unwrap();
+        let account = "111122223333".parse().unwrap();
+        let scene = Scene {
+            region: &region,
+            account,
+        };
+        for error in [ServiceError::OutcomeUnknown, Refusal::OutcomeUnknown.into()] {
+            let error = api_error(error, scene);
+            assert_eq!((error.status, error.code), (500, "KMSInternalException"));
+            assert!(error.outcome_unknown);
+        }
+        let error = api_error(ServiceError::DependencyTimeout, scene);
+        assert_eq!(
+            (error.status, error.code),
+            (500, "DependencyTimeoutException")
+        );
+        assert!(!error.outcome_unknown);
+    }
+}

@@ -1,0 +1,57 @@
+use keyrum_service::EncryptionAlgorithm;
+use keyrum_types::{KeyId, KeyState, MaterialId, MultiRegionRole, UnixMillis};
+
+use super::*;
+
+fn shown(key: &KeyMetadata) -> String {
+    let mut answer = ObjectWriter::new();
+    answer.object("KeyMetadata", |answer| metadata(answer, key));
+    String::from_utf8(answer.finish()).unwrap()
+}
+
+/// Catches metadata with other members, or in another order, than the real service's.
+#[test]
+fn metadata_is_the_real_one() {
+    let arn = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+    let mut key = KeyMetadata {
+        account: "111122223333".parse().unwrap(),
+        key_id: "1234abcd-12ab-34cd-56ef-1234567890ab"
+            .parse::<KeyId>()
+            .unwrap(),
+        arn: arn.to_owned(),
+        created: UnixMillis(1_789_212_697_616),
+        enabled: true,
+        description: String::new(),
+        usage: KeyUsage::EncryptDecrypt,
+        state: KeyState::Enabled,
+        deletion_date: None,
+        pending_deletion_window_days: None,
+        origin: Origin::AwsKms,
+        spec: KeySpec::SymmetricDefault,
+        encryption_algorithms: vec![EncryptionAlgorithm::SymmetricDefault],
+        multi_region: None,
+        current_material: Some(MaterialId([0xa1; 32])),
+    };
+    assert_eq!(
+        shown(&key),
+        r#"{"KeyMetadata":{"AWSAccountId":"111122223333","KeyId":"1234abcd-12ab-34cd-56ef-1234567890ab","Arn":"arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab","CreationDate":1789212697.616,"Enabled":true,"Description":"","KeyUsage":"ENCRYPT_DECRYPT","KeyState":"Enabled","Origin":"AWS_KMS","KeyManager":"CUSTOMER","CustomerMasterKeySpec":"SYMMETRIC_DEFAULT","KeySpec":"SYMMETRIC_DEFAULT","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],"MultiRegion":false,"CurrentKeyMaterialId":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1"}}"#
+    );
+    key.state = KeyState::PendingDeletion;
+    key.enabled = false;
+    key.deletion_date = Some(UnixMillis(1_789_817_497_616));
+    key.multi_region = Some(MultiRegionConfiguration {
+        role: MultiRegionRole::Primary,
+        primary: RelatedKey {
+            arn: arn.to_owned(),
+            region: "us-east-1".parse().unwrap(),
+        },
+        replicas: Vec::new(),
+    });
+    let shown = shown(&key);
+    for part in [
+        r#""KeyState":"PendingDeletion","DeletionDate":1789817497.616,"Origin""#,
+        r#""MultiRegion":true,"MultiRegionConfiguration":{"MultiRegionKeyType":"PRIMARY","PrimaryKey":{"Arn":"arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab","Region":"us-east-1"},"ReplicaKeys":[]},"CurrentKeyMaterialId""#,
+    ] {
+        assert!(shown.contains(part), "{shown} lacks {part}");
+    }
+}

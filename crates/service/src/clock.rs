@@ -1,0 +1,139 @@
+//! The Region's clock, seen from outside the log: what is due is proposed, and tests may move it.
+
+use std::time::Duration;
+
+use keyrum_consensus::ReadMode;
+use keyrum_state::{Command, Event, State};
+use keyrum_types::{KeyState, UnixMillis};
+use tokio::time::{Instant, sleep};
+
+use crate::{Service, ServiceError};
+
+/// Shortest time between two looks at the state, so that a busy Region is not slowed down by
+/// looking after every command.
+const LOOK_MS_MIN: u64 = 200;
+
+/// Longest sleep while something is due later: timers stand still while a machine is suspended,
+/// its wall clock does not.
+const LOOK_MS_MAX: u64 = 60_000;
+
+/// How long to wait after a Tick that could not be proposed or found nothing due.
+const RETRY_MS: u64 = 1_000;
+
+/// Shortest time between two searches for kept material whose key can no longer be used.
+const FORGET_MS: u64 = 5_000;
+
+/// What a moved clock did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockAdvanced {
+    /// The Region's clock now.
+    pub now: UnixMillis,
+    /// How many keys this call deleted because their wait was over. Keys that the leader's own
+    /// clock found due at the same moment are gone too, but not counted.
+    pub keys_deleted: u64,
+}
+
+impl Service {
+    /// Runs until this node stops: while it leads, proposes a Tick when something is due; on
+    /// every node, forgets material that may no longer be used. Idle, it sleeps.
+    pub async fn run_clock(&self) {
+        tokio::select! {
+            _ = self.inner.group.stopped() => {}
+            () = self.look_at_the_clock() => {}
+        }
+    }
+
+    async fn look_at_the_clock(&self) {
+        let group = &self.inner.group;
+        let (mut applied, mut leader) = (group.applied(), group.leader());
+        let mut forget_at = Instant::now();
+        loop {
+            applied.borrow_and_update();
+            leader.borrow_and_update();
+            // What kept material is for is looked at after the last change too, if a little later.
+            let mut wait = match Instant::now() >= forget_at {
+                true => {
+                    self.forget_unusable(&group.state());
+                    forget_at = Instant::now() + Duration::from_millis(FORGET_MS);
+                    None
+                }
+                false => (self.inner.materials.len() > 0).then_some(FORGET_MS),
+            };
+            if group.is_leader() {
+                // No view of the state is held while asleep: it would keep what was deleted.
+                let due = due_in_ms(&group.state(), self.inner.world.clock.now());
+                let look = match due {
+                    Some(0) => match self.tick().await {
+                        // A majority's clocks say that it is not due yet.
+                        Ok(0) => Some(RETRY_MS),
+                        Ok(_) => continue,
+                        Err(error) => {
+                            tracing::debug!(%error, "what is due could not be proposed");
+                            Some(RETRY_MS)
+                        }
+                    },
+                    later => later.map(|ms| ms.min(LOOK_MS_MAX)),
+                };
+                wait = wait.into_iter().chain(look).min();
+            }
+            sleep(Duration::from_millis(LOOK_MS_MIN)).await;
+            let later = async {
+                match wait {
+                    Some(ms) => sleep(Duration::from_millis(ms)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let changed = tokio::select! {
+                changed = applied.changed() => changed,
+                changed = leader.changed() => changed,
+                () = later => Ok(()),
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn forget_unusable(&self, state: &State) {
+        self.inner.materials.keep(|key| {
+            let state = state.key(key).map(|key| key.state);
+            matches!(state, Some(KeyState::Enabled | KeyState::Updating))
+        });
+    }
+
+    /// Moves the Region's clock ahead for good and returns once everything that became due has
+    /// happened. Test clusters only.
+    pub async fn advance_clock(&self, by_ms: u64) -> Result<ClockAdvanced, ServiceError> {
+        if !self.inner.settings.test_clock {
+            return Err(ServiceError::ClockNotForTests);
+        }
+        self.propose_as_region(Command::AdvanceClock { by_ms })
+            .await?;
+        let mut keys_deleted = 0;
+        loop {
+            let state = self.inner.group.read(ReadMode::Linearizable).await?;
+            // By the clock of the last command, which no later Tick can be behind.
+            if state.next_due().is_none_or(|due| due > state.clock()) {
+                return Ok(ClockAdvanced {
+                    now: state.clock(),
+                    keys_deleted,
+                });
+            }
+            keys_deleted += self.tick().await?;
+        }
+    }
+
+    /// Lets a bounded part of what is due happen; gives how many keys were deleted.
+    async fn tick(&self) -> Result<u64, ServiceError> {
+        let events = self.propose_as_region(Command::Tick).await?;
+        let deleted = |event: &&Event| matches!(event, Event::KeyDeleted { .. });
+        Ok(events.iter().filter(deleted).count() as u64)
+    }
+}
+
+/// How long until something is due, by the Region's clock if the machine's says `machine`;
+/// `None` if nothing ever is.
+fn due_in_ms(state: &State, machine: UnixMillis) -> Option<u64> {
+    let due = state.next_due()?;
+    Some(due.0.saturating_sub(state.region_time(machine).0))
+}

@@ -1,0 +1,443 @@
+//! Operations that use a key's material: Encrypt, Decrypt, ReEncrypt, GenerateDataKey and
+//! GenerateRandom.
+//!
+//! Each is a read of the state followed by `crypto`. The checks are functions of the state; their
+//! order is the API's: key lookup, authorization, parameters, usage, state, algorithm, ciphertext,
+//! and the dry run's answer last.
+
+use std::sync::Arc;
+
+use keyrum_consensus::ReadMode;
+use keyrum_crypto::{EncryptionContext, MadeBy, MaterialSecret, encrypt, parse};
+use keyrum_state::{Key, NewMaterial};
+use keyrum_types::{MaterialId, key_arn};
+use zeroize::Zeroizing;
+
+use crate::{DataKeySpec, EncryptionAlgorithm, RequestContext, Service, ServiceError};
+
+mod checks;
+
+pub use checks::ENCRYPTION_CONTEXT_BYTES_MAX;
+use checks::{
+    Destination, Opening, Source, ciphertext_of, data_key_bytes, name_of, re_encrypt_checks,
+    refuse_grant_tokens, refuse_recipient,
+};
+
+/// What Encrypt is asked.
+pub struct EncryptInput {
+    /// A key id, key ARN, alias or alias ARN.
+    pub key_id: String,
+    /// 1 to 4096 bytes.
+    pub plaintext: Zeroizing<Vec<u8>>,
+    /// What decryption must name again.
+    pub context: EncryptionContext,
+    /// SYMMETRIC_DEFAULT if the request names none.
+    pub algorithm: EncryptionAlgorithm,
+    /// Grants to be known already.
+    pub grant_tokens: Vec<String>,
+    /// Whether to tell only if it would succeed.
+    pub dry_run: bool,
+}
+
+/// What Encrypt answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptOutput {
+    /// The ciphertext.
+    pub ciphertext: Vec<u8>,
+    /// The key that made it.
+    pub key_arn: String,
+    /// How.
+    pub algorithm: EncryptionAlgorithm,
+}
+
+/// What Decrypt is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecryptInput {
+    /// May be absent only in a dry run that ignores it.
+    pub ciphertext: Option<Vec<u8>>,
+    /// What encryption named.
+    pub context: EncryptionContext,
+    /// If present, the key that must have made the ciphertext.
+    pub key_id: Option<String>,
+    /// SYMMETRIC_DEFAULT if the request names none.
+    pub algorithm: EncryptionAlgorithm,
+    /// Grants to be known already.
+    pub grant_tokens: Vec<String>,
+    /// Whether the answer shall be encrypted for an attested recipient.
+    pub recipient: bool,
+    /// Whether to tell only if it would succeed.
+    pub dry_run: bool,
+    /// In a dry run: whether to look at authorization only.
+    pub ignore_ciphertext: bool,
+}
+
+/// What Decrypt answers.
+pub struct DecryptOutput {
+    /// The key that made the ciphertext, in this Region.
+    pub key_arn: String,
+    /// What was encrypted.
+    pub plaintext: Zeroizing<Vec<u8>>,
+    /// How.
+    pub algorithm: EncryptionAlgorithm,
+    /// The version of the key's material that made it.
+    pub material: MaterialId,
+}
+
+/// What ReEncrypt is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReEncryptInput {
+    /// May be absent only in a dry run that ignores it.
+    pub ciphertext: Option<Vec<u8>>,
+    /// What its encryption named.
+    pub source_context: EncryptionContext,
+    /// If present, the key that must have made the ciphertext.
+    pub source_key_id: Option<String>,
+    /// SYMMETRIC_DEFAULT if the request names none.
+    pub source_algorithm: EncryptionAlgorithm,
+    /// The key to encrypt with: a key id, key ARN, alias or alias ARN.
+    pub destination_key_id: String,
+    /// What decryption of the new ciphertext must name.
+    pub destination_context: EncryptionContext,
+    /// SYMMETRIC_DEFAULT if the request names none.
+    pub destination_algorithm: EncryptionAlgorithm,
+    /// Grants to be known already.
+    pub grant_tokens: Vec<String>,
+    /// Whether to tell only if it would succeed.
+    pub dry_run: bool,
+    /// In a dry run: whether to look at authorization only.
+    pub ignore_ciphertext: bool,
+}
+
+/// What ReEncrypt answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReEncryptOutput {
+    /// The new ciphertext.
+    pub ciphertext: Vec<u8>,
+    /// The key that made the former one.
+    pub source_key_arn: String,
+    /// The key that made the new one.
+    pub key_arn: String,
+    /// How the former one was made.
+    pub source_algorithm: EncryptionAlgorithm,
+    /// How the new one was made.
+    pub destination_algorithm: EncryptionAlgorithm,
+    /// The version of material that made the former one.
+    pub source_material: MaterialId,
+    /// The version of material that made the new one.
+    pub destination_material: MaterialId,
+}
+
+/// What GenerateDataKey and GenerateDataKeyWithoutPlaintext are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GenerateDataKeyInput {
+    /// A key id, key ARN, alias or alias ARN.
+    pub key_id: String,
+    /// What decryption must name again.
+    pub context: EncryptionContext,
+    /// The data key's length in bytes, 1 to 1024; this or `spec`.
+    pub number_of_bytes: Option<u32>,
+    /// The data key's kind; this or `number_of_bytes`.
+    pub spec: Option<DataKeySpec>,
+    /// Grants to be known already.
+    pub grant_tokens: Vec<String>,
+    /// Whether the answer shall be encrypted for an attested recipient.
+    pub recipient: bool,
+    /// Whether to tell only if it would succeed.
+    pub dry_run: bool,
+}
+
+/// What GenerateDataKey answers.
+pub struct GenerateDataKeyOutput {
+    /// The data key, encrypted.
+    pub ciphertext: Vec<u8>,
+    /// The data key. The form without plaintext leaves it out of its answer.
+    pub plaintext: Zeroizing<Vec<u8>>,
+    /// The key that encrypted it.
+    pub key_arn: String,
+    /// The version of that key's material.
+    pub material: MaterialId,
+}
+
+/// What GenerateRandom is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GenerateRandomInput {
+    /// 1 to 1024; required.
+    pub number_of_bytes: Option<u32>,
+    /// A custom key store to draw from.
+    pub custom_key_store_id: Option<String>,
+    /// Whether the answer shall be encrypted for an attested recipient.
+    pub recipient: bool,
+}
+
+impl Service {
+    /// Encrypts a few bytes under a key.
+    pub async fn encrypt(
+        &self,
+        ctx: &RequestContext,
+        input: EncryptInput,
+    ) -> Result<EncryptOutput, ServiceError> {
+        let state = self.read(ctx).await?;
+        let wanted = Destination {
+            operation: "Encrypt",
+            action: "Encrypt",
+            text: &input.key_id,
+            algorithm: input.algorithm,
+            context: &input.context,
+        };
+        let found = wanted.look_up(&state, &ctx.caller)?;
+        refuse_grant_tokens(&input.grant_tokens)?;
+        wanted.check_parameters(&state, found)?;
+        let material = wanted.check_use(found)?;
+        if input.dry_run {
+            return Err(ServiceError::DryRun);
+        }
+        let ciphertext = self.seal_under(
+            found,
+            material,
+            &input.context,
+            &input.plaintext,
+            MadeBy::Encrypt,
+        )?;
+        let key_arn = key_arn(state.region(), found.account, found.id);
+        Ok(EncryptOutput {
+            ciphertext,
+            key_arn,
+            algorithm: input.algorithm,
+        })
+    }
+
+    /// Decrypts what Encrypt, ReEncrypt or GenerateDataKey made.
+    pub async fn decrypt(
+        &self,
+        ctx: &RequestContext,
+        input: DecryptInput,
+    ) -> Result<DecryptOutput, ServiceError> {
+        if input.key_id.is_none()
+            && (input.ignore_ciphertext || input.algorithm != EncryptionAlgorithm::SymmetricDefault)
+        {
+            return Err(ServiceError::KeyIdRequired);
+        }
+        let blob = ciphertext_of(&input.ciphertext, input.dry_run, input.ignore_ciphertext)?;
+        let wanted = Source {
+            action: "Decrypt",
+            text: input.key_id.as_deref(),
+            algorithm: input.algorithm,
+            context: &input.context,
+            grant_tokens: &input.grant_tokens,
+            recipient: input.recipient,
+            blob: blob.map(parse),
+        };
+        let mut state = self.read(ctx).await?;
+        let mut found = wanted.check(&state, &ctx.caller);
+        if ctx.mode != ReadMode::Linearizable && wanted.may_be_stale(&found) {
+            state = self.inner.group.read(ReadMode::Linearizable).await?;
+            found = wanted.check(&state, &ctx.caller);
+        }
+        let found = found?;
+        let plaintext = self.open(&found, &input.context)?;
+        if input.dry_run {
+            return Err(ServiceError::DryRun);
+        }
+        Ok(DecryptOutput {
+            key_arn: key_arn(state.region(), found.key.account, found.key.id),
+            plaintext,
+            algorithm: input.algorithm,
+            material: found.material.id,
+        })
+    }
+
+    /// Decrypts a ciphertext and encrypts it again, without showing the plaintext.
+    pub async fn re_encrypt(
+        &self,
+        ctx: &RequestContext,
+        input: ReEncryptInput,
+    ) -> Result<ReEncryptOutput, ServiceError> {
+        if input.source_key_id.is_none()
+            && (input.ignore_ciphertext
+                || input.source_algorithm != EncryptionAlgorithm::SymmetricDefault)
+        {
+            return Err(ServiceError::SourceKeyIdRequired);
+        }
+        let blob = ciphertext_of(&input.ciphertext, input.dry_run, input.ignore_ciphertext)?;
+        let source = Source {
+            action: "ReEncryptFrom",
+            text: input.source_key_id.as_deref(),
+            algorithm: input.source_algorithm,
+            context: &input.source_context,
+            grant_tokens: &input.grant_tokens,
+            recipient: false,
+            blob: blob.map(parse),
+        };
+        let destination = Destination {
+            operation: "ReEncrypt",
+            action: "ReEncryptTo",
+            text: &input.destination_key_id,
+            algorithm: input.destination_algorithm,
+            context: &input.destination_context,
+        };
+        let mut state = self.read(ctx).await?;
+        let mut found = re_encrypt_checks(&state, &ctx.caller, &source, &destination);
+        if ctx.mode != ReadMode::Linearizable && source.may_be_stale(&found) {
+            state = self.inner.group.read(ReadMode::Linearizable).await?;
+            found = re_encrypt_checks(&state, &ctx.caller, &source, &destination);
+        }
+        let (from, to, to_material) = found?;
+        let plaintext = self.open(&from, &input.source_context)?;
+        if input.dry_run {
+            return Err(ServiceError::DryRun);
+        }
+        let ciphertext = self.seal_under(
+            to,
+            to_material,
+            &input.destination_context,
+            &plaintext,
+            MadeBy::Encrypt,
+        )?;
+        Ok(ReEncryptOutput {
+            ciphertext,
+            source_key_arn: key_arn(state.region(), from.key.account, from.key.id),
+            key_arn: key_arn(state.region(), to.account, to.id),
+            source_algorithm: input.source_algorithm,
+            destination_algorithm: input.destination_algorithm,
+            source_material: from.material.id,
+            destination_material: to_material.id,
+        })
+    }
+
+    /// Makes a data key: random bytes, in the clear and encrypted.
+    pub async fn generate_data_key(
+        &self,
+        ctx: &RequestContext,
+        input: GenerateDataKeyInput,
+    ) -> Result<GenerateDataKeyOutput, ServiceError> {
+        self.data_key(ctx, input, "GenerateDataKey").await
+    }
+
+    /// The same; the caller shall leave the plaintext out of the answer.
+    pub async fn generate_data_key_without_plaintext(
+        &self,
+        ctx: &RequestContext,
+        input: GenerateDataKeyInput,
+    ) -> Result<GenerateDataKeyOutput, ServiceError> {
+        self.data_key(ctx, input, "GenerateDataKeyWithoutPlaintext")
+            .await
+    }
+
+    async fn data_key(
+        &self,
+        ctx: &RequestContext,
+        input: GenerateDataKeyInput,
+        operation: &'static str,
+    ) -> Result<GenerateDataKeyOutput, ServiceError> {
+        let state = self.read(ctx).await?;
+        let wanted = Destination {
+            operation,
+            action: operation,
+            text: &input.key_id,
+            algorithm: EncryptionAlgorithm::SymmetricDefault,
+            context: &input.context,
+        };
+        let found = wanted.look_up(&state, &ctx.caller)?;
+        refuse_grant_tokens(&input.grant_tokens)?;
+        let bytes = data_key_bytes(input.number_of_bytes, input.spec)?;
+        refuse_recipient(input.recipient)?;
+        wanted.check_parameters(&state, found)?;
+        let material = wanted.check_use(found).map_err(|error| match error {
+            ServiceError::AlgorithmNotForSpec { .. } => ServiceError::DataKeyFromAsymmetric,
+            error => error,
+        })?;
+        if input.dry_run {
+            return Err(ServiceError::DryRun);
+        }
+        let plaintext = self.random(bytes);
+        let ciphertext = self.seal_under(
+            found,
+            material,
+            &input.context,
+            &plaintext,
+            MadeBy::GenerateDataKey,
+        )?;
+        let key_arn = key_arn(state.region(), found.account, found.id);
+        Ok(GenerateDataKeyOutput {
+            ciphertext,
+            plaintext,
+            key_arn,
+            material: material.id,
+        })
+    }
+
+    /// Random bytes. Needs no key, no state and no quorum.
+    pub fn generate_random(
+        &self,
+        _ctx: &RequestContext,
+        input: GenerateRandomInput,
+    ) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+        let bytes = input
+            .number_of_bytes
+            .ok_or(ServiceError::NumberOfBytesRequired)?;
+        if input.custom_key_store_id.is_some() {
+            return Err(ServiceError::NotYet {
+                what: "A custom key store",
+            });
+        }
+        refuse_recipient(input.recipient)?;
+        Ok(self.random(bytes))
+    }
+
+    fn random(&self, bytes: u32) -> Zeroizing<Vec<u8>> {
+        let mut random = Zeroizing::new(vec![0; bytes as usize]);
+        self.inner.world.entropy.fill(&mut random);
+        random
+    }
+
+    fn open(
+        &self,
+        found: &Opening<'_>,
+        context: &EncryptionContext,
+    ) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+        let secret = self.secret(found.key, found.material)?;
+        Ok(found.parsed.decrypt(&secret, context)?)
+    }
+
+    fn seal_under(
+        &self,
+        key: &Key,
+        material: &NewMaterial,
+        context: &EncryptionContext,
+        plaintext: &[u8],
+        made_by: MadeBy,
+    ) -> Result<Vec<u8>, ServiceError> {
+        let secret = self.secret(key, material)?;
+        let name = name_of(key);
+        let entropy = &*self.inner.world.entropy;
+        Ok(encrypt(
+            &secret,
+            material.id,
+            name,
+            context,
+            plaintext,
+            made_by,
+            entropy,
+        ))
+    }
+
+    /// The material in the clear, from memory or unsealed.
+    fn secret(
+        &self,
+        key: &Key,
+        material: &NewMaterial,
+    ) -> Result<Arc<MaterialSecret>, ServiceError> {
+        let unseal = || {
+            self.inner
+                .keyring
+                .unseal(name_of(key), material.id, &material.sealed)
+        };
+        self.inner
+            .materials
+            .get(key.reference(), material.id, unseal)
+            .map_err(|error| {
+                tracing::error!(key = %key.id, material = %material.id, %error, "cannot unseal");
+                ServiceError::Internal
+            })
+    }
+}

@@ -1,0 +1,295 @@
+//! The checks of cryptographic operations, as functions of the state.
+
+use std::sync::Arc;
+
+use keyrum_crypto::{EncryptionContext, InvalidCiphertext, KeyName, Parsed};
+use keyrum_state::{Caller, Key, KeyRef, NewMaterial, Refusal, State, permit_key};
+use keyrum_types::{Arn, KeySpec, KeyState, KeyUsage, Resource, key_arn};
+
+use crate::resolve;
+use crate::{DataKeySpec, EncryptionAlgorithm, ServiceError};
+
+/// Longest encryption context: the bytes of all names and values together.
+///
+/// The real service is said to allow 8192 bytes in its own serialization, whose form is not
+/// known; this is the one place that decides.
+pub const ENCRYPTION_CONTEXT_BYTES_MAX: usize = 8192;
+
+pub(super) fn name_of(key: &Key) -> KeyName {
+    KeyName {
+        account: key.account,
+        key: key.id,
+    }
+}
+
+/// A key to encrypt with, as a request names it.
+pub(super) struct Destination<'a> {
+    pub(super) operation: &'static str,
+    pub(super) action: &'static str,
+    pub(super) text: &'a str,
+    pub(super) algorithm: EncryptionAlgorithm,
+    pub(super) context: &'a EncryptionContext,
+}
+
+impl Destination<'_> {
+    pub(super) fn look_up<'s>(
+        &self,
+        state: &'s State,
+        caller: &Caller,
+    ) -> Result<&'s Arc<Key>, ServiceError> {
+        let key = resolve::key_or_alias(state, caller, self.action, self.text)?;
+        Ok(permit_key(state, caller, key, self.action)?.key())
+    }
+
+    /// Parameters and usage.
+    pub(super) fn check_parameters(&self, state: &State, key: &Key) -> Result<(), ServiceError> {
+        check_context(self.context, key)?;
+        if key.usage != KeyUsage::EncryptDecrypt {
+            return Err(ServiceError::UsageNotForOperation {
+                arn: key_arn(state.region(), key.account, key.id),
+                usage: key.usage,
+                operation: self.operation,
+            });
+        }
+        Ok(())
+    }
+
+    /// State and algorithm; the material to use if both are right.
+    pub(super) fn check_use<'s>(&self, key: &'s Key) -> Result<&'s NewMaterial, ServiceError> {
+        check_state(key)?;
+        check_algorithm(self.algorithm, key)?;
+        // A key in a state that may be used has material.
+        key.current_material().ok_or(ServiceError::Internal)
+    }
+}
+
+/// A ciphertext to decrypt, and what a request says of its key.
+pub(super) struct Source<'a> {
+    pub(super) action: &'static str,
+    pub(super) text: Option<&'a str>,
+    pub(super) algorithm: EncryptionAlgorithm,
+    pub(super) context: &'a EncryptionContext,
+    pub(super) grant_tokens: &'a [String],
+    pub(super) recipient: bool,
+    /// `None` if it shall be ignored.
+    pub(super) blob: Option<Result<Parsed<'a>, InvalidCiphertext>>,
+}
+
+/// What decrypts a ciphertext, once all checks but the cryptographic one are passed.
+#[derive(Debug)]
+pub(super) struct Opening<'a> {
+    pub(super) key: &'a Arc<Key>,
+    pub(super) material: &'a NewMaterial,
+    pub(super) parsed: Parsed<'a>,
+}
+
+impl<'a> Source<'a> {
+    /// All checks of Decrypt.
+    pub(super) fn check<'s>(
+        &self,
+        state: &'s State,
+        caller: &Caller,
+    ) -> Result<Opening<'s>, ServiceError>
+    where
+        'a: 's,
+    {
+        let key = self.look_up(state, caller)?;
+        let blob = self.blob()?;
+        self.check_parameters(key)?;
+        self.check_use(key, blob)
+    }
+
+    /// Finds the key that the request or the ciphertext names.
+    fn look_up<'s>(&self, state: &'s State, caller: &Caller) -> Result<&'s Arc<Key>, ServiceError> {
+        let key = match (self.text, &self.blob) {
+            (Some(text), blob) => {
+                if let Some(Ok(parsed)) = blob
+                    && names_relative(state, text, parsed.name())
+                {
+                    return Err(ServiceError::IncorrectKey);
+                }
+                let key = resolve::key_or_alias(state, caller, self.action, text)?;
+                permit_key(state, caller, key, self.action)?.key()
+            }
+            (None, Some(blob)) => {
+                let name = (*blob)?.name();
+                let key = KeyRef {
+                    account: name.account,
+                    id: name.key,
+                };
+                // Whether it is absent or not this caller's to see is not told.
+                permit_key(state, caller, key, self.action)
+                    .map_err(|_| ServiceError::CiphertextKeyMissing)?
+                    .key()
+            }
+            (None, None) => return Err(ServiceError::KeyIdRequired),
+        };
+        refuse_grant_tokens(self.grant_tokens)?;
+        Ok(key)
+    }
+
+    /// The ciphertext. A request to ignore it was about authorization alone and ends here.
+    fn blob(&self) -> Result<Result<Parsed<'a>, InvalidCiphertext>, ServiceError> {
+        self.blob.ok_or(ServiceError::DryRun)
+    }
+
+    /// Parameters, usage, and whether the key is the one which made the ciphertext.
+    fn check_parameters(&self, key: &Key) -> Result<(), ServiceError> {
+        refuse_recipient(self.recipient)?;
+        check_context(self.context, key)?;
+        let other = |parsed: Parsed<'_>| parsed.name() != name_of(key);
+        if key.usage != KeyUsage::EncryptDecrypt || matches!(self.blob, Some(Ok(p)) if other(p)) {
+            return Err(ServiceError::IncorrectKey);
+        }
+        Ok(())
+    }
+
+    /// State, ciphertext and algorithm, in this order.
+    fn check_use<'s>(
+        &self,
+        key: &'s Arc<Key>,
+        blob: Result<Parsed<'s>, InvalidCiphertext>,
+    ) -> Result<Opening<'s>, ServiceError> {
+        check_state(key)?;
+        let parsed = blob?;
+        check_algorithm(self.algorithm, key)?;
+        let material = key
+            .material(&parsed.material())
+            .ok_or(ServiceError::InvalidCiphertext)?;
+        Ok(Opening {
+            key,
+            material,
+            parsed,
+        })
+    }
+
+    /// Whether a refusal may come from a state that lags behind: the key or the material that a
+    /// well-formed ciphertext names is not known yet, so that a later state must be asked.
+    pub(super) fn may_be_stale<T>(&self, result: &Result<T, ServiceError>) -> bool {
+        matches!(self.blob, Some(Ok(_)))
+            && matches!(
+                result,
+                Err(ServiceError::CiphertextKeyMissing
+                    | ServiceError::InvalidCiphertext
+                    | ServiceError::Refused(Refusal::NoSuchKey { .. }))
+            )
+    }
+}
+
+/// The checks of ReEncrypt: both keys are looked up before either is used.
+pub(super) fn re_encrypt_checks<'s>(
+    state: &'s State,
+    caller: &Caller,
+    source: &Source<'s>,
+    destination: &Destination<'_>,
+) -> Result<(Opening<'s>, &'s Arc<Key>, &'s NewMaterial), ServiceError> {
+    let from = source.look_up(state, caller)?;
+    let to = destination.look_up(state, caller)?;
+    let blob = source.blob()?;
+    source.check_parameters(from)?;
+    destination.check_parameters(state, to)?;
+    let from = source.check_use(from, blob)?;
+    let material = destination.check_use(to)?;
+    Ok((from, to, material))
+}
+
+/// Whether `text` is the ARN that the ciphertext's own key, a multi-Region key, has in another
+/// Region. The real service calls that the wrong key, not an unknown Region.
+fn names_relative(state: &State, text: &str, made_by: KeyName) -> bool {
+    let Some(arn) = Arn::parse(text) else {
+        return false;
+    };
+    made_by.key.is_multi_region()
+        && arn.region != state.region().as_str()
+        && arn.account.parse() == Ok(made_by.account)
+        && arn.resource == Resource::Key(&made_by.key.to_string())
+}
+
+/// The ciphertext, or `None` if it shall be ignored.
+pub(super) fn ciphertext_of(
+    ciphertext: &Option<Vec<u8>>,
+    dry_run: bool,
+    ignore: bool,
+) -> Result<Option<&[u8]>, ServiceError> {
+    match (ignore, ciphertext) {
+        (true, _) if !dry_run => Err(ServiceError::IgnoreCiphertextWithoutDryRun),
+        (true, _) => Ok(None),
+        (false, Some(blob)) => Ok(Some(blob)),
+        (false, None) => Err(ServiceError::CiphertextRequired),
+    }
+}
+
+fn check_context(context: &EncryptionContext, key: &Key) -> Result<(), ServiceError> {
+    let bytes: usize = context
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if bytes > ENCRYPTION_CONTEXT_BYTES_MAX {
+        let bytes_max = ENCRYPTION_CONTEXT_BYTES_MAX;
+        return Err(ServiceError::EncryptionContextTooLong { bytes_max });
+    }
+    let asymmetric = key.usage == KeyUsage::EncryptDecrypt && key.spec != KeySpec::SymmetricDefault;
+    if asymmetric && !context.is_empty() {
+        return Err(ServiceError::ContextWithAsymmetric);
+    }
+    Ok(())
+}
+
+/// Whether the key's state lets its material be used. Source: AWS KMS Developer Guide, "Key
+/// states of AWS KMS keys".
+fn check_state(key: &Key) -> Result<(), ServiceError> {
+    match key.state {
+        KeyState::Enabled | KeyState::Updating => Ok(()),
+        state => Err(Refusal::WrongState {
+            key: key.reference(),
+            state,
+        }
+        .into()),
+    }
+}
+
+fn check_algorithm(algorithm: EncryptionAlgorithm, key: &Key) -> Result<(), ServiceError> {
+    if EncryptionAlgorithm::of(key.spec).contains(&algorithm) {
+        return Ok(());
+    }
+    Err(ServiceError::AlgorithmNotForSpec {
+        algorithm,
+        spec: key.spec,
+    })
+}
+
+/// No grants exist yet, so no token is one's.
+pub(super) fn refuse_grant_tokens(tokens: &[String]) -> Result<(), ServiceError> {
+    if tokens.is_empty() {
+        Ok(())
+    } else {
+        Err(ServiceError::InvalidGrantToken)
+    }
+}
+
+/// An answer for an attested recipient must not be given in the clear instead.
+pub(super) fn refuse_recipient(asked: bool) -> Result<(), ServiceError> {
+    if asked {
+        Err(ServiceError::NotYet {
+            what: "An attested recipient",
+        })
+    } else {
+        Ok(())
+    }
+}
+
+/// A data key's length, which exactly one of two parameters tells.
+pub(super) fn data_key_bytes(
+    number_of_bytes: Option<u32>,
+    spec: Option<DataKeySpec>,
+) -> Result<u32, ServiceError> {
+    match (number_of_bytes, spec) {
+        (Some(bytes), None) => Ok(bytes),
+        (None, Some(spec)) => Ok(spec.bytes()),
+        _ => Err(ServiceError::DataKeySize),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,266 @@
+//! Why an operation was not done: one variant for each situation the API can tell apart.
+
+use keyrum_consensus::{ProposeError, ReadError};
+use keyrum_state::Refusal;
+use keyrum_types::{KeySpec, KeyUsage, Origin, Region};
+
+use crate::EncryptionAlgorithm;
+
+/// An operation's "no". `server` turns each variant into one API error, whose name the docs here
+/// give and whose text is in the service's error reference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    /// What the replicated state answered, or what this node reads from it in the same words:
+    /// no such key, wrong state, not authorized, and so on.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+
+    // How the request names a key.
+    /// Neither a key id, an ARN nor an alias. NotFoundException.
+    #[error("{text:?} has no form of a key identifier")]
+    InvalidKeyId {
+        /// As the caller wrote it.
+        text: String,
+    },
+    /// A key ARN whose last part is no key id. NotFoundException, with another text.
+    #[error("the ARN's key id {text:?} has no form of a key id")]
+    InvalidKeyIdInArn {
+        /// The id as the caller wrote it.
+        text: String,
+    },
+    /// An ARN of another Region than the one that answers. NotFoundException.
+    #[error("the ARN is of Region {region:?}")]
+    OtherRegion {
+        /// The Region as the caller wrote it.
+        region: String,
+    },
+    /// A well-formed name that no key has, such as an upper-case UUID. NotFoundException.
+    #[error("key {arn} does not exist")]
+    KeyNotFound {
+        /// The key's ARN, built from what the caller wrote.
+        arn: String,
+    },
+    /// No alias of that name. NotFoundException.
+    #[error("alias {arn} is not found")]
+    AliasNotFound {
+        /// The alias's ARN, built from what the caller wrote.
+        arn: String,
+    },
+    /// An alias where only a key id or a key ARN is taken. InvalidArnException.
+    #[error("aliases are not supported for this operation")]
+    AliasNotSupported,
+    /// An alias as the target of an alias. ValidationException.
+    #[error("aliases must refer to keys, not aliases")]
+    AliasAsTarget,
+    /// Begins like an ARN but is none of a key or alias. InvalidArnException.
+    #[error("{text:?} is not the ARN of a key or an alias")]
+    MalformedArn {
+        /// As the caller wrote it.
+        text: String,
+    },
+    /// An ARN of another account on an operation for one's own account only.
+    #[error("this operation cannot be called cross account")]
+    CrossAccount,
+
+    // Names of aliases.
+    /// An alias name without `alias/`. ValidationException.
+    #[error("an alias starts with alias/")]
+    AliasPrefix,
+    /// An alias name with characters it may not have, or nothing after `alias/`.
+    /// ValidationException.
+    #[error("{alias:?} contains invalid characters for an alias")]
+    AliasCharacters {
+        /// The name as the caller wrote it.
+        alias: String,
+    },
+
+    // Parameters. All are ValidationException unless they say otherwise.
+    /// Both the key spec and its deprecated name.
+    #[error("the key spec is given twice, once by its deprecated name")]
+    SpecGivenTwice,
+    /// No usage for a key whose spec has none by default.
+    #[error("a usage must be given for every key but symmetric encryption keys")]
+    UsageRequired,
+    /// The usage is not one of the spec's.
+    #[error("usage {usage} is not compatible with spec {spec}")]
+    UsageNotForSpec {
+        /// What was asked.
+        usage: KeyUsage,
+        /// What was asked.
+        spec: KeySpec,
+    },
+    /// Material of this spec cannot come from that origin.
+    #[error("spec {spec} is not supported for origin {origin}")]
+    SpecNotForOrigin {
+        /// What was asked.
+        spec: KeySpec,
+        /// What was asked.
+        origin: Origin,
+    },
+    /// The spec exists only in other Regions.
+    #[error("spec {spec} is not supported in this Region")]
+    SpecNotInRegion {
+        /// What was asked.
+        spec: KeySpec,
+    },
+    /// Origin, custom key store and external key id do not fit together.
+    #[error("the origin does not fit the custom key store or external key given")]
+    OriginNotForStore,
+    /// The waiting period is outside 7 to 30 days.
+    #[error("a waiting period has 7 to 30 days")]
+    WaitingDaysOutOfRange,
+    /// Neither or both of a data key's spec and length.
+    #[error("either a number of bytes or a key spec must be given")]
+    DataKeySize,
+    /// GenerateRandom without a length.
+    #[error("a number of bytes is required")]
+    NumberOfBytesRequired,
+    /// Decrypt with an asymmetric algorithm or without looking at the ciphertext, and no key id.
+    #[error("a key id is required")]
+    KeyIdRequired,
+    /// The same for ReEncrypt's source.
+    #[error("a source key id is required")]
+    SourceKeyIdRequired,
+    /// Decrypt or ReEncrypt without a ciphertext. In the grammar of model constraints.
+    #[error("a ciphertext is required")]
+    CiphertextRequired,
+    /// The ciphertext is to be ignored, but the request is no dry run.
+    #[error("a ciphertext can be ignored in a dry run only")]
+    IgnoreCiphertextWithoutDryRun,
+    /// The encryption context is too long.
+    #[error("an encryption context has at most {bytes_max} bytes")]
+    EncryptionContextTooLong {
+        /// The most it may have, in bytes.
+        bytes_max: usize,
+    },
+    /// More items than the operation gives at once. In the grammar of model constraints.
+    #[error("the limit {limit} is greater than {max}")]
+    LimitTooLarge {
+        /// What was asked.
+        limit: u32,
+        /// The most this operation gives.
+        max: u32,
+    },
+    /// A marker that this operation did not give for the same filter. InvalidMarkerException.
+    #[error("the marker is not one of this operation's")]
+    InvalidMarker,
+
+    // Policies.
+    /// No policy of that name. NotFoundException.
+    #[error("no such policy exists")]
+    NoSuchPolicy,
+    /// The `AWS_RAM` policy is not the caller's to change. ValidationException.
+    #[error("the AWS_RAM policy can only be managed by the RAM service")]
+    RamPolicy,
+    /// A policy name other than `default`. ValidationException.
+    #[error("a key's policy is named default, not {name:?}")]
+    PolicyName {
+        /// As the caller wrote it.
+        name: String,
+    },
+
+    // Use of keys.
+    /// The key is not for this operation. InvalidKeyUsageException.
+    #[error("key {arn} is for {usage}, not for {operation}")]
+    UsageNotForOperation {
+        /// Which key.
+        arn: String,
+        /// What it is for.
+        usage: KeyUsage,
+        /// The API operation's name.
+        operation: &'static str,
+    },
+    /// The algorithm is not one of the key's. InvalidKeyUsageException.
+    #[error("algorithm {algorithm} is incompatible with spec {spec}")]
+    AlgorithmNotForSpec {
+        /// What was asked.
+        algorithm: EncryptionAlgorithm,
+        /// The key's spec.
+        spec: KeySpec,
+    },
+    /// Data keys come from symmetric keys only. InvalidKeyUsageException.
+    #[error("a data key cannot be generated with an asymmetric key")]
+    DataKeyFromAsymmetric,
+    /// An encryption context with an asymmetric key. ValidationException.
+    #[error("an encryption context is for symmetric keys only")]
+    ContextWithAsymmetric,
+    /// Damaged, made elsewhere, or with another context. InvalidCiphertextException, no message.
+    #[error("the ciphertext is invalid")]
+    InvalidCiphertext,
+    /// The key named is not the one that made the ciphertext. IncorrectKeyException.
+    #[error("the key named cannot decrypt this ciphertext")]
+    IncorrectKey,
+    /// The ciphertext's key is not here, or not for this caller to see. AccessDeniedException.
+    #[error("the key that the ciphertext refers to does not exist here or may not be accessed")]
+    CiphertextKeyMissing,
+    /// A grant token that no grant has. InvalidGrantTokenException.
+    #[error("a grant token is not valid")]
+    InvalidGrantToken,
+    /// Everything else was right, and the caller wanted to know only that.
+    /// DryRunOperationException.
+    #[error("the request would have succeeded, but it is a dry run")]
+    DryRun,
+
+    // What Keyrum lacks, or cannot do now.
+    /// A part of the API that is not there yet. UnsupportedOperationException.
+    /// Deviation: the real service has it.
+    #[error("{what} is not available yet")]
+    NotYet {
+        /// What is missing, as the beginning of a sentence.
+        what: &'static str,
+    },
+    /// The Region's clock may be moved in test clusters only.
+    #[error("the Region's clock can be moved in test clusters only")]
+    ClockNotForTests,
+    /// No quorum answered in time and nothing was changed. DependencyTimeoutException.
+    #[error("no quorum of the Region's nodes answered in time; nothing was changed")]
+    DependencyTimeout,
+    /// The request was proposed and no answer came: it may still take effect.
+    /// KMSInternalException, with the outcome marked unknown.
+    #[error("the request was passed on and no answer came; it may still take effect")]
+    OutcomeUnknown,
+    /// This node or Region takes no such request now. KMSInternalException.
+    #[error("{reason}")]
+    Stopped {
+        /// Why, for the operator.
+        reason: String,
+    },
+    /// A fault of this node, told in its log. KMSInternalException.
+    #[error("an internal error; the node's log tells more")]
+    Internal,
+}
+
+impl From<ProposeError> for ServiceError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NoQuorum => Self::DependencyTimeout,
+            ProposeError::OutcomeUnknown => Self::OutcomeUnknown,
+            ProposeError::MutationsStopped { reason } | ProposeError::Stopped { reason } => {
+                Self::Stopped { reason }
+            }
+        }
+    }
+}
+
+impl From<ReadError> for ServiceError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NoQuorum => Self::DependencyTimeout,
+            ReadError::Stopped { reason } => Self::Stopped { reason },
+        }
+    }
+}
+
+impl From<keyrum_crypto::InvalidCiphertext> for ServiceError {
+    fn from(_: keyrum_crypto::InvalidCiphertext) -> Self {
+        Self::InvalidCiphertext
+    }
+}
+
+/// Refuses what a Region of this partition does not offer.
+pub(crate) fn spec_in_region(spec: KeySpec, region: &Region) -> Result<(), ServiceError> {
+    if spec == KeySpec::Sm2 && region.partition() != "aws-cn" {
+        return Err(ServiceError::SpecNotInRegion { spec });
+    }
+    Ok(())
+}

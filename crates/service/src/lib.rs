@@ -1,0 +1,174 @@
+//! The operations of the API on one node of a Region: typed requests in, typed answers out.
+//!
+//! A mutation becomes a command, with everything from outside filled in (ids, sealed material),
+//! and is proposed; the log decides. A cryptographic call reads a consistent state, checks, and
+//! uses `crypto`. This crate knows neither HTTP nor the wire's names, and has no state of its own
+//! but unsealed material kept in memory.
+
+mod algorithm;
+mod alias;
+mod clock;
+mod crypto_ops;
+mod error;
+mod identity;
+mod lifecycle;
+mod materials;
+mod metadata;
+mod page;
+mod policy;
+mod resolve;
+mod rotation;
+mod tag;
+#[cfg(test)]
+mod testing;
+
+use std::sync::Arc;
+
+use keyrum_consensus::world::World;
+use keyrum_consensus::{Group, ReadMode};
+use keyrum_crypto::{DomainKeyring, TokenKey};
+use keyrum_state::{Caller, Command, Event, Key, KeyRef, Refusal, State, permit_key};
+use keyrum_types::Region;
+
+pub use algorithm::{DataKeySpec, EncryptionAlgorithm};
+pub use alias::{AliasEntry, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
+pub use clock::ClockAdvanced;
+pub use crypto_ops::{
+    DecryptInput, DecryptOutput, ENCRYPTION_CONTEXT_BYTES_MAX, EncryptInput, EncryptOutput,
+    GenerateDataKeyInput, GenerateDataKeyOutput, GenerateRandomInput, ReEncryptInput,
+    ReEncryptOutput,
+};
+pub use error::ServiceError;
+pub use identity::GetCallerIdentityOutput;
+pub use keyrum_crypto::EncryptionContext;
+pub use lifecycle::{
+    CancelKeyDeletionOutput, CreateKeyInput, KeyEntry, KeyInput, ListKeysInput, ResourceOwner,
+    ScheduleKeyDeletionInput, ScheduleKeyDeletionOutput, UpdateKeyDescriptionInput,
+};
+pub use metadata::{KeyMetadata, MultiRegionConfiguration, RelatedKey};
+pub use page::{Page, PageRequest};
+pub use policy::{
+    GetKeyPolicyInput, GetKeyPolicyOutput, ListKeyPoliciesInput, POLICY_NAME, PutKeyPolicyInput,
+};
+pub use rotation::{GetKeyRotationStatusInput, GetKeyRotationStatusOutput};
+pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
+
+use materials::{MATERIALS_MAX, Materials};
+use resolve::Accounts;
+
+/// What an operator chooses for a node's service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether the Region's clock may be moved ahead: test clusters only.
+    pub test_clock: bool,
+}
+
+/// Who asks, and how fresh an answer must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestContext {
+    /// On whose behalf.
+    pub caller: Caller,
+    /// How reads are made.
+    pub mode: ReadMode,
+}
+
+/// The operations. A handle: clones share everything.
+#[derive(Clone)]
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    group: Group,
+    keyring: DomainKeyring,
+    token_key: TokenKey,
+    world: World,
+    settings: Settings,
+    materials: Materials,
+}
+
+impl Service {
+    /// The service of one node, which holds the Region's domain key.
+    pub fn new(group: Group, keyring: DomainKeyring, world: World, settings: Settings) -> Self {
+        let token_key = keyring.token_key();
+        let materials = Materials::new(MATERIALS_MAX);
+        Self {
+            inner: Arc::new(Inner {
+                group,
+                keyring,
+                token_key,
+                world,
+                settings,
+                materials,
+            }),
+        }
+    }
+
+    /// The Region this node belongs to.
+    pub fn region(&self) -> &Region {
+        self.inner.group.region()
+    }
+
+    /// The Region's group, for administration.
+    pub fn group(&self) -> &Group {
+        &self.inner.group
+    }
+
+    fn token_key(&self) -> &TokenKey {
+        &self.inner.token_key
+    }
+
+    async fn read(&self, ctx: &RequestContext) -> Result<Arc<State>, ServiceError> {
+        Ok(self.inner.group.read(ctx.mode).await?)
+    }
+
+    /// Proposes a caller's command and gives what it did.
+    async fn propose(
+        &self,
+        ctx: &RequestContext,
+        command: Command,
+    ) -> Result<Vec<Event>, ServiceError> {
+        self.propose_for(Some(ctx.caller.clone()), command).await
+    }
+
+    /// Proposes a command that the Region gives itself.
+    async fn propose_as_region(&self, command: Command) -> Result<Vec<Event>, ServiceError> {
+        self.propose_for(None, command).await
+    }
+
+    async fn propose_for(
+        &self,
+        caller: Option<Caller>,
+        command: Command,
+    ) -> Result<Vec<Event>, ServiceError> {
+        let now = self.inner.world.clock.now();
+        let done = self.inner.group.propose(caller, now, command).await?;
+        done.outcome.map_err(|refusal| match refusal {
+            Refusal::OutcomeUnknown => ServiceError::OutcomeUnknown,
+            refusal => ServiceError::Refused(refusal),
+        })
+    }
+
+    fn key_only(
+        &self,
+        ctx: &RequestContext,
+        text: &str,
+        accounts: Accounts,
+    ) -> Result<KeyRef, ServiceError> {
+        resolve::key_only(self.region(), ctx.caller.account, text, accounts)
+    }
+
+    /// Reads one key that is named by id or ARN.
+    async fn with_key<T>(
+        &self,
+        ctx: &RequestContext,
+        text: &str,
+        accounts: Accounts,
+        action: &'static str,
+        use_key: impl FnOnce(&Key) -> Result<T, ServiceError>,
+    ) -> Result<T, ServiceError> {
+        let key = self.key_only(ctx, text, accounts)?;
+        let state = self.read(ctx).await?;
+        use_key(permit_key(&state, &ctx.caller, key, action)?.key())
+    }
+}

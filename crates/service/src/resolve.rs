@@ -1,0 +1,293 @@
+//! From what a request writes for a key to the key.
+//!
+//! The order of the checks is the API's: form, alias, Region, existence, and before existence is
+//! told, whether the caller may know. An account learns nothing about another's keys and aliases.
+
+use keyrum_authz::{Principal, Resource as Guarded, authorize};
+use keyrum_state::{Caller, KeyRef, Refusal, State};
+use keyrum_types::{AccountId, AliasName, Arn, KeyId, Region, Resource};
+
+use crate::ServiceError;
+
+/// Whether an operation takes keys of other accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Accounts {
+    /// The caller's own only.
+    Own,
+    /// Any, where authorization allows.
+    Any,
+}
+
+/// A name taken apart, in this Region.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Named {
+    Key(KeyRef),
+    Alias(AccountId, String),
+}
+
+/// Takes a key identifier apart as far as that goes without the state.
+fn parse(region: &Region, caller: AccountId, text: &str) -> Result<Named, ServiceError> {
+    if text.starts_with("alias/") {
+        return Ok(Named::Alias(caller, text.to_owned()));
+    }
+    if !text.starts_with("arn:") {
+        let invalid = || ServiceError::InvalidKeyId {
+            text: text.to_owned(),
+        };
+        return Ok(Named::Key(key_ref(region, caller, text, invalid)?));
+    }
+    let malformed = || ServiceError::MalformedArn {
+        text: text.to_owned(),
+    };
+    let arn = Arn::parse(text).ok_or_else(malformed)?;
+    if arn.region != region.as_str() {
+        return Err(ServiceError::OtherRegion {
+            region: arn.region.to_owned(),
+        });
+    }
+    if arn.partition != region.partition() {
+        return Err(malformed());
+    }
+    let account: AccountId = arn.account.parse().map_err(|_| malformed())?;
+    match arn.resource {
+        Resource::Alias(name) => Ok(Named::Alias(account, name.to_owned())),
+        Resource::Key(id) => {
+            let invalid = || ServiceError::InvalidKeyIdInArn {
+                text: id.to_owned(),
+            };
+            Ok(Named::Key(key_ref(region, account, id, invalid)?))
+        }
+    }
+}
+
+fn key_ref(
+    region: &Region,
+    account: AccountId,
+    id: &str,
+    invalid: impl FnOnce() -> ServiceError,
+) -> Result<KeyRef, ServiceError> {
+    match id.parse() {
+        Ok(id) => Ok(KeyRef { account, id }),
+        // Well-formed, but ids are lower-case, so no key has it.
+        Err(_) if KeyId::is_well_formed(id) => {
+            let partition = region.partition();
+            let arn = format!("arn:{partition}:kms:{region}:{account}:key/{id}");
+            Err(ServiceError::KeyNotFound { arn })
+        }
+        Err(_) => Err(invalid()),
+    }
+}
+
+/// For operations that take a key id or key ARN only. Whether the key exists is for
+/// `permit_key` or for the log to say.
+pub(crate) fn key_only(
+    region: &Region,
+    caller: AccountId,
+    text: &str,
+    accounts: Accounts,
+) -> Result<KeyRef, ServiceError> {
+    // Aliases are refused in whatever Region they are said to be.
+    let alias = text.starts_with("alias/")
+        || Arn::parse(text).is_some_and(|arn| matches!(arn.resource, Resource::Alias(_)));
+    if alias {
+        return Err(ServiceError::AliasNotSupported);
+    }
+    match parse(region, caller, text)? {
+        Named::Key(key) if accounts == Accounts::Own && key.account != caller => {
+            Err(ServiceError::CrossAccount)
+        }
+        Named::Key(key) => Ok(key),
+        Named::Alias(..) => Err(ServiceError::AliasNotSupported),
+    }
+}
+
+/// For operations that also take an alias name or alias ARN.
+pub(crate) fn key_or_alias(
+    state: &State,
+    caller: &Caller,
+    action: &'static str,
+    text: &str,
+) -> Result<KeyRef, ServiceError> {
+    match parse(state.region(), caller.account, text)? {
+        Named::Key(key) => Ok(key),
+        Named::Alias(account, name) => {
+            let region = state.region();
+            let not_found = || ServiceError::AliasNotFound {
+                arn: format!("arn:{}:kms:{region}:{account}:{name}", region.partition()),
+            };
+            // A name that no alias can have is one that no alias has.
+            let name = AliasName::new(&name).map_err(|_| not_found())?;
+            let guarded = Guarded::Alias(account, name.clone());
+            let principal = Principal {
+                account: caller.account,
+                arn: &caller.arn,
+            };
+            let _permit = authorize(principal, action, guarded).map_err(Refusal::NotAuthorized)?;
+            Ok(state.alias(account, &name).ok_or_else(not_found)?.target)
+        }
+    }
+}
+
+/// Checks an alias name that an operation on aliases was given.
+pub(crate) fn alias_name(text: &str) -> Result<AliasName, ServiceError> {
+    AliasName::new(text).map_err(|error| match error {
+        keyrum_types::InvalidAliasName::Prefix => ServiceError::AliasPrefix,
+        keyrum_types::InvalidAliasName::Characters => ServiceError::AliasCharacters {
+            alias: text.to_owned(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{OTHER, OWN, TestRegion, root_of};
+
+    const UUID: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
+
+    fn only(text: &str, accounts: Accounts) -> Result<String, ServiceError> {
+        let region = "us-east-1".parse().unwrap();
+        let key = key_only(&region, OWN.parse().unwrap(), text, accounts)?;
+        Ok(format!("{}/{}", key.account, key.id))
+    }
+
+    fn own(text: &str) -> Result<String, ServiceError> {
+        only(text, Accounts::Own)
+    }
+
+    /// Catches a form of key identifier that is taken for another. The cases and their answers
+    /// are the API's.
+    #[test]
+    fn key_identifiers_have_their_forms() {
+        let found = Ok(format!("{OWN}/{UUID}"));
+        assert_eq!(own(UUID), found);
+        assert_eq!(
+            own(&format!("arn:aws:kms:us-east-1:{OWN}:key/{UUID}")),
+            found
+        );
+        let family = "mrk-1234abcd12ab34cd56ef1234567890ab";
+        assert_eq!(own(family), Ok(format!("{OWN}/{family}")));
+
+        for text in [
+            "nosuchkey",
+            "mrk-xyz",
+            "1234abcd12ab34cd56ef1234567890ab",
+            "key/x",
+            " ",
+        ] {
+            let invalid = ServiceError::InvalidKeyId {
+                text: text.to_owned(),
+            };
+            assert_eq!(own(text), Err(invalid));
+        }
+        let in_arn = ServiceError::InvalidKeyIdInArn {
+            text: "foo".to_owned(),
+        };
+        assert_eq!(
+            own(&format!("arn:aws:kms:us-east-1:{OWN}:key/foo")),
+            Err(in_arn)
+        );
+
+        let upper = UUID.to_uppercase();
+        let arn = format!("arn:aws:kms:us-east-1:{OWN}:key/{upper}");
+        let not_found = Err(ServiceError::KeyNotFound { arn: arn.clone() });
+        assert_eq!(own(&upper), not_found);
+        assert_eq!(own(&arn), not_found);
+
+        for text in [
+            format!("arn:aws:kms:eu-west-1:{OWN}:key/{UUID}"),
+            format!("arn:aws:kms:eu-west-1:{OTHER}:key/foo"),
+        ] {
+            let other = ServiceError::OtherRegion {
+                region: "eu-west-1".to_owned(),
+            };
+            assert_eq!(own(&text), Err(other), "{text}");
+        }
+        for text in [
+            "arn:",
+            "arn:aws:s3:::bucket",
+            "arn:aws:kms:us-east-1:111122223333:grant/x",
+            "arn:aws:kms:us-east-1:1111:key/foo",
+            "arn:aws-cn:kms:us-east-1:111122223333:key/foo",
+        ] {
+            let malformed = ServiceError::MalformedArn {
+                text: text.to_owned(),
+            };
+            assert_eq!(own(text), Err(malformed));
+        }
+    }
+
+    /// Catches an alias being taken where only a key is, in any Region and whether it exists or
+    /// not.
+    #[test]
+    fn aliases_are_refused_where_keys_are_wanted() {
+        for text in [
+            "alias/x".to_owned(),
+            "alias/".to_owned(),
+            format!("arn:aws:kms:us-east-1:{OWN}:alias/x"),
+            format!("arn:aws:kms:eu-west-1:{OTHER}:alias/x"),
+        ] {
+            assert_eq!(own(&text), Err(ServiceError::AliasNotSupported), "{text}");
+        }
+    }
+
+    /// Catches another account's key on an operation for one's own, and its refusal elsewhere.
+    #[test]
+    fn other_accounts_are_for_some_operations() {
+        let text = format!("arn:aws:kms:us-east-1:{OTHER}:key/{UUID}");
+        assert_eq!(own(&text), Err(ServiceError::CrossAccount));
+        assert_eq!(only(&text, Accounts::Any), Ok(format!("{OTHER}/{UUID}")));
+    }
+
+    /// Catches an alias that is not found by name or ARN, an absent one that is, and another
+    /// account's that is told apart from none.
+    #[test]
+    fn aliases_lead_to_keys() {
+        let mut region = TestRegion::new();
+        let key = region.key(1);
+        region.alias("alias/a/b", key);
+        let resolve = |account: &str, text: &str| {
+            key_or_alias(&region.state, &root_of(account), "DescribeKey", text)
+        };
+        assert_eq!(resolve(OWN, "alias/a/b"), Ok(key));
+        assert_eq!(
+            resolve(OWN, &format!("arn:aws:kms:us-east-1:{OWN}:alias/a/b")),
+            Ok(key)
+        );
+        assert_eq!(resolve(OWN, &key.id.to_string()), Ok(key));
+        for absent in ["alias/a", "alias/", "alias/é", "alias/aws/sqs"] {
+            let arn = format!("arn:aws:kms:us-east-1:{OWN}:{absent}");
+            let not_found = Err(ServiceError::AliasNotFound { arn: arn.clone() });
+            assert_eq!(resolve(OWN, absent), not_found);
+            assert_eq!(resolve(OWN, &arn), not_found);
+        }
+        let elsewhere = format!("arn:aws:kms:eu-west-1:{OWN}:alias/a/b");
+        let other_region = ServiceError::OtherRegion {
+            region: "eu-west-1".to_owned(),
+        };
+        assert_eq!(resolve(OWN, &elsewhere), Err(other_region));
+        for name in ["alias/a/b", "alias/none"] {
+            let result = resolve(OTHER, &format!("arn:aws:kms:us-east-1:{OWN}:{name}"));
+            assert!(
+                matches!(
+                    result,
+                    Err(ServiceError::Refused(Refusal::NotAuthorized(_)))
+                ),
+                "{result:?}"
+            );
+        }
+    }
+
+    /// Catches alias names that the API refuses for their form being called absent.
+    #[test]
+    fn alias_names_have_a_form() {
+        assert!(alias_name("alias/a-b_c/1").is_ok());
+        assert_eq!(alias_name("a"), Err(ServiceError::AliasPrefix));
+        for text in ["alias/a:b", "alias/"] {
+            let characters = ServiceError::AliasCharacters {
+                alias: text.to_owned(),
+            };
+            assert_eq!(alias_name(text), Err(characters));
+        }
+    }
+}
