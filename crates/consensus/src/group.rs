@@ -24,7 +24,7 @@ use crate::machine::{HistoryEntry, Machine, Shared};
 use crate::network::Factory;
 use crate::peers::{self, PeerClient, lock};
 use crate::reads::{ReadError, ReadMode, Rounds};
-use crate::types::{Peer, Raft, Runtime};
+use crate::types::{Metrics, Peer, Raft, Runtime};
 use crate::world::{Listener, World, spawn};
 
 /// How often a leader tells its followers that it is there, in milliseconds.
@@ -33,7 +33,7 @@ const HEARTBEAT_MS: u64 = 150;
 /// A follower that hears nothing for a time between these bounds asks for votes. The upper bound
 /// is also the length of the leader's lease.
 const ELECTION_MS_MIN: u64 = 600;
-const ELECTION_MS_MAX: u64 = 1000;
+pub(crate) const ELECTION_MS_MAX: u64 = 1000;
 
 /// Entries kept behind a snapshot, so that a node that lags a little needs no snapshot.
 const LOG_KEPT_BEHIND_SNAPSHOT: u64 = 1000;
@@ -137,6 +137,12 @@ pub(crate) struct Inner {
     /// Why mutations are refused at the moment: replicas differ and no majority can judge.
     pub(crate) mutations_stopped: ArcSwapOption<String>,
     snapshot_asked: AtomicBool,
+    /// openraft's view of itself, as of its last step.
+    pub(crate) metrics: Metrics,
+    /// The last term of which this node, leading it, has applied the first entry; 0 for none.
+    pub(crate) lease_term: AtomicU64,
+    /// Whether this node has asked another to lead.
+    pub(crate) handing_over: AtomicBool,
 }
 
 /// How to reach the other nodes.
@@ -239,6 +245,7 @@ impl Group {
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
 
+        let metrics = raft.metrics();
         let inner = Arc::new(Inner {
             config,
             world,
@@ -257,6 +264,9 @@ impl Group {
             leader: watch::Sender::new(None),
             mutations_stopped: ArcSwapOption::empty(),
             snapshot_asked: AtomicBool::new(false),
+            metrics,
+            lease_term: AtomicU64::new(0),
+            handing_over: AtomicBool::new(false),
         });
         let handler = Arc::new(NodeHandler::new(Arc::downgrade(&inner)));
         let closing = inner.closing.subscribe();
@@ -420,6 +430,7 @@ impl Group {
             .max_by_key(|(_, matched)| (**matched).map(|id| id.index))
             .map(|(node, _)| *node);
         let Some(best) = best else { return };
+        self.inner.handing_over.store(true, Ordering::Release);
         if self
             .inner
             .raft

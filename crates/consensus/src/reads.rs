@@ -1,21 +1,28 @@
 //! Reads: a consistent view of the state, as fresh as the caller asks.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keyrum_state::State;
 use keyrum_types::LogIndex;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::ReadPolicy;
+use openraft::{Instant as _, ServerState};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::group::{Group, Inner};
+use crate::group::{ELECTION_MS_MAX, Group, Inner};
 use crate::peers::{Kind, lock};
 use crate::world::spawn;
 
 /// How long a reader waits; together with the way there and back an answer comes within 5 s.
 const READ_LIMIT: Duration = Duration::from_millis(4500);
+
+/// How long after a quorum last answered a leader relies on its lease: openraft's lease, which is
+/// the longest election timeout, less a tenth for clocks that run at different speeds.
+const LEASE: Duration = Duration::from_millis(ELECTION_MS_MAX / 10 * 9);
 
 /// How long a node waits before it asks again for a read index that it did not get.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -80,7 +87,15 @@ impl Group {
         let rounds = match mode {
             ReadMode::Local | ReadMode::Eventual => return Ok(self.state()),
             ReadMode::Linearizable => &inner.read_index,
-            ReadMode::Lease => &inner.lease,
+            ReadMode::Lease => {
+                // The view first: while the lease holds, no other leader has acknowledged
+                // anything that is not in it.
+                let view = inner.shared.view.load();
+                if inner.holds_lease() {
+                    return Ok(view.state.clone());
+                }
+                &inner.lease
+            }
         };
         let deadline = Instant::now() + READ_LIMIT;
         let (reader, index) = oneshot::channel();
@@ -159,6 +174,25 @@ async fn one_round(inner: &Arc<Inner>, lease: bool) -> Option<LogIndex> {
 }
 
 impl Inner {
+    /// Whether this node leads under a lease, and all that earlier leaders acknowledged is
+    /// applied here: then what it has applied is as fresh as a linearizable read, as long as no
+    /// clock runs away. False is always safe: the long way asks openraft.
+    fn holds_lease(&self) -> bool {
+        let metrics = self.metrics.borrow_watched();
+        let Some(acked) = &metrics.last_quorum_acked else {
+            return false;
+        };
+        let me = self.config.node;
+        let membership = metrics.membership_config.membership();
+        metrics.state == ServerState::Leader
+            // Learned from a round of this term, after which its first entry was applied.
+            && metrics.current_term == self.lease_term.load(Ordering::Acquire)
+            // Whoever hands over, or is removed, lets another lead before the lease is over.
+            && !self.handing_over.load(Ordering::Acquire)
+            && membership.get_joint_config().iter().all(|voters| voters.contains(&me))
+            && acked.elapsed() < LEASE
+    }
+
     async fn ask_raft(&self, lease: bool) -> Option<LogIndex> {
         let policy = if lease {
             ReadPolicy::LeaseRead
@@ -166,7 +200,15 @@ impl Inner {
             ReadPolicy::ReadIndex
         };
         match self.raft.get_read_linearizer(policy).await {
-            Ok(linearizer) => Some(linearizer.read_log_id().index()),
+            Ok(linearizer) => {
+                let read = linearizer.read_log_id();
+                // A read index is at or after the first entry of the leader's term.
+                if self.shared.view.load().index >= read.index() {
+                    let term = read.committed_leader_id().term;
+                    self.lease_term.store(term, Ordering::Release);
+                }
+                Some(read.index())
+            }
             Err(error) => {
                 tracing::debug!(%error, "no read index");
                 None
