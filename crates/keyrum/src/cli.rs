@@ -41,6 +41,9 @@ pub(crate) enum Verb {
     /// Move the Regions' clocks
     #[command(subcommand)]
     Clock(Clock),
+    /// Run experiments with faults
+    #[command(subcommand)]
+    Lab(Lab),
 }
 
 #[derive(Debug, Args)]
@@ -195,6 +198,25 @@ pub(crate) struct ClockAdvance {
     /// Data folder of the running cluster
     #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
     pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Lab {
+    /// Run one Region of three nodes on a simulated network, disk and clock
+    Sim(LabSim),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LabSim {
+    /// Fixes everything that happens: the same seed gives the same run
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: u64,
+    /// How long faults come and go, in simulated minutes
+    #[arg(long, default_value_t = 1.0, value_name = "M")]
+    pub(crate) minutes: f64,
+    /// Write the trace here; - for standard output
+    #[arg(long, value_name = "FILE|-")]
+    pub(crate) trace: Option<PathBuf>,
 }
 
 /// A node as the command line names it: `REGION/ID`.

@@ -21,151 +21,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use keyrum_types::{Entropy, NodeId, Region};
-use serde::{Deserialize, Serialize};
 
 use crate::cli::NodeName;
 use crate::files;
-use crate::ports::{self, NoFreePort, Ports};
+use crate::ports::{self, Ports};
 use crate::topology::{NodePlan, Topology};
 
-/// The only form of `cluster.json` so far.
-const FORMAT: u32 = 1;
+mod error;
+mod record;
 
-/// What the folder remembers about its cluster between runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Record {
-    format: u32,
-    /// 32 hex digits, drawn when the folder was made; names the cluster in certificates.
-    pub(crate) cluster_id: String,
-    /// In the topology's order.
-    pub(crate) regions: Vec<RegionRecord>,
-}
+pub(crate) use error::DataError;
+pub(crate) use record::{NodeRecord, Record, RegionRecord};
 
-/// One Region's part of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RegionRecord {
-    /// Its name.
-    pub(crate) name: Region,
-    /// The nodes the topology asked for when the folder was made.
-    pub(crate) founders: Vec<NodeId>,
-    /// Whether its group was founded: from then on no node may found it again, not even one
-    /// that lost its data.
-    pub(crate) founded: bool,
-    /// The nodes it has now.
-    pub(crate) nodes: Vec<NodeRecord>,
-    /// Ids of nodes that are gone; an id is never used twice.
-    pub(crate) removed: Vec<NodeId>,
-}
-
-/// One node's part of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NodeRecord {
-    /// Its id.
-    pub(crate) id: NodeId,
-    /// Port for KMS calls.
-    pub(crate) api: u16,
-    /// Port for its peers.
-    pub(crate) peer: u16,
-    /// Port for operators.
-    pub(crate) admin: u16,
-    /// Whether it has had data. From then on it must not start without: it may have voted.
-    pub(crate) started: bool,
-}
-
-/// Why a data folder cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DataError {
-    /// Another process uses it.
-    #[error("the data folder {} is in use by another keyrum process{}: stop that one, or name another folder with --data", folder.display(), said(*pid))]
-    InUse {
-        /// Which folder.
-        folder: PathBuf,
-        /// The other process, if it said.
-        pid: Option<u32>,
-    },
-    /// It holds another cluster than the one asked for.
-    #[error("the data folder {} holds {held}, but {asked} was asked for: ask for what it holds, name another folder with --data, or remove this one to start afresh", folder.display())]
-    OtherCluster {
-        /// Which folder.
-        folder: PathBuf,
-        /// The Regions and nodes in it.
-        held: String,
-        /// The Regions and nodes asked for.
-        asked: String,
-    },
-    /// `cluster.json` is not what this version writes.
-    #[error("{} cannot be understood ({what}): it was changed, or written by another version of keyrum; restore it, or remove the data folder to start afresh", file.display())]
-    Unreadable {
-        /// Which file.
-        file: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// There is no cluster in it.
-    #[error("the data folder {} holds no cluster: `keyrum cluster up` makes one", folder.display())]
-    Empty {
-        /// Which folder.
-        folder: PathBuf,
-    },
-    /// The node is not one of the cluster's.
-    #[error("the data folder {} holds {held}: there is no node {node}", folder.display())]
-    NoSuchNode {
-        /// Which folder.
-        folder: PathBuf,
-        /// The Regions and nodes in it.
-        held: String,
-        /// The node asked for.
-        node: NodeName,
-    },
-    /// The id was used before, or is in use.
-    #[error("the node {node} exists or existed, and an id is never used twice: add {next} instead")]
-    IdUsed {
-        /// The node asked for.
-        node: NodeName,
-        /// One that is free.
-        next: NodeName,
-    },
-    /// A node can only be added to a Region the cluster has.
-    #[error("there is no Region {region} in this cluster")]
-    NoSuchRegion {
-        /// The Region asked for.
-        region: Region,
-    },
-    /// A port the topology names is taken.
-    #[error(
-        "port {port} of node {node} is in use by another process: stop that one, or name another port for the node in the topology file (0 takes a free one)"
-    )]
-    PortTaken {
-        /// Which port.
-        port: u16,
-        /// The node that is to listen there.
-        node: NodeName,
-    },
-    /// No port is free.
-    #[error(transparent)]
-    NoFreePort(#[from] NoFreePort),
-    /// The certificates cannot be made.
-    #[error(transparent)]
-    Certs(#[from] keyrum_consensus::certs::CertsError),
-    /// A Region's domain key cannot be made.
-    #[error(transparent)]
-    DomainKey(#[from] keyrum_crypto::DomainKeyFileError),
-    /// The system refused a read or write.
-    #[error("{}: {cause}", path.display())]
-    Io {
-        /// Which file or folder.
-        path: PathBuf,
-        /// What the system said.
-        cause: io::Error,
-    },
-}
-
-fn said(pid: Option<u32>) -> String {
-    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
-}
+use record::{check_same, new_record, read_record};
 
 /// A data folder whose cluster is known.
 #[derive(Debug)]
@@ -513,28 +381,9 @@ impl DataFolder {
     }
 }
 
-impl Record {
-    /// In words, for messages.
-    pub(crate) fn describe(&self) -> String {
-        let regions = self.regions.iter().map(|r| (&r.name, r.founders.clone()));
-        describe(regions)
-    }
-}
-
 /// An address on this machine.
 pub(crate) fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
-}
-
-fn describe<'a>(regions: impl Iterator<Item = (&'a Region, Vec<NodeId>)>) -> String {
-    let one = |(name, nodes): (&Region, Vec<NodeId>)| match nodes[..] {
-        [only] => format!("{name} (node {only})"),
-        _ => {
-            let ids: Vec<_> = nodes.iter().map(NodeId::to_string).collect();
-            format!("{name} (nodes {})", ids.join(", "))
-        }
-    };
-    regions.map(one).collect::<Vec<_>>().join(" and ")
 }
 
 fn plan_of(topology: &Topology, node: &NodeName) -> Option<NodePlan> {
@@ -547,80 +396,6 @@ fn plan_of(topology: &Topology, node: &NodeName) -> Option<NodePlan> {
         .iter()
         .map(|plan| *plan.get_ref())
         .find(|plan| plan.id == node.id)
-}
-
-fn asked_nodes(topology: &Topology) -> impl Iterator<Item = (&Region, Vec<NodeId>)> {
-    topology.regions.iter().map(|region| {
-        let ids = region.nodes.iter().map(|node| node.get_ref().id).collect();
-        (region.name.get_ref(), ids)
-    })
-}
-
-fn new_record(topology: &Topology, entropy: &dyn Entropy) -> Record {
-    let mut random = [0; 16];
-    entropy.fill(&mut random);
-    let regions = asked_nodes(topology).map(|(name, founders)| RegionRecord {
-        name: name.clone(),
-        nodes: founders
-            .iter()
-            .map(|&id| NodeRecord {
-                id,
-                api: 0,
-                peer: 0,
-                admin: 0,
-                started: false,
-            })
-            .collect(),
-        founders,
-        founded: false,
-        removed: Vec::new(),
-    });
-    Record {
-        format: FORMAT,
-        cluster_id: hex(&random),
-        regions: regions.collect(),
-    }
-}
-
-/// The first Region takes unsigned requests, so the order of Regions counts; that of nodes not.
-fn check_same(root: &Path, record: &Record, topology: &Topology) -> Result<(), DataError> {
-    let sorted = |mut ids: Vec<NodeId>| {
-        ids.sort_unstable();
-        ids
-    };
-    let held = record
-        .regions
-        .iter()
-        .map(|r| (&r.name, sorted(r.founders.clone())));
-    let asked = asked_nodes(topology).map(|(name, ids)| (name, sorted(ids)));
-    if held.eq(asked) {
-        return Ok(());
-    }
-    Err(DataError::OtherCluster {
-        folder: root.to_owned(),
-        held: record.describe(),
-        asked: describe(asked_nodes(topology)),
-    })
-}
-
-fn read_record(root: &Path) -> Result<Option<Record>, DataError> {
-    let file = root.join("cluster.json");
-    let text = match std::fs::read(&file) {
-        Ok(text) => text,
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(io_at(&file)(cause)),
-    };
-    match serde_json::from_slice::<Record>(&text) {
-        Ok(record) if record.format == FORMAT => Ok(Some(record)),
-        Ok(record) => Err(DataError::Unreadable {
-            file,
-            what: format!("it has format {}", record.format),
-        }),
-        Err(error) => Err(DataError::Unreadable {
-            file,
-            what: error.to_string(),
-        }),
-    }
 }
 
 fn lock(root: &Path) -> Result<File, DataError> {
@@ -664,115 +439,4 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    struct Counting;
-
-    impl Entropy for Counting {
-        fn fill(&self, bytes: &mut [u8]) {
-            bytes
-                .iter_mut()
-                .enumerate()
-                .for_each(|(at, byte)| *byte = at as u8);
-        }
-    }
-
-    fn topology(regions: &[&str], nodes: u64) -> Topology {
-        let regions: Vec<Region> = regions.iter().map(|name| name.parse().unwrap()).collect();
-        let bind = Ipv4Addr::LOCALHOST.into();
-        Topology::uniform(&regions, nodes, 0, bind, "000000000000".parse().unwrap()).unwrap()
-    }
-
-    fn claim(root: &Path, topology: &Topology) -> Result<DataFolder, DataError> {
-        DataFolder::claim(root, topology, &mut Ports::new(&Counting), &Counting)
-    }
-
-    /// Catches a restart that gives nodes other ports, so that nobody finds them again.
-    #[test]
-    fn ports_are_remembered() {
-        let root = tempfile::tempdir().unwrap();
-        let asked = topology(&["us-east-1", "eu-west-1"], 3);
-        let first = claim(root.path(), &asked).unwrap();
-        let record = first.record().clone();
-        drop(first);
-        let second = claim(root.path(), &asked).unwrap();
-        assert_eq!(*second.record(), record);
-        let mut ports: Vec<_> = record
-            .regions
-            .iter()
-            .flat_map(|r| &r.nodes)
-            .flat_map(|n| [n.api, n.peer, n.admin])
-            .collect();
-        ports.sort_unstable();
-        ports.dedup();
-        assert_eq!((ports.len(), ports[0] > 0), (18, true));
-    }
-
-    /// Catches a cluster started on another cluster's data, and a message that does not name both.
-    #[test]
-    fn other_regions_or_nodes_are_refused() {
-        let root = tempfile::tempdir().unwrap();
-        drop(claim(root.path(), &topology(&["us-east-1"], 3)).unwrap());
-        for (asked, named) in [
-            (topology(&["us-east-1"], 1), "us-east-1 (node 1)"),
-            (topology(&["eu-west-1"], 3), "eu-west-1 (nodes 1, 2, 3)"),
-        ] {
-            let text = claim(root.path(), &asked).unwrap_err().to_string();
-            assert!(
-                text.contains("holds us-east-1 (nodes 1, 2, 3), but "),
-                "{text}"
-            );
-            assert!(text.contains(named) && text.contains("--data"), "{text}");
-        }
-    }
-
-    /// Catches two processes that write to one folder.
-    #[test]
-    fn a_folder_has_one_user() {
-        let root = tempfile::tempdir().unwrap();
-        let asked = topology(&["us-east-1"], 1);
-        let first = claim(root.path(), &asked).unwrap();
-        let text = claim(root.path(), &asked).unwrap_err().to_string();
-        assert!(text.contains("in use by another keyrum process"), "{text}");
-        drop(first);
-        assert!(claim(root.path(), &asked).is_ok());
-    }
-
-    /// Catches a node id that is used twice, also after its node is gone.
-    #[test]
-    fn a_node_id_is_never_used_twice() {
-        let root = tempfile::tempdir().unwrap();
-        let mut folder = claim(root.path(), &topology(&["us-east-1"], 3)).unwrap();
-        let mut ports = Ports::new(&Counting);
-        let four: NodeName = "us-east-1/4".parse().unwrap();
-        folder.add_node(&four, &mut ports).unwrap();
-        assert!(folder.add_node(&four, &mut ports).is_err());
-        folder.remove_node(&four).unwrap();
-        let text = folder.add_node(&four, &mut ports).unwrap_err().to_string();
-        assert!(text.contains("add us-east-1/5 instead"), "{text}");
-        drop(folder);
-        // Neither the added nor the removed node makes the folder another cluster's.
-        assert!(claim(root.path(), &topology(&["us-east-1"], 3)).is_ok());
-    }
-
-    /// Catches a secret that other users of the machine could read.
-    #[test]
-    fn secrets_are_private() {
-        let root = tempfile::tempdir().unwrap();
-        let folder = claim(root.path(), &topology(&["us-east-1"], 1)).unwrap();
-        let node = &folder.nodes()[0];
-        folder.prepare_node(node, &Counting).unwrap();
-        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&folder.admin_token(node)), 0o600);
-        assert_eq!(mode(&folder.node_folder(node)), 0o700);
-        let token = std::fs::read_to_string(folder.admin_token(node)).unwrap();
-        folder.prepare_node(node, &Counting).unwrap();
-        assert_eq!(
-            std::fs::read_to_string(folder.admin_token(node)).unwrap(),
-            token
-        );
-    }
-}
+mod tests;

@@ -22,7 +22,7 @@ use crate::assembly::{Running, endpoint_settings, limits};
 use crate::cli;
 use crate::data::DataFolder;
 use crate::ports::Ports;
-use crate::run::Whereabouts;
+use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
 use crate::topology::Topology;
 
@@ -66,17 +66,15 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
         () = signals.next() => return Ok(ExitCode::from(INTERRUPTED)),
     }
     outcome?;
-    match temporary {
-        None => println!(
-            "keyrum: stopped; the data is in {}",
-            std::path::absolute(data)?.display()
-        ),
+    let farewell = match temporary {
+        None => format!("the data is in {}", std::path::absolute(data)?.display()),
         Some(folder) => {
             let path = folder.path().to_owned();
             folder.close()?;
-            println!("keyrum: stopped; the data in {} is removed", path.display());
+            format!("the data in {} is removed", path.display())
         }
-    }
+    };
+    run::say(&format!("keyrum: stopped; {farewell}\n"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -135,7 +133,7 @@ impl Cluster {
         if let Some(file) = ready_file {
             whereabouts.write_ready_file(file)?;
         }
-        whereabouts.greet(&state.folder, ephemeral)?;
+        run::say(&whereabouts.greeting(&state.folder, ephemeral));
         drop(state);
         std::future::pending().await
     }

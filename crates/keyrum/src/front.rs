@@ -11,10 +11,10 @@ use crate::assembly::limits;
 use crate::data::{DataFolder, loopback};
 use crate::topology::Topology;
 
-/// The endpoint for all Regions.
+/// What the endpoint for all Regions knows of the nodes.
 pub(crate) struct Front {
     nodes: Nodes,
-    server: Server,
+    url: String,
 }
 
 /// The endpoint's port cannot be had.
@@ -27,13 +27,14 @@ pub(crate) struct CannotListen {
 }
 
 impl Front {
-    /// Listens where the topology says.
+    /// Listens where the topology says. The endpoint lives as long as the server that comes back.
     pub(crate) async fn start(
         world: &World,
         topology: &Topology,
         folder: &DataFolder,
         config: &Path,
-    ) -> Result<Self, CannotListen> {
+    ) -> Result<(Self, Server), CannotListen> {
+        keyrum_server::warm_up();
         let nodes = Nodes::new(world);
         let addr = SocketAddr::new(topology.bind, topology.port);
         let proxy = Proxy::new(nodes.clone(), ProxyWaits::default(), None);
@@ -44,9 +45,12 @@ impl Front {
                 config: config.to_owned(),
                 cause,
             })?;
-        let front = Self { nodes, server };
+        let front = Self {
+            nodes,
+            url: format!("http://{}", server.local_addr()),
+        };
         front.update(folder);
-        Ok(front)
+        Ok((front, server))
     }
 
     /// Passes requests on to the nodes that the folder has now.
@@ -62,7 +66,7 @@ impl Front {
     }
 
     /// Where clients find it.
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.server.local_addr())
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 }

@@ -12,6 +12,7 @@ mod data;
 mod dev;
 mod files;
 mod front;
+mod lab;
 mod node;
 mod operate;
 mod ports;
@@ -44,6 +45,10 @@ fn main() -> ExitCode {
 }
 
 fn start(verb: Verb) -> Result<ExitCode, Failure> {
+    // A simulation brings a runtime of its own, with one thread.
+    if let Verb::Lab(cli::Lab::Sim(args)) = verb {
+        return lab::sim(args);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -54,6 +59,7 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
             Verb::Cluster(verb) => cluster::run(verb).await,
             Verb::Log(cli::Log::Show(args)) => operate::show_log(args).await,
             Verb::Clock(cli::Clock::Advance(args)) => operate::advance_clock(args).await,
+            Verb::Lab(_) => unreachable!("a simulation was started above"),
         }
     });
     // Work that blocks, such as a flush, may still be under way; the stores were closed in order.

@@ -133,10 +133,10 @@ impl Whereabouts {
 
     /// Greets whoever started the cluster: where it is, how to point a client at it, and three
     /// commands to try.
-    pub(crate) fn greet(&self, folder: &DataFolder, ephemeral: bool) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+    pub(crate) fn greeting(&self, folder: &DataFolder, ephemeral: bool) -> String {
         let first = &self.regions.first().expect("a cluster has a Region").0;
-        let (bold, plain) = if out.is_terminal() {
+        let colours = io::stdout().is_terminal();
+        let (bold, plain) = if colours {
             ("\x1b[1m", "\x1b[0m")
         } else {
             ("", "")
@@ -147,8 +147,7 @@ impl Whereabouts {
         } else {
             ""
         };
-        write!(
-            out,
+        format!(
             "\
 {bold}keyrum is ready{plain}: {held}
   endpoint {endpoint}   data {data}{kept}
@@ -169,9 +168,14 @@ Ctrl-C stops it.
 ",
             held = folder.record().describe(),
             data = folder.root().display(),
-        )?;
-        out.flush()
+        )
     }
+}
+
+/// Prints to standard output. A reader that went away is no reason to end a cluster.
+pub(crate) fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 /// Why no running cluster was found.

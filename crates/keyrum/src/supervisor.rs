@@ -28,7 +28,7 @@ use crate::files;
 use crate::front::Front;
 use crate::ports::Ports;
 use crate::process::{Condition, Launch, NodeProcess};
-use crate::run::Whereabouts;
+use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
 use crate::topology::Topology;
 
@@ -50,7 +50,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     // All nodes run by what was read here, also those that are restarted after the file changed.
     let config = folder.root().join("topology.toml");
     files::replace(&config, text.as_bytes())?;
-    let front = Front::start(&world, &topology, &folder, &args.config).await?;
+    let (front, server) = Front::start(&world, &topology, &folder, &args.config).await?;
 
     let supervisor = Arc::new(Supervisor {
         program: std::env::current_exe()?,
@@ -69,7 +69,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
         () = signals.next() => Ok(()),
     };
     let stopped = tokio::select! {
-        () = supervisor.stop_all() => true,
+        () = async { server.stop().await; supervisor.stop_all().await } => true,
         // Dropping the processes' handles ends them.
         () = signals.next() => false,
     };
@@ -80,7 +80,10 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     if !stopped {
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    println!("keyrum: stopped; the data is in {}", root.display());
+    run::say(&format!(
+        "keyrum: stopped; the data is in {}\n",
+        root.display()
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -164,7 +167,7 @@ impl Supervisor {
         if let Some(file) = &self.ready_file {
             whereabouts.write_ready_file(file)?;
         }
-        whereabouts.greet(&self.folder(), false)?;
+        run::say(&whereabouts.greeting(&self.folder(), false));
         std::future::pending().await
     }
 
@@ -458,7 +461,7 @@ impl Supervisor {
         // A process that is being handled just now is noted when that is done.
         let pid = |name: &NodeName| nodes.get(name)?.try_lock().ok()?.pid();
         let folder = self.folder();
-        let whereabouts = Whereabouts::of(&folder, self.front.url(), pid);
+        let whereabouts = Whereabouts::of(&folder, self.front.url().to_owned(), pid);
         whereabouts.write_run_file(&folder.run_file(), Some(&self.control))?;
         Ok(whereabouts)
     }

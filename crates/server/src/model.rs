@@ -367,6 +367,10 @@ fn whole_match(pattern: &str) -> String {
     out
 }
 
+#[expect(
+    clippy::ptr_arg,
+    reason = "only the Cow tells that its text is the binary's own"
+)]
 fn borrowed(text: &std::borrow::Cow<'static, str>) -> Option<&'static str> {
     match text {
         std::borrow::Cow::Borrowed(text) => Some(text),

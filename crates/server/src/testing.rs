@@ -253,7 +253,8 @@ impl Backend for Fake {
             "{} {} {} {:?}",
             self.name, operation.name, context.caller.arn, context.mode
         );
-        let hangs = input.text("KeyId").as_deref() == Some("hang");
+        let hangs =
+            operation.name == "DescribeKey" && input.text("KeyId").as_deref() == Some("hang");
         Box::pin(async move {
             if hangs {
                 pending::<()>().await;

@@ -102,7 +102,8 @@ pub(super) async fn generate_data_key(
     ctx: &RequestContext,
     input: &mut Fields<'_>,
 ) -> Answer {
-    let request = data_key_input(input);
+    let recipient = input.structure("Recipient").is_some();
+    let request = data_key_input(input, recipient);
     let made = service.generate_data_key(ctx, request).await?;
     let mut answer = writer_for(&made.ciphertext);
     answer
@@ -118,7 +119,7 @@ pub(super) async fn generate_data_key_without_plaintext(
     ctx: &RequestContext,
     input: &mut Fields<'_>,
 ) -> Answer {
-    let request = data_key_input(input);
+    let request = data_key_input(input, false);
     let made = service
         .generate_data_key_without_plaintext(ctx, request)
         .await?;
@@ -146,7 +147,7 @@ pub(super) fn generate_random(
     Ok(answer.finish())
 }
 
-fn data_key_input(input: &mut Fields<'_>) -> GenerateDataKeyInput {
+fn data_key_input(input: &mut Fields<'_>, recipient: bool) -> GenerateDataKeyInput {
     let spec = |name: String| match name.as_str() {
         "AES_256" => Some(DataKeySpec::Aes256),
         "AES_128" => Some(DataKeySpec::Aes128),
@@ -158,7 +159,7 @@ fn data_key_input(input: &mut Fields<'_>) -> GenerateDataKeyInput {
         number_of_bytes: number_of_bytes(input),
         spec: input.text("KeySpec").and_then(spec),
         grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
-        recipient: input.structure("Recipient").is_some(),
+        recipient,
         dry_run: input.boolean("DryRun").unwrap_or(false),
     }
 }

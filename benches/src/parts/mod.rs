@@ -1,0 +1,8 @@
+//! The parts of a run. Each opens with its question and an estimate made beforehand.
+
+pub(crate) mod apply;
+pub(crate) mod create;
+pub(crate) mod dev;
+pub(crate) mod encrypt;
+pub(crate) mod keys;
+pub(crate) mod store;

@@ -1,0 +1,155 @@
+//! `cluster.json`: what a data folder remembers about its cluster between runs.
+
+use std::io;
+use std::path::Path;
+
+use keyrum_types::{Entropy, NodeId, Region};
+use serde::{Deserialize, Serialize};
+
+use super::{DataError, hex, io_at};
+use crate::topology::Topology;
+
+/// The only form of `cluster.json` so far.
+const FORMAT: u32 = 1;
+
+/// What the folder remembers about its cluster between runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    /// Which form the file has.
+    format: u32,
+    /// 32 hex digits, drawn when the folder was made; names the cluster in certificates.
+    pub(crate) cluster_id: String,
+    /// In the topology's order.
+    pub(crate) regions: Vec<RegionRecord>,
+}
+
+/// One Region's part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegionRecord {
+    /// Its name.
+    pub(crate) name: Region,
+    /// The nodes the topology asked for when the folder was made.
+    pub(crate) founders: Vec<NodeId>,
+    /// Whether its group was founded: from then on no node may found it again, not even one
+    /// that lost its data.
+    pub(crate) founded: bool,
+    /// The nodes it has now.
+    pub(crate) nodes: Vec<NodeRecord>,
+    /// Ids of nodes that are gone; an id is never used twice.
+    pub(crate) removed: Vec<NodeId>,
+}
+
+/// One node's part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeRecord {
+    /// Its id.
+    pub(crate) id: NodeId,
+    /// Port for KMS calls.
+    pub(crate) api: u16,
+    /// Port for its peers.
+    pub(crate) peer: u16,
+    /// Port for operators.
+    pub(crate) admin: u16,
+    /// Whether it has had data. From then on it must not start without: it may have voted.
+    pub(crate) started: bool,
+}
+
+impl Record {
+    /// In words, for messages.
+    pub(crate) fn describe(&self) -> String {
+        let regions = self.regions.iter().map(|r| (&r.name, r.founders.clone()));
+        describe(regions)
+    }
+}
+
+fn describe<'a>(regions: impl Iterator<Item = (&'a Region, Vec<NodeId>)>) -> String {
+    let one = |(name, nodes): (&Region, Vec<NodeId>)| match nodes[..] {
+        [only] => format!("{name} (node {only})"),
+        _ => {
+            let ids: Vec<_> = nodes.iter().map(NodeId::to_string).collect();
+            format!("{name} (nodes {})", ids.join(", "))
+        }
+    };
+    regions.map(one).collect::<Vec<_>>().join(" and ")
+}
+
+fn asked_nodes(topology: &Topology) -> impl Iterator<Item = (&Region, Vec<NodeId>)> {
+    topology.regions.iter().map(|region| {
+        let ids = region.nodes.iter().map(|node| node.get_ref().id).collect();
+        (region.name.get_ref(), ids)
+    })
+}
+
+pub(super) fn new_record(topology: &Topology, entropy: &dyn Entropy) -> Record {
+    let mut random = [0; 16];
+    entropy.fill(&mut random);
+    let regions = asked_nodes(topology).map(|(name, founders)| RegionRecord {
+        name: name.clone(),
+        nodes: founders
+            .iter()
+            .map(|&id| NodeRecord {
+                id,
+                api: 0,
+                peer: 0,
+                admin: 0,
+                started: false,
+            })
+            .collect(),
+        founders,
+        founded: false,
+        removed: Vec::new(),
+    });
+    Record {
+        format: FORMAT,
+        cluster_id: hex(&random),
+        regions: regions.collect(),
+    }
+}
+
+/// The first Region takes unsigned requests, so the order of Regions counts; that of nodes not.
+pub(super) fn check_same(
+    root: &Path,
+    record: &Record,
+    topology: &Topology,
+) -> Result<(), DataError> {
+    let sorted = |mut ids: Vec<NodeId>| {
+        ids.sort_unstable();
+        ids
+    };
+    let held = record
+        .regions
+        .iter()
+        .map(|r| (&r.name, sorted(r.founders.clone())));
+    let asked = asked_nodes(topology).map(|(name, ids)| (name, sorted(ids)));
+    if held.eq(asked) {
+        return Ok(());
+    }
+    Err(DataError::OtherCluster {
+        folder: root.to_owned(),
+        held: record.describe(),
+        asked: describe(asked_nodes(topology)),
+    })
+}
+
+pub(super) fn read_record(root: &Path) -> Result<Option<Record>, DataError> {
+    let file = root.join("cluster.json");
+    let text = match std::fs::read(&file) {
+        Ok(text) => text,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(io_at(&file)(cause)),
+    };
+    match serde_json::from_slice::<Record>(&text) {
+        Ok(record) if record.format == FORMAT => Ok(Some(record)),
+        Ok(record) => Err(DataError::Unreadable {
+            file,
+            what: format!("it has format {}", record.format),
+        }),
+        Err(error) => Err(DataError::Unreadable {
+            file,
+            what: error.to_string(),
+        }),
+    }
+}

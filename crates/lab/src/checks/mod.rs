@@ -1,0 +1,48 @@
+//! The invariants, one a file. Each takes what was seen and gives what is wrong with it.
+
+pub mod acknowledged;
+pub mod decrypts;
+pub mod exercised;
+pub mod healed;
+pub mod history;
+pub mod never_twice;
+pub mod register;
+pub mod replicas;
+
+use std::fmt;
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which check says so.
+    pub check: &'static str,
+    /// What it saw.
+    pub what: String,
+}
+
+impl Finding {
+    /// A finding of a check.
+    pub fn new(check: &'static str, what: impl fmt::Display) -> Self {
+        Self {
+            check,
+            what: what.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.check, self.what)
+    }
+}
+
+/// How a call ended for its caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending<T> {
+    /// The Region said that it was done.
+    Acknowledged(T),
+    /// The Region said that it was not done and will not be: refused, or never proposed.
+    NotDone,
+    /// Nobody knows: no answer came, or the answer says so. It may be done later still.
+    Unknown,
+}

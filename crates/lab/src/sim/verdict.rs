@@ -1,0 +1,115 @@
+//! What a run came to.
+
+use std::fmt;
+
+use crate::checks::Finding;
+use crate::checks::exercised::Figures;
+
+/// What a run came to. Its `Display` is the report.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The run's seed.
+    pub seed: u64,
+    /// Its length, in simulated minutes.
+    pub minutes: f64,
+    /// What must not be. Empty: the run passed.
+    pub findings: Vec<Finding>,
+    /// What the run went through.
+    pub figures: Figures,
+    /// Lines in the trace, and their checksum.
+    pub trace: (u64, u64),
+    /// Simulated time from the end of the faults until the group had healed, in milliseconds.
+    pub healed_after_ms: Option<u64>,
+    /// Simulated time in all, in milliseconds.
+    pub simulated_ms: u64,
+}
+
+/// Most findings that the report shows.
+const SHOWN_MAX: usize = 12;
+
+impl Verdict {
+    /// Whether nothing was found.
+    pub fn passed(&self) -> bool {
+        self.findings.is_empty()
+    }
+
+    /// 0 if nothing was found, else 1.
+    pub fn exit_code(&self) -> u8 {
+        u8::from(!self.passed())
+    }
+
+    /// The command that runs this again.
+    pub fn replay(&self) -> String {
+        format!(
+            "keyrum lab sim --seed {} --minutes {}",
+            self.seed, self.minutes
+        )
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figures = &self.figures;
+        let outcome = if self.passed() { "passed" } else { "FAILED" };
+        writeln!(f, "seed {}: {outcome}", self.seed)?;
+        for finding in self.findings.iter().take(SHOWN_MAX) {
+            writeln!(f, "  {finding}")?;
+        }
+        if let Some(more) = self
+            .findings
+            .len()
+            .checked_sub(SHOWN_MAX)
+            .filter(|more| *more > 0)
+        {
+            writeln!(f, "  and {more} more")?;
+        }
+        let faults: Vec<_> = figures
+            .faults
+            .iter()
+            .map(|(kind, count)| format!("{count} {kind}"))
+            .collect();
+        writeln!(f, "  faults: {}", faults.join(", "))?;
+        writeln!(
+            f,
+            "  effect: {} crashes, {} restarts, {} leader changes; {} segments sent, {} lost, {} held",
+            figures.crashes,
+            figures.restarts,
+            figures.leader_changes,
+            figures.segments,
+            figures.lost,
+            figures.held,
+        )?;
+        writeln!(
+            f,
+            "  calls: {}, of these {} mutations acknowledged, {} reads answered, {} not done, {} unknown; \
+             {} ciphertexts decrypted",
+            figures.calls,
+            figures.acknowledged,
+            figures.answered,
+            figures.not_done,
+            figures.unknown,
+            figures.decrypted,
+        )?;
+        let healed = match self.healed_after_ms {
+            Some(ms) => format!("healed after {ms} ms"),
+            None => "not healed".to_owned(),
+        };
+        writeln!(
+            f,
+            "  replicas: {} digests compared, last log index {}, {healed}",
+            figures.digests_compared, figures.last_index
+        )?;
+        writeln!(
+            f,
+            "  trace: {} lines, checksum {:016x}; {}.{:03} s simulated",
+            self.trace.0,
+            self.trace.1,
+            self.simulated_ms / 1000,
+            self.simulated_ms % 1000,
+        )?;
+        if !self.passed() {
+            writeln!(f, "  again: {}", self.replay())?;
+        }
+        Ok(())
+    }
+}

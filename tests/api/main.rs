@@ -1,0 +1,23 @@
+//! The whole API, driven by the official SDK as a user's program would drive it, and by raw HTTP
+//! where an SDK would not go along. Texts of errors are the real service's, as its error reference
+//! and recorded answers give them.
+//!
+//! Tests share one `keyrum dev` of two Regions with three nodes each; each keeps to an account of
+//! its own.
+
+mod accounts;
+mod aliases;
+mod clock;
+mod consistency;
+mod crypto;
+mod desk;
+mod limits;
+mod names;
+mod paging;
+mod policies;
+mod raw;
+mod states;
+mod sts;
+mod tags;
+mod validation;
+mod walk;

@@ -1,0 +1,316 @@
+//! Every operation on a key in every state it can be in today, against the table of key states.
+
+use aws_sdk_kms::Client;
+use aws_sdk_kms::primitives::Blob;
+use keyrum_tests::sdk::{Failed, failed};
+
+use crate::desk::{Desk, Key, tag};
+
+/// The real service's documented table, with what its footnotes say clients see.
+const TABLE: &str = include_str!("key-states.csv");
+
+/// States that a symmetric key with material of the service's own can be in, by their columns.
+const STATES: [(&str, usize); 3] = [("Enabled", 1), ("Disabled", 2), ("PendingDeletion", 3)];
+
+/// Operations that Keyrum has and that are about a key.
+const OPERATIONS: [&str; 23] = [
+    "CancelKeyDeletion",
+    "CreateAlias",
+    "Decrypt",
+    "DeleteAlias",
+    "DescribeKey",
+    "DisableKey",
+    "EnableKey",
+    "Encrypt",
+    "GenerateDataKey",
+    "GenerateDataKeyWithoutPlaintext",
+    "GetKeyPolicy",
+    "GetKeyRotationStatus",
+    "ListAliases",
+    "ListKeyPolicies",
+    "ListResourceTags",
+    "PutKeyPolicy",
+    "ReEncrypt",
+    "ScheduleKeyDeletion",
+    "TagResource",
+    "UntagResource",
+    "UpdateAlias",
+    "UpdateKeyDescription",
+    // The other end of the same operation: its first row is about the source.
+    "ReEncrypt destination",
+];
+
+/// What the table promises for a cell, with the key's ARN in place.
+fn expected(operation: &str, column: usize, arn: &str) -> Result<(), Failed> {
+    let operation = operation.split(' ').next().unwrap();
+    let rows = TABLE.lines().filter(|line| !line.starts_with('#'));
+    let row = rows
+        .map(|line| line.split(',').collect::<Vec<_>>())
+        .find(|row| row[0] == operation);
+    let cell = row.expect("the table has every operation")[column];
+    let (code, notes) = cell.split_once('[').unwrap_or((cell, ""));
+    // The first footnote is what clients see today.
+    let note = notes.trim_end_matches(']').split('|').next().unwrap();
+    let message = match (code, note) {
+        ("ok", _) => return Ok(()),
+        (_, "1") => format!("{arn} is disabled."),
+        // 10: an alias may leave a key that is pending deletion but not go to one.
+        (_, "3" | "10") => format!("{arn} is pending deletion."),
+        (_, "4") => format!("{arn} is not pending deletion."),
+        // Rotation status reads the same in these states.
+        (_, "7") => return Ok(()),
+        other => panic!("a cell nobody expected: {other:?}"),
+    };
+    let code = if code.is_empty() {
+        "KMSInvalidStateException"
+    } else {
+        code
+    };
+    Err(Failed::Answer(code.to_owned(), Some(message)))
+}
+
+/// What the key had before its state changed.
+struct Before {
+    key: Key,
+    alias: String,
+    blob: Blob,
+    other: Key,
+    other_blob: Blob,
+    policy: String,
+}
+
+async fn run(kms: &Client, operation: &str, before: &Before) -> Result<(), Failed> {
+    let Before {
+        key,
+        alias,
+        blob,
+        other,
+        other_blob,
+        policy,
+    } = before;
+    let (id, name) = (key.id.as_str(), format!("{alias}-new"));
+    match operation {
+        "CancelKeyDeletion" => kms
+            .cancel_key_deletion()
+            .key_id(id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "CreateAlias" => {
+            let call = kms.create_alias().alias_name(name).target_key_id(id);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "Decrypt" => {
+            let call = kms.decrypt().ciphertext_blob(blob.clone());
+            call.send().await.map(drop).map_err(failed)
+        }
+        "DeleteAlias" => kms
+            .delete_alias()
+            .alias_name(alias)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "DescribeKey" => kms
+            .describe_key()
+            .key_id(id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "DisableKey" => kms
+            .disable_key()
+            .key_id(id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "EnableKey" => kms
+            .enable_key()
+            .key_id(id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "Encrypt" => {
+            let call = kms.encrypt().key_id(id).plaintext(Blob::new("x"));
+            call.send().await.map(drop).map_err(failed)
+        }
+        "GenerateDataKey" => {
+            let call = kms.generate_data_key().key_id(id).number_of_bytes(8);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "GenerateDataKeyWithoutPlaintext" => {
+            let call = kms
+                .generate_data_key_without_plaintext()
+                .key_id(id)
+                .number_of_bytes(8);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "GetKeyPolicy" => kms
+            .get_key_policy()
+            .key_id(id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "GetKeyRotationStatus" => kms
+            .get_key_rotation_status()
+            .key_id(id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "ListAliases" => kms
+            .list_aliases()
+            .key_id(id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "ListKeyPolicies" => kms
+            .list_key_policies()
+            .key_id(id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "ListResourceTags" => kms
+            .list_resource_tags()
+            .key_id(id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "PutKeyPolicy" => {
+            let call = kms.put_key_policy().key_id(id).policy(policy);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "ReEncrypt" => {
+            let call = kms
+                .re_encrypt()
+                .ciphertext_blob(blob.clone())
+                .destination_key_id(&other.id);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "ReEncrypt destination" => {
+            let call = kms
+                .re_encrypt()
+                .ciphertext_blob(other_blob.clone())
+                .destination_key_id(id);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "ScheduleKeyDeletion" => kms
+            .schedule_key_deletion()
+            .key_id(id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(failed),
+        "TagResource" => {
+            let call = kms.tag_resource().key_id(id).tags(tag("a", "b"));
+            call.send().await.map(drop).map_err(failed)
+        }
+        "UntagResource" => {
+            let call = kms.untag_resource().key_id(id).tag_keys("a");
+            call.send().await.map(drop).map_err(failed)
+        }
+        "UpdateAlias" => {
+            let call = kms
+                .create_alias()
+                .alias_name(&name)
+                .target_key_id(&other.id);
+            call.send().await.map_err(failed)?;
+            let call = kms.update_alias().alias_name(name).target_key_id(id);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "UpdateKeyDescription" => {
+            let call = kms.update_key_description().key_id(id).description("new");
+            call.send().await.map(drop).map_err(failed)
+        }
+        other => panic!("{other} is not run"),
+    }
+}
+
+/// Catches a state that allows what the real service refuses, refuses what it allows, or says so
+/// in other words.
+#[tokio::test]
+async fn every_operation_in_every_state() {
+    let desk = Desk::dev("states").await;
+    let other = desk.key().await;
+    let other_blob = desk.ciphertext(&other.id).await;
+    let policy = crate::policies::DEFAULT.replace("ACCOUNT", &desk.account);
+    let mut wrong = Vec::new();
+    for (number, operation) in OPERATIONS.into_iter().enumerate() {
+        for (state, column) in STATES {
+            let key = desk.key().await;
+            let blob = desk.ciphertext(&key.id).await;
+            let alias = format!("alias/{number}-{state}");
+            let call = desk
+                .kms
+                .create_alias()
+                .alias_name(&alias)
+                .target_key_id(&key.id);
+            call.send().await.unwrap();
+            match state {
+                "Disabled" => {
+                    desk.kms.disable_key().key_id(&key.id).send().await.unwrap();
+                }
+                "PendingDeletion" => {
+                    desk.kms
+                        .schedule_key_deletion()
+                        .key_id(&key.id)
+                        .send()
+                        .await
+                        .unwrap();
+                }
+                _ => {}
+            }
+            let expected = expected(operation, column, &key.arn);
+            let (other, other_blob, policy) = (other.clone(), other_blob.clone(), policy.clone());
+            let before = Before {
+                key,
+                alias,
+                blob,
+                other,
+                other_blob,
+                policy,
+            };
+            let answer = run(&desk.kms, operation, &before).await;
+            if answer != expected {
+                wrong.push(format!(
+                    "{operation} on {state}: {answer:?}, not {expected:?}"
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Catches an alias that cannot leave a key which is pending deletion.
+#[tokio::test]
+async fn aliases_leave_doomed_keys() {
+    let desk = Desk::dev("doomed").await;
+    let (doomed, other) = (desk.key().await, desk.key().await);
+    desk.kms
+        .create_alias()
+        .alias_name("alias/d")
+        .target_key_id(&doomed.id)
+        .send()
+        .await
+        .unwrap();
+    desk.kms
+        .schedule_key_deletion()
+        .key_id(&doomed.id)
+        .send()
+        .await
+        .unwrap();
+    let call = desk
+        .kms
+        .update_alias()
+        .alias_name("alias/d")
+        .target_key_id(&other.id);
+    call.send().await.unwrap();
+    assert_eq!(desk.describe("alias/d").await.key_id(), other.id);
+}

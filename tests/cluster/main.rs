@@ -1,0 +1,11 @@
+//! A cluster as processes: what it survives, what it refuses, how it starts and ends.
+
+mod altered;
+mod faults;
+mod history;
+mod members;
+mod peers;
+mod quorum;
+mod refusals;
+mod snapshots;
+mod stop;

@@ -1,0 +1,19 @@
+//! What the end-to-end tests share: the built programs, running clusters that nothing survives,
+//! clients for them, and waiting with a deadline.
+//!
+//! The tests see Keyrum as its users do: the `keyrum` program, its ready file, its endpoint.
+
+mod binary;
+mod cluster;
+mod dev;
+pub mod http;
+mod ready;
+pub mod sdk;
+pub mod switch;
+pub mod wait;
+pub mod writers;
+
+pub use binary::{keyrum, powerloss_library};
+pub use cluster::{Cluster, NodeLine, Shape};
+pub use dev::{Dev, shared_dev};
+pub use ready::{Node, Ready};

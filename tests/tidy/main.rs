@@ -1,0 +1,7 @@
+//! What the compiler does not check about this repository: which crate may know which, licences,
+//! and habits of the text.
+
+mod arrows;
+mod licences;
+mod text;
+mod tree;
