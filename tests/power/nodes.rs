@@ -86,7 +86,7 @@ async fn a_power_loss_takes_nothing_that_was_acknowledged() {
     nothing_is_lost(4, 500).await;
 }
 
-/// Catches the same, more rarely met.
+/// Catches what the test above catches, more rarely met.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "minutes: part of make test-long"]
 async fn long_a_power_loss_takes_nothing_that_was_acknowledged() {

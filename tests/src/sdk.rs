@@ -90,9 +90,16 @@ where
 /// after as many as there are keys, so entries that make no keys bring one about sooner.
 pub async fn churn(kms: &Client, entries: u32) -> String {
     let made = kms.create_key().send().await.expect("a key can be made");
-    let id = made.key_metadata().expect("an answer describes the key").key_id().to_owned();
+    let id = made
+        .key_metadata()
+        .expect("an answer describes the key")
+        .key_id()
+        .to_owned();
     for number in 1..=entries {
-        let call = kms.update_key_description().key_id(&id).description(number.to_string());
+        let call = kms
+            .update_key_description()
+            .key_id(&id)
+            .description(number.to_string());
         call.send().await.expect("it can be described anew");
     }
     id

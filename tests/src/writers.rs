@@ -286,7 +286,10 @@ pub async fn check(client: &Client, histories: &[History]) -> Vec<String> {
 pub fn none(when: &str, contradictions: &[String]) {
     let some: Vec<_> = contradictions.iter().take(10).collect();
     let count = contradictions.len();
-    assert!(count == 0, "{count} contradictions {when}, such as {some:#?}");
+    assert!(
+        count == 0,
+        "{count} contradictions {when}, such as {some:#?}"
+    );
 }
 
 /// Compares only the keys whose creation these writers saw acknowledged.

@@ -557,6 +557,10 @@ async fn accept_peers(
                         let in_order = matches!(purpose, Purpose::Replication | Purpose::Snapshot);
                         peers::serve(stream, node, in_order, handler).await;
                     }
+                    // A peer that goes away before it has greeted is nobody's fault.
+                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                        tracing::debug!(%from, %error, "a peer went away");
+                    }
                     Err(error) => tracing::warn!(%from, %error, "a peer was refused"),
                 }
             };

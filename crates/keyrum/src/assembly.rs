@@ -18,7 +18,7 @@ use crate::topology::{History, Reads, Topology};
 
 /// How long requests under way may hold up a stop; with the handover of leadership the whole
 /// stays below two seconds.
-const STOP_WAIT: Duration = Duration::from_millis(600);
+const STOP_WAIT: Duration = Duration::from_millis(450);
 
 /// The store's record that tells a wrong domain key from damaged material.
 const FINGERPRINT: &str = "domain-key";

@@ -14,7 +14,7 @@ use crate::files;
 
 /// How long a process may take to end by itself; with the rest of the way this stays below the
 /// two seconds that `up` may take to stop.
-pub(crate) const GRACE: Duration = Duration::from_millis(1300);
+pub(crate) const GRACE: Duration = Duration::from_millis(1250);
 
 /// How a node's process fares.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,7 +27,9 @@ pub enum InvalidAliasName {
 impl AliasName {
     /// Checks the form.
     pub fn new(text: &str) -> Result<Self, InvalidAliasName> {
-        let name = text.strip_prefix("alias/").ok_or(InvalidAliasName::Prefix)?;
+        let name = text
+            .strip_prefix("alias/")
+            .ok_or(InvalidAliasName::Prefix)?;
         let fits = !name.is_empty() && text.len() <= ALIAS_NAME_CHARS_MAX;
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-');
         if !fits || !name.bytes().all(plain) {

@@ -43,13 +43,21 @@ impl<'a> Arn<'a> {
             None if resource.starts_with("alias/") => Resource::Alias(resource),
             None => return None,
         };
-        Some(Self { partition, region, account, resource })
+        Some(Self {
+            partition,
+            region,
+            account,
+            resource,
+        })
     }
 }
 
 /// The ARN of a key in a Region.
 pub fn key_arn(region: &Region, account: AccountId, key: KeyId) -> String {
-    format!("arn:{}:kms:{region}:{account}:key/{key}", region.partition())
+    format!(
+        "arn:{}:kms:{region}:{account}:key/{key}",
+        region.partition()
+    )
 }
 
 /// The ARN of an alias in a Region.
@@ -65,10 +73,18 @@ mod tests {
     #[test]
     fn arns_come_apart() {
         let arn = Arn::parse("arn:aws:kms:eu-west-1:000000000000:key/k").unwrap();
-        assert_eq!((arn.region, arn.resource), ("eu-west-1", Resource::Key("k")));
+        assert_eq!(
+            (arn.region, arn.resource),
+            ("eu-west-1", Resource::Key("k"))
+        );
         let arn = Arn::parse("arn:aws:kms:eu-west-1:000000000000:alias/a/b").unwrap();
         assert_eq!(arn.resource, Resource::Alias("alias/a/b"));
-        for bad in ["", "arn:aws:s3:::key/x", "arn:aws:kms:r:a", "arn:aws:kms:r:a:grant/x"] {
+        for bad in [
+            "",
+            "arn:aws:s3:::key/x",
+            "arn:aws:kms:r:a",
+            "arn:aws:kms:r:a:grant/x",
+        ] {
             assert_eq!(Arn::parse(bad), None, "{bad}");
         }
     }

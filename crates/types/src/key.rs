@@ -27,12 +27,18 @@ impl KeyId {
     pub fn single_region(mut random: [u8; 16]) -> Self {
         random[6] = (random[6] & 0x0f) | 0x40;
         random[8] = (random[8] & 0x3f) | 0x80;
-        Self { multi_region: false, bytes: random }
+        Self {
+            multi_region: false,
+            bytes: random,
+        }
     }
 
     /// Makes the id of a new multi-Region key from random bytes.
     pub fn multi_region(random: [u8; 16]) -> Self {
-        Self { multi_region: true, bytes: random }
+        Self {
+            multi_region: true,
+            bytes: random,
+        }
     }
 
     /// Whether this is the id of a multi-Region key.
@@ -57,7 +63,10 @@ impl KeyId {
         };
         let mut number = [0; 16];
         number.copy_from_slice(&bytes[1..]);
-        Some(Self { multi_region, bytes: number })
+        Some(Self {
+            multi_region,
+            bytes: number,
+        })
     }
 
     /// Whether `text` has the form of a key id, in either case of letters.
@@ -97,7 +106,10 @@ impl FromStr for KeyId {
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             *byte = digit(pair[0])? << 4 | digit(pair[1])?;
         }
-        Ok(Self { multi_region, bytes })
+        Ok(Self {
+            multi_region,
+            bytes,
+        })
     }
 }
 
@@ -240,7 +252,10 @@ mod tests {
     /// Catches a key id that changes on its way through text or bytes.
     #[test]
     fn key_ids_survive_text_and_bytes() {
-        for id in [KeyId::single_region([0xab; 16]), KeyId::multi_region([0x0f; 16])] {
+        for id in [
+            KeyId::single_region([0xab; 16]),
+            KeyId::multi_region([0x0f; 16]),
+        ] {
             assert_eq!(id.to_string().parse(), Ok(id));
             assert_eq!(KeyId::from_bytes(id.to_bytes()), Some(id));
         }
@@ -256,7 +271,14 @@ mod tests {
         let uuid = "1234abcd-12ab-34cd-56ef-1234567890ab";
         assert!(uuid.parse::<KeyId>().is_ok());
         assert!(KeyId::is_well_formed(&uuid.to_uppercase()));
-        for bad in ["", "mrk-", "mrk-xyz", "1234abcd12ab34cd56ef1234567890ab", "mrk-é", "foo"] {
+        for bad in [
+            "",
+            "mrk-",
+            "mrk-xyz",
+            "1234abcd12ab34cd56ef1234567890ab",
+            "mrk-é",
+            "foo",
+        ] {
             assert!(bad.parse::<KeyId>().is_err(), "{bad}");
             assert!(!KeyId::is_well_formed(bad), "{bad}");
         }

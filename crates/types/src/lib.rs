@@ -7,8 +7,8 @@ mod alias;
 mod arn;
 mod key;
 mod region;
-mod seams;
 mod sealed;
+mod seams;
 mod units;
 
 pub use alias::{ALIAS_NAME_CHARS_MAX, AliasName, InvalidAliasName};
@@ -17,8 +17,8 @@ pub use key::{
     InvalidKeyId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, MultiRegionRole, Origin,
 };
 pub use region::{InvalidRegion, Region};
-pub use seams::{Clock, Entropy};
 pub use sealed::SealedMaterial;
+pub use seams::{Clock, Entropy};
 pub use units::{
     AccountId, InvalidAccountId, LogIndex, NodeId, UnixMillis, WaitingDays, WaitingDaysOutOfRange,
 };

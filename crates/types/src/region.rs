@@ -44,12 +44,17 @@ impl FromStr for Region {
     type Err = InvalidRegion;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let invalid = || InvalidRegion { text: text.to_owned() };
+        let invalid = || InvalidRegion {
+            text: text.to_owned(),
+        };
         let (words, number) = text.rsplit_once('-').ok_or_else(invalid)?;
-        let number_ok = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+        let number_ok =
+            (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
         let words_ok = words.contains('-')
             && words.split('-').all(|w| {
-                !w.is_empty() && w.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+                !w.is_empty()
+                    && w.bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
             });
         if text.len() > 32 || !number_ok || !words_ok {
             return Err(invalid());
@@ -81,7 +86,14 @@ mod tests {
         ] {
             assert_eq!(name.parse::<Region>().unwrap().partition(), partition);
         }
-        for bad in ["", "useast1", "us-east-", "US-EAST-1", "us--1", "us-east-1/../x"] {
+        for bad in [
+            "",
+            "useast1",
+            "us-east-",
+            "US-EAST-1",
+            "us--1",
+            "us-east-1/../x",
+        ] {
             assert!(bad.parse::<Region>().is_err(), "{bad}");
         }
     }

@@ -59,7 +59,9 @@ impl FromStr for AccountId {
         let digits = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
         match text.parse() {
             Ok(number) if digits => Ok(Self(number)),
-            _ => Err(InvalidAccountId { text: text.to_owned() }),
+            _ => Err(InvalidAccountId {
+                text: text.to_owned(),
+            }),
         }
     }
 }

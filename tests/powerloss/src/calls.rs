@@ -19,8 +19,12 @@ fn change(
     reach: impl FnOnce(&track::Facts) -> (u64, u64),
     make: impl FnOnce() -> c_long,
 ) -> c_long {
-    let Some(machine) = machine() else { return make() };
-    let Some(found) = track::facts(fd).filter(|facts| facts.regular) else { return make() };
+    let Some(machine) = machine() else {
+        return make();
+    };
+    let Some(found) = track::facts(fd).filter(|facts| facts.regular) else {
+        return make();
+    };
     let mut tracks = tracks();
     if !tracks.knows(found.id) {
         drop(tracks);
@@ -28,7 +32,9 @@ fn change(
     }
     go_on(machine, &mut tracks);
     // The size may have changed while this thread waited for its turn.
-    let Some(found) = track::facts(fd) else { return make() };
+    let Some(found) = track::facts(fd) else {
+        return make();
+    };
     let (offset, length) = reach(&found);
     tracks.will_change(found.id, offset, length, found.size);
     let result = make();
@@ -88,7 +94,11 @@ unsafe extern "C" fn write(fd: c_int, bytes: *const c_void, length: size_t) -> s
 unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: passed on as it came.
     let make = || unsafe { libc::syscall(libc::SYS_writev, fd, parts, count) };
-    change(fd, |facts| (position(fd, facts.size), length_of(parts, count)), make) as ssize_t
+    change(
+        fd,
+        |facts| (position(fd, facts.size), length_of(parts, count)),
+        make,
+    ) as ssize_t
 }
 
 /// Replaces `pwrite`.
@@ -109,7 +119,12 @@ unsafe extern "C" fn pwrite(fd: c_int, bytes: *const c_void, length: size_t, at:
 ///
 /// As `pwrite`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pwrite64(fd: c_int, bytes: *const c_void, length: size_t, at: off_t) -> ssize_t {
+unsafe extern "C" fn pwrite64(
+    fd: c_int,
+    bytes: *const c_void,
+    length: size_t,
+    at: off_t,
+) -> ssize_t {
     // SAFETY: as promised to this function.
     unsafe { pwrite(fd, bytes, length, at) }
 }
@@ -143,7 +158,11 @@ unsafe extern "C" fn pwritev64(fd: c_int, parts: *const iovec, count: c_int, at:
 extern "C" fn ftruncate(fd: c_int, size: off_t) -> c_int {
     // SAFETY: numbers only.
     let make = || unsafe { libc::syscall(libc::SYS_ftruncate, fd, size) };
-    change(fd, |facts| (as_u64(size), facts.size.saturating_sub(as_u64(size))), make) as c_int
+    change(
+        fd,
+        |facts| (as_u64(size), facts.size.saturating_sub(as_u64(size))),
+        make,
+    ) as c_int
 }
 
 /// Replaces `ftruncate64`.
@@ -172,7 +191,9 @@ extern "C" fn posix_fallocate(fd: c_int, at: off_t, length: off_t) -> c_int {
     if fallocate(fd, 0, at, length) == 0 {
         return 0;
     }
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+    std::io::Error::last_os_error()
+        .raw_os_error()
+        .unwrap_or(libc::EIO)
 }
 
 /// Replaces `posix_fallocate64`.
@@ -190,7 +211,9 @@ enum Covered {
 fn sync(fd: RawFd, call: c_long) -> c_int {
     // SAFETY: numbers only.
     let make = || unsafe { libc::syscall(call, fd) as c_int };
-    let Some(machine) = machine() else { return make() };
+    let Some(machine) = machine() else {
+        return make();
+    };
     let (covered, up_to) = {
         let tracks = tracks();
         let covered = match track::facts(fd) {
@@ -245,7 +268,9 @@ fn tracked_path(machine: &Machine, folder: c_int, path: *const c_char) -> Option
         return None;
     }
     // SAFETY: the caller promised a C string.
-    let path = Path::new(OsStr::from_bytes(unsafe { CStr::from_ptr(path) }.to_bytes()));
+    let path = Path::new(OsStr::from_bytes(
+        unsafe { CStr::from_ptr(path) }.to_bytes(),
+    ));
     let path = if path.is_absolute() {
         path.to_owned()
     } else if folder == libc::AT_FDCWD {
@@ -260,12 +285,17 @@ fn tracked_path(machine: &Machine, folder: c_int, path: *const c_char) -> Option
 
 fn open_at(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     // SAFETY: passed on as it came.
-    let make =
-        || unsafe { libc::syscall(libc::SYS_openat, folder, path, flags, c_uint::from(mode)) as c_int };
+    let make = || unsafe {
+        libc::syscall(libc::SYS_openat, folder, path, flags, c_uint::from(mode)) as c_int
+    };
     let writes = flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_CREAT != 0;
     let temporary = flags & libc::O_TMPFILE == libc::O_TMPFILE;
-    let Some(machine) = machine().filter(|_| writes && !temporary) else { return make() };
-    let Some(full) = tracked_path(machine, folder, path) else { return make() };
+    let Some(machine) = machine().filter(|_| writes && !temporary) else {
+        return make();
+    };
+    let Some(full) = tracked_path(machine, folder, path) else {
+        return make();
+    };
     let mut tracks = tracks();
     let existed = track::exists(&full);
     if !existed || flags & libc::O_TRUNC != 0 {
@@ -279,7 +309,9 @@ fn open_at(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_
         }
         // SAFETY: passed on as it came.
         let fd = unsafe { libc::syscall(libc::SYS_openat, folder, path, without, 0) as c_int };
-        if fd >= 0 && let Some(found) = track::facts(fd).filter(|facts| facts.regular) {
+        if fd >= 0
+            && let Some(found) = track::facts(fd).filter(|facts| facts.regular)
+        {
             tracks.add(fd, found.id);
             tracks.will_change(found.id, 0, found.size, found.size);
             // SAFETY: a number for a descriptor that was just opened.
@@ -290,7 +322,9 @@ fn open_at(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_
         return fd;
     }
     let fd = make();
-    if fd >= 0 && let Some(found) = track::facts(fd).filter(|facts| facts.regular) {
+    if fd >= 0
+        && let Some(found) = track::facts(fd).filter(|facts| facts.regular)
+    {
         tracks.add(fd, found.id);
         if !existed {
             tracks.created(full);
@@ -326,7 +360,12 @@ unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> 
 ///
 /// As `openat`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn openat(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+unsafe extern "C" fn openat(
+    folder: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: mode_t,
+) -> c_int {
     open_at(folder, path, flags, mode)
 }
 
@@ -336,7 +375,12 @@ unsafe extern "C" fn openat(folder: c_int, path: *const c_char, flags: c_int, mo
 ///
 /// As `openat`.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn openat64(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+unsafe extern "C" fn openat64(
+    folder: c_int,
+    path: *const c_char,
+    flags: c_int,
+    mode: mode_t,
+) -> c_int {
     open_at(folder, path, flags, mode)
 }
 
@@ -347,7 +391,12 @@ unsafe extern "C" fn openat64(folder: c_int, path: *const c_char, flags: c_int, 
 /// As `creat`.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn creat(path: *const c_char, mode: mode_t) -> c_int {
-    open_at(libc::AT_FDCWD, path, libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC, mode)
+    open_at(
+        libc::AT_FDCWD,
+        path,
+        libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC,
+        mode,
+    )
 }
 
 /// Replaces `creat64`.
@@ -377,8 +426,13 @@ unsafe extern "C" fn renameat2(
     let call = libc::SYS_renameat2;
     // SAFETY: passed on as it came.
     let make = || unsafe { libc::syscall(call, from_folder, from, to_folder, to, flags) as c_int };
-    let Some(machine) = machine() else { return make() };
-    let full = (tracked_path(machine, from_folder, from), tracked_path(machine, to_folder, to));
+    let Some(machine) = machine() else {
+        return make();
+    };
+    let full = (
+        tracked_path(machine, from_folder, from),
+        tracked_path(machine, to_folder, to),
+    );
     let (from, to) = match full {
         (None, None) => return make(),
         (Some(from), Some(to)) if flags == 0 => (from, to),
@@ -386,7 +440,11 @@ unsafe extern "C" fn renameat2(
     };
     let mut tracks = tracks();
     go_on(machine, &mut tracks);
-    let stashed = if track::exists(&to) { tracks.stash(machine, &to) } else { None };
+    let stashed = if track::exists(&to) {
+        tracks.stash(machine, &to)
+    } else {
+        None
+    };
     let result = make();
     if result == 0 {
         tracks.renamed(from, to, stashed);
@@ -430,8 +488,12 @@ unsafe extern "C" fn renameat(
 unsafe extern "C" fn unlinkat(folder: c_int, path: *const c_char, flags: c_int) -> c_int {
     // SAFETY: passed on as it came.
     let make = || unsafe { libc::syscall(libc::SYS_unlinkat, folder, path, flags) as c_int };
-    let Some(machine) = machine().filter(|_| flags == 0) else { return make() };
-    let Some(full) = tracked_path(machine, folder, path) else { return make() };
+    let Some(machine) = machine().filter(|_| flags == 0) else {
+        return make();
+    };
+    let Some(full) = tracked_path(machine, folder, path) else {
+        return make();
+    };
     let mut tracks = tracks();
     if !track::exists(&full) {
         return make();
@@ -469,8 +531,12 @@ unsafe extern "C" fn mkdirat(folder: c_int, path: *const c_char, mode: mode_t) -
     // SAFETY: passed on as it came.
     let make =
         || unsafe { libc::syscall(libc::SYS_mkdirat, folder, path, c_uint::from(mode)) as c_int };
-    let Some(machine) = machine() else { return make() };
-    let Some(full) = tracked_path(machine, folder, path) else { return make() };
+    let Some(machine) = machine() else {
+        return make();
+    };
+    let Some(full) = tracked_path(machine, folder, path) else {
+        return make();
+    };
     let mut tracks = tracks();
     go_on(machine, &mut tracks);
     let result = make();

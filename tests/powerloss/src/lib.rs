@@ -28,7 +28,10 @@
 //! - `KEYRUM_POWERLOSS_IGNORE_SYNC=1`: syncs report success and cover nothing, as on a disk that
 //!   lies, or in a program that forgot them.
 
-#![expect(unsafe_code, reason = "it replaces functions of the C library, which is unsafe by nature")]
+#![expect(
+    unsafe_code,
+    reason = "it replaces functions of the C library, which is unsafe by nature"
+)]
 
 mod calls;
 mod machine;

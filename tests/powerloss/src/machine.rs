@@ -33,7 +33,9 @@ pub(crate) fn machine() -> Option<&'static Machine> {
 static START: extern "C" fn() = {
     extern "C" fn start() {
         let var = |name: &str| std::env::var_os(format!("KEYRUM_POWERLOSS_{name}"));
-        let (Some(folder), Some(switch)) = (var("FOLDER"), var("SWITCH")) else { return };
+        let (Some(folder), Some(switch)) = (var("FOLDER"), var("SWITCH")) else {
+            return;
+        };
         let beside = |suffix: &str| {
             let mut path = switch.clone();
             path.push(suffix);
@@ -47,7 +49,10 @@ static START: extern "C" fn() = {
             switch: map(&switch),
         };
         let _ = MACHINE.set(machine);
-        #[expect(clippy::disallowed_methods, reason = "a foreign process has no other seam")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a foreign process has no other seam"
+        )]
         std::thread::spawn(wait_for_the_end);
     }
     start
@@ -55,7 +60,9 @@ static START: extern "C" fn() = {
 
 /// Maps the switch file's first two words for as long as the process lives.
 fn map(file: &std::ffi::OsStr) -> &'static [AtomicU32; 2] {
-    let Ok(path) = CString::new(file.as_bytes()) else { die("the switch's path has a zero byte") };
+    let Ok(path) = CString::new(file.as_bytes()) else {
+        die("the switch's path has a zero byte")
+    };
     // SAFETY: the path is a C string; the mapping is shared, as large as the type behind the
     // returned pointer, aligned to a page, and never removed.
     unsafe {
@@ -66,7 +73,10 @@ fn map(file: &std::ffi::OsStr) -> &'static [AtomicU32; 2] {
             libc::O_RDWR | libc::O_CLOEXEC,
         );
         let fd = libc::c_int::try_from(fd).unwrap_or(-1);
-        let (size, access) = (size_of::<[AtomicU32; 2]>(), libc::PROT_READ | libc::PROT_WRITE);
+        let (size, access) = (
+            size_of::<[AtomicU32; 2]>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+        );
         let at = libc::mmap(std::ptr::null_mut(), size, access, libc::MAP_SHARED, fd, 0);
         if fd < 0 || at == libc::MAP_FAILED {
             die("the switch file cannot be mapped");
@@ -98,11 +108,19 @@ impl Machine {
 
     /// Notes what was undone, for the test to read.
     pub(crate) fn report(&self, line: &str) {
-        let Ok(path) = CString::new(self.report.as_os_str().as_bytes()) else { return };
+        let Ok(path) = CString::new(self.report.as_os_str().as_bytes()) else {
+            return;
+        };
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
         // SAFETY: the path is a C string and the line's bytes outlive the call.
         unsafe {
-            let fd = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o600);
+            let fd = libc::syscall(
+                libc::SYS_openat,
+                libc::AT_FDCWD,
+                path.as_ptr(),
+                flags,
+                0o600,
+            );
             libc::syscall(libc::SYS_write, fd, line.as_ptr(), line.len());
         }
     }
@@ -116,7 +134,10 @@ fn wait_for_the_end() {
         // word is not 0 any more. A test that writes to the file wakes nobody, hence the limit.
         unsafe {
             let word = machine.switch[0].as_ptr();
-            let limit = libc::timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+            let limit = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 5_000_000,
+            };
             libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAIT, 0, &raw const limit);
         }
     }

@@ -37,7 +37,11 @@ enum NameChange {
     /// A name went away; its file is in the stash.
     Removed { path: PathBuf, stashed: PathBuf },
     /// A file got another name; what had that name before is in the stash.
-    Renamed { from: PathBuf, to: PathBuf, stashed: Option<PathBuf> },
+    Renamed {
+        from: PathBuf,
+        to: PathBuf,
+        stashed: Option<PathBuf>,
+    },
 }
 
 struct UnsyncedName {
@@ -123,10 +127,21 @@ fn rename(from: &Path, to: &Path) {
     let cwd = libc::AT_FDCWD;
     // SAFETY: C strings.
     let result = unsafe {
-        libc::syscall(libc::SYS_renameat2, cwd, from_c.as_ptr(), cwd, to_c.as_ptr(), 0)
+        libc::syscall(
+            libc::SYS_renameat2,
+            cwd,
+            from_c.as_ptr(),
+            cwd,
+            to_c.as_ptr(),
+            0,
+        )
     };
     if result != 0 {
-        die(&format!("cannot rename {} to {}", from.display(), to.display()));
+        die(&format!(
+            "cannot rename {} to {}",
+            from.display(),
+            to.display()
+        ));
     }
 }
 
@@ -158,14 +173,19 @@ impl Tracks {
             if own < 0 {
                 die("cannot open a tracked file a second time");
             }
-            TrackedFile { fd: own, unsynced: Vec::new() }
+            TrackedFile {
+                fd: own,
+                unsynced: Vec::new(),
+            }
         });
     }
 
     /// Notes that `length` bytes at `offset` are about to change, and perhaps the size.
     pub(crate) fn will_change(&mut self, id: FileId, offset: u64, length: u64, size: u64) {
         let number = self.next();
-        let Some(file) = self.files.get_mut(&id) else { return };
+        let Some(file) = self.files.get_mut(&id) else {
+            return;
+        };
         let there = size.saturating_sub(offset).min(length);
         let mut bytes = vec![0_u8; usize::try_from(there).unwrap_or(0)];
         let mut done = 0;
@@ -174,14 +194,25 @@ impl Tracks {
             let at = i64::try_from(offset).unwrap_or(i64::MAX) + done as i64;
             // SAFETY: the buffer is as long as said.
             let read = unsafe {
-                libc::syscall(libc::SYS_pread64, file.fd, rest.as_mut_ptr(), rest.len(), at)
+                libc::syscall(
+                    libc::SYS_pread64,
+                    file.fd,
+                    rest.as_mut_ptr(),
+                    rest.len(),
+                    at,
+                )
             };
             match usize::try_from(read) {
                 Ok(read) if read > 0 => done += read,
                 _ => die("cannot read what a write replaces"),
             }
         }
-        file.unsynced.push(Overwritten { number, offset, bytes, size });
+        file.unsynced.push(Overwritten {
+            number,
+            offset,
+            bytes,
+            size,
+        });
     }
 
     /// Takes the last note back: the change did not happen.
@@ -210,7 +241,11 @@ impl Tracks {
     pub(crate) fn created(&mut self, path: PathBuf) {
         let folders = folders_of([path.as_path()]);
         let number = self.next();
-        self.names.push(UnsyncedName { number, folders, change: NameChange::Created(path) });
+        self.names.push(UnsyncedName {
+            number,
+            folders,
+            change: NameChange::Created(path),
+        });
     }
 
     /// Keeps a second name for a file whose only one may go.
@@ -219,15 +254,16 @@ impl Tracks {
         let (path, to) = (c_path(path), c_path(&stashed));
         let cwd = libc::AT_FDCWD;
         // SAFETY: C strings.
-        let result = unsafe {
-            libc::syscall(libc::SYS_linkat, cwd, path.as_ptr(), cwd, to.as_ptr(), 0)
-        };
+        let result =
+            unsafe { libc::syscall(libc::SYS_linkat, cwd, path.as_ptr(), cwd, to.as_ptr(), 0) };
         (result == 0).then_some(stashed)
     }
 
     fn stash_name(&mut self, machine: &Machine) -> PathBuf {
         self.stashed += 1;
-        machine.stash.join(format!("{}-{}", std::process::id(), self.stashed))
+        machine
+            .stash
+            .join(format!("{}-{}", std::process::id(), self.stashed))
     }
 
     /// A name was removed.
@@ -235,7 +271,11 @@ impl Tracks {
         let folders = folders_of([path.as_path()]);
         let number = self.next();
         let change = NameChange::Removed { path, stashed };
-        self.names.push(UnsyncedName { number, folders, change });
+        self.names.push(UnsyncedName {
+            number,
+            folders,
+            change,
+        });
     }
 
     /// A file was renamed.
@@ -243,7 +283,11 @@ impl Tracks {
         let folders = folders_of([from.as_path(), to.as_path()]);
         let number = self.next();
         let change = NameChange::Renamed { from, to, stashed };
-        self.names.push(UnsyncedName { number, folders, change });
+        self.names.push(UnsyncedName {
+            number,
+            folders,
+            change,
+        });
     }
 
     fn undo(&mut self, machine: &Machine) -> String {
@@ -278,7 +322,11 @@ impl Tracks {
 }
 
 fn folders_of<const N: usize>(paths: [&Path; N]) -> BTreeSet<PathBuf> {
-    paths.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect()
+    paths
+        .iter()
+        .filter_map(|path| path.parent())
+        .map(Path::to_owned)
+        .collect()
 }
 
 fn put_back(fd: RawFd, change: &Overwritten) {

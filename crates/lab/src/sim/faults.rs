@@ -132,7 +132,7 @@ pub(crate) fn plan(seed: u64, from_ms: u64, until_ms: u64) -> Vec<Planned> {
         at_ms += dice.between(300, 3_000);
         let due = (!certain.is_empty() && dice.percent(60)).then(|| dice.index(certain.len()));
         let (fault, lasts_ms) = match due {
-            Some(due) => (certain[due], dice.between(1_500, 4_000)),
+            Some(due) => (certain[due], dice.between(3_000, 5_000)),
             None => draw(&mut dice),
         };
         if at_ms + lasts_ms >= until_ms {
@@ -155,7 +155,7 @@ pub(crate) fn plan(seed: u64, from_ms: u64, until_ms: u64) -> Vec<Planned> {
     for (nth, fault) in (0_u64..).zip(certain) {
         plan.push(Planned {
             at_ms: from_ms + nth * 4_000,
-            lasts_ms: 2_500,
+            lasts_ms: 3_500,
             fault,
         });
     }

@@ -14,6 +14,7 @@
 
 mod api;
 mod faults;
+mod inflict;
 mod links;
 mod network;
 mod node;
