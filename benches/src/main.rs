@@ -1,5 +1,4 @@
-//! `keyrum-benches`: answers the questions of issue-sized targets as ratios, in one run, on one
-//! machine.
+//! `keyrum-benches`: how fast Keyrum is, as ratios to something known, in one run on one machine.
 //!
 //! Each part is a module that opens with its question and an estimate made beforehand. A part
 //! runs the `keyrum` program as its users do, and beside it what it is compared with: a bare
@@ -30,6 +29,7 @@ use std::process::{Command, ExitCode};
 use arguments::{Arguments, Part};
 use machine::Machine;
 use report::Report;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Whatever ends a run early. Its text says what to do; nobody looks at its kind.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -88,23 +88,13 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    for part in &arguments.parts {
-        eprintln!("== {part}");
-        let outcome = runtime.block_on(async {
-            match part {
-                Part::Encrypt => parts::encrypt::run(&setting, &mut report).await,
-                Part::Create => parts::create::run(&setting, &mut report).await,
-                Part::Keys => parts::keys::run(&setting, &mut report).await,
-                Part::Dev => parts::dev::run(&setting, &mut report).await,
-                Part::Apply => parts::apply::run(&mut report),
-                Part::Store => parts::store::run(&setting, &mut report),
-            }
-        });
-        // The other parts still have something to say.
-        if let Err(failure) = outcome {
-            report.failed(&part.to_string(), &failure.to_string());
+    runtime.block_on(async {
+        tokio::select! {
+            () = measure(&arguments.parts, &setting, &mut report) => Ok(()),
+            // What was started is ended by its guards, and the folder removed.
+            failure = interrupted() => Err(failure),
         }
-    }
+    })?;
     let text = report.markdown(&machine);
     println!("{text}");
     if arguments.write {
@@ -117,6 +107,37 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     } else {
         Ok(())
     }
+}
+
+async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
+    for part in parts {
+        eprintln!("== {part}");
+        let outcome = match part {
+            Part::Encrypt => parts::encrypt::run(setting, report).await,
+            Part::Create => parts::create::run(setting, report).await,
+            Part::Keys => parts::keys::run(setting, report).await,
+            Part::Dev => parts::dev::run(setting, report).await,
+            Part::Apply => parts::apply::run(report),
+            Part::Store => parts::store::run(setting, report),
+        };
+        // The other parts still have something to say.
+        if let Err(failure) = outcome {
+            report.failed(&part.to_string(), &failure.to_string());
+        }
+    }
+}
+
+/// Comes back when the run is to end early.
+async fn interrupted() -> Failure {
+    let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+    let [Ok(mut interrupt), Ok(mut terminate)] = signals else {
+        return "signals cannot be caught".into();
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    "interrupted".into()
 }
 
 /// Builds `keyrum` with the profile of this program, next to it.

@@ -279,6 +279,11 @@ impl Group {
 
         let group = Self { inner };
         group.found_if_first().await?;
+        if group.inner.voters() == BTreeSet::from([group.node()]) {
+            // Alone in its group, it need not wait for others to speak up.
+            let elected = group.inner.raft.trigger().elect(false).await;
+            elected.map_err(|error| StartError::Raft(error.to_string()))?;
+        }
         Ok(group)
     }
 
@@ -495,6 +500,9 @@ fn raft_config(config: &GroupConfig) -> Result<openraft::Config, String> {
         election_timeout_min: ELECTION_MS_MIN,
         election_timeout_max: ELECTION_MS_MAX,
         enable_pre_vote: Some(true),
+        // A leader that restarts in its old term does not know how far it had committed, so its
+        // read index could be below what it acknowledged: it has to win an election first.
+        enable_leader_restore: Some(false),
         // `monitor` asks for snapshots: how many entries one is worth depends on the state's size.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: LOG_KEPT_BEHIND_SNAPSHOT.min(config.snapshot_every),

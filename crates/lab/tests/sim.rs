@@ -68,11 +68,12 @@ fn text(output: &Output) -> String {
     )
 }
 
-/// Catches any loss, repetition, disagreement or failure to heal that a few fixed seeds meet.
+/// Catches any loss, repetition, disagreement or failure to heal that a few fixed seeds meet. The
+/// last two once found stale linearizable reads, by a leader that was restored in its old term.
 #[test]
 fn a_few_seeds_pass() {
-    for seeds in [[1, 2], [3, 4]] {
-        let children = seeds.map(|seed| start(seed, 0.5, None, None));
+    for seeds in [[1, 2], [3, 4], [55, 72]] {
+        let children = seeds.map(|seed| start(seed, 1.0, None, None));
         for child in children {
             let output = child.wait_with_output().unwrap();
             assert!(output.status.success(), "{}", text(&output));

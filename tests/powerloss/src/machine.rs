@@ -58,6 +58,19 @@ static START: extern "C" fn() = {
     start
 };
 
+/// Run when the process ends by itself: if that is because others lost their power, it may be
+/// quicker than the watching thread.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static END: extern "C" fn() = {
+    extern "C" fn end() {
+        if let Some(machine) = machine().filter(|machine| !machine.has_power()) {
+            track::lose_power(machine, &mut track::tracks());
+        }
+    }
+    end
+};
+
 /// Maps the switch file's first two words for as long as the process lives.
 fn map(file: &std::ffi::OsStr) -> &'static [AtomicU32; 2] {
     let Ok(path) = CString::new(file.as_bytes()) else {

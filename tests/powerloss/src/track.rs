@@ -136,7 +136,9 @@ fn rename(from: &Path, to: &Path) {
             0,
         )
     };
-    if result != 0 {
+    // Not there any more: another process of the machine has taken away the folder it was in.
+    let missing = || std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT);
+    if result != 0 && !missing() {
         die(&format!(
             "cannot rename {} to {}",
             from.display(),

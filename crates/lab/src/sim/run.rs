@@ -200,6 +200,12 @@ impl Run {
                 }
             });
         }
+        // What little traffic hides, much does not, and the reverse.
+        let pace = dice.pick(&[1, 1, 3, 8]);
+        trace.line(
+            "run",
+            format_args!("clients pause {pace} times as long as usual"),
+        );
         let phase = Rc::new(Cell::new(Phase::Work));
         let mut books = Vec::new();
         for client in 0..CLIENT_HOSTS {
@@ -218,6 +224,7 @@ impl Run {
                     Api::new(Arc::new(network)),
                     phase.clone(),
                     trace.clone(),
+                    pace,
                 );
                 sessions.push(session.run());
                 books.push(book);

@@ -85,6 +85,8 @@ pub(crate) struct Session {
     book: Rc<RefCell<Book>>,
     phase: Rc<Cell<Phase>>,
     trace: Trace,
+    /// How many times longer than usual it pauses between calls.
+    pace: u64,
     ciphertexts: Vec<Ciphertext>,
     /// Makes descriptions and tag values unlike any other.
     count: u64,
@@ -97,6 +99,7 @@ impl Session {
         api: Api,
         phase: Rc<Cell<Phase>>,
         trace: Trace,
+        pace: u64,
     ) -> (Self, Rc<RefCell<Book>>) {
         let mut book = Book::default();
         for alias in 0..ALIASES {
@@ -112,6 +115,7 @@ impl Session {
             book: book.clone(),
             phase,
             trace,
+            pace,
             ciphertexts: Vec::new(),
             count: 0,
         };
@@ -124,7 +128,7 @@ impl Session {
         while self.phase.get() == Phase::Work {
             self.work().await;
             let pause = self.dice.between(10, 160);
-            sleep(Duration::from_millis(pause)).await;
+            sleep(Duration::from_millis(pause * self.pace)).await;
             if self.dice.percent(8) {
                 self.node = self.dice.between(1, NODES);
             }
@@ -144,9 +148,25 @@ impl Session {
         }
         let key = keys - 1 - self.dice.index(keys.min(KEYS_IN_USE));
         match self.dice.below(100) {
-            0..18 => self.change_state(key).await,
-            18..32 => self.tag(key).await,
-            32..48 => self.change_alias(key).await,
+            0..18 => {
+                self.change_state(key).await;
+                if self.looks_elsewhere() {
+                    self.describe(key).await;
+                }
+            }
+            18..32 => {
+                self.tag(key).await;
+                if self.looks_elsewhere() {
+                    self.list_tags(key).await;
+                }
+            }
+            32..48 => {
+                let alias = self.alias();
+                self.change_alias(&alias, key).await;
+                if self.looks_elsewhere() {
+                    self.describe_alias(&alias).await;
+                }
+            }
             48..60 => self.encrypt(key).await,
             60..74 if !self.ciphertexts.is_empty() => {
                 let which = self.dice.index(self.ciphertexts.len());
@@ -241,6 +261,16 @@ impl Session {
         format!("{}-{}", self.name, self.count)
     }
 
+    /// Chooses whether to look at once what a mutation did, and from any node: a node that is
+    /// behind, or a leader that came back, must not show what was before.
+    fn looks_elsewhere(&mut self) -> bool {
+        let looks = self.dice.percent(40);
+        if looks {
+            self.node = self.dice.between(1, NODES);
+        }
+        looks
+    }
+
     fn alias(&mut self) -> String {
         format!("alias/{}-{}", self.name, self.dice.index(ALIASES))
     }
@@ -309,12 +339,11 @@ impl Session {
         );
     }
 
-    async fn change_alias(&mut self, key: usize) {
-        let alias = self.alias();
-        let target = self.book.borrow().aliases[&alias].sure().copied();
+    async fn change_alias(&mut self, alias: &str, key: usize) {
+        let target = self.book.borrow().aliases[alias].sure().copied();
         let id = self.id(key);
         let (operation, becomes) = match target {
-            None => return self.describe_alias(&alias).await,
+            None => return self.describe_alias(alias).await,
             Some(None) if !self.stays(key) => return self.describe(key).await,
             Some(None) => ("CreateAlias", Some(id)),
             Some(Some(named)) if named == id || !self.stays(key) => ("DeleteAlias", None),
@@ -327,7 +356,7 @@ impl Session {
         let ended = self.mutate(operation, input).await;
         let mut book = self.book.borrow_mut();
         note(
-            book.aliases.get_mut(&alias).expect("all of them are there"),
+            book.aliases.get_mut(alias).expect("all of them are there"),
             &ended,
             becomes,
         );
