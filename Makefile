@@ -3,6 +3,9 @@
 CARGO ?= cargo
 # Flags for `keyrum dev`, such as ARGS="--port 0 --ephemeral".
 ARGS ?=
+TARGET = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+BUILT = KEYRUM_BIN=$(TARGET)/debug/keyrum \
+  KEYRUM_POWERLOSS_LIBRARY=$(TARGET)/debug/libkeyrum_powerloss.so
 # The simulation's seed.
 SEED ?= 1
 
@@ -13,13 +16,15 @@ run: tools
 	$(CARGO) build --release --package keyrum
 	@exec $(CARGO) run --quiet --release --package keyrum -- dev $(ARGS)
 
-# Everything but the long fault runs.
+# Everything but the long fault runs. The tests start the binary and preload the library built here.
 test: tools
-	$(CARGO) test --workspace
+	$(CARGO) build --workspace
+	$(BUILT) $(CARGO) test --workspace
 
 # The long fault runs, and nothing else.
 test-long: tools
-	$(CARGO) test --workspace -- --ignored
+	$(CARGO) build --workspace
+	$(BUILT) $(CARGO) test --package keyrum-tests --test cluster --test powerloss -- --ignored
 
 # Format, lints with warnings denied, and the checks of tests/tidy. Changes no file.
 verify: tools

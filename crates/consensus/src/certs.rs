@@ -74,10 +74,11 @@ pub fn ensure(
         path: folder.to_owned(),
         source,
     })?;
-    let issuer = authority(folder, cluster_id)?;
+    let (issuer, made_anew) = authority(folder, cluster_id)?;
     for (region, node) in nodes {
         let (cert_path, key_path) = node_paths(folder, region, *node);
-        if cert_path.exists() && key_path.exists() {
+        // What a former authority signed is worth nothing under a new one.
+        if !made_anew && cert_path.exists() && key_path.exists() {
             continue;
         }
         let name = server_name(cluster_id, region, *node);
@@ -98,10 +99,15 @@ pub fn ensure(
     Ok(())
 }
 
-fn authority(folder: &Path, cluster_id: &str) -> Result<Issuer<'static, KeyPair>, CertsError> {
+/// The cluster's authority, and whether it had to be made anew.
+fn authority(
+    folder: &Path,
+    cluster_id: &str,
+) -> Result<(Issuer<'static, KeyPair>, bool), CertsError> {
     let cert_path = authority_path(folder);
     let key_path = folder.join("authority.key");
-    if !(cert_path.exists() && key_path.exists()) {
+    let made_anew = !(cert_path.exists() && key_path.exists());
+    if made_anew {
         let make = |error: rcgen::Error| CertsError::Make(error.to_string());
         let key = KeyPair::generate().map_err(make)?;
         let cert = authority_params(cluster_id)
@@ -119,7 +125,7 @@ fn authority(folder: &Path, cluster_id: &str) -> Result<Issuer<'static, KeyPair>
         folder: folder.to_owned(),
         reason: error.to_string(),
     })?;
-    Ok(Issuer::new(authority_params(cluster_id), key))
+    Ok((Issuer::new(authority_params(cluster_id), key), made_anew))
 }
 
 /// What the authority's certificate says; with its key this is all that signing needs.
@@ -148,7 +154,9 @@ fn write_file(path: &Path, text: &str, mode: u32) -> Result<(), CertsError> {
             .open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        // So that a power loss cannot keep a certificate and lose the authority that signed it.
+        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     })();
     written.map_err(|source| CertsError::File {
         path: path.to_owned(),
