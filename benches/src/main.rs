@@ -23,6 +23,7 @@ mod process;
 mod report;
 mod turns;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -96,7 +97,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         }
     })?;
     let text = report.markdown(&machine);
-    println!("{text}");
+    // Whoever reads only the beginning must not keep the folder from being removed.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     if arguments.write {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/RESULTS.md");
         std::fs::write(file, text)?;

@@ -136,7 +136,6 @@ pub(crate) struct Inner {
     pub(crate) leader: watch::Sender<Option<NodeId>>,
     /// Why mutations are refused at the moment: replicas differ and no majority can judge.
     pub(crate) mutations_stopped: ArcSwapOption<String>,
-    snapshot_asked: AtomicBool,
     /// openraft's view of itself, as of its last step.
     pub(crate) metrics: Metrics,
     /// The last term of which this node, leading it, has applied the first entry; 0 for none.
@@ -263,7 +262,6 @@ impl Group {
             closing: watch::Sender::new(false),
             leader: watch::Sender::new(None),
             mutations_stopped: ArcSwapOption::empty(),
-            snapshot_asked: AtomicBool::new(false),
             metrics,
             lease_term: AtomicU64::new(0),
             handing_over: AtomicBool::new(false),
@@ -585,6 +583,7 @@ async fn accept_peers(
 async fn monitor(inner: Arc<Inner>, mut closing: watch::Receiver<bool>) {
     let mut metrics = inner.raft.metrics();
     let mut known_membership = None;
+    let mut asked_beyond = None;
     loop {
         let (leader, fatal) = {
             let metrics = metrics.borrow_watched();
@@ -617,11 +616,11 @@ async fn monitor(inner: Arc<Inner>, mut closing: watch::Receiver<bool>) {
             let view = inner.shared.view.load();
             (view.index, view.state.total_keys())
         };
-        let since = index.saturating_sub(inner.shared.snapshot_index.load(Ordering::Acquire));
-        let due = since >= inner.config.snapshot_every.max(keys);
-        if !due {
-            inner.snapshot_asked.store(false, Ordering::Relaxed);
-        } else if !inner.snapshot_asked.swap(true, Ordering::Relaxed) {
+        let snapshot = inner.shared.snapshot_index.load(Ordering::Acquire);
+        let due = index.saturating_sub(snapshot) >= inner.config.snapshot_every.max(keys);
+        // Once for each snapshot there is: one that is being built shows when it is done.
+        if due && asked_beyond != Some(snapshot) {
+            asked_beyond = Some(snapshot);
             let _ = inner.raft.trigger().snapshot().await;
         }
         tokio::select! {

@@ -234,8 +234,9 @@ impl Links {
             purpose,
         });
         let length = u32::try_from(body.len()).expect("a greeting is short");
-        stream.write_all(&length.to_be_bytes()).await?;
-        stream.write_all(&body).await?;
+        // One write: one TLS record and one packet.
+        let greeting = [&length.to_be_bytes(), &body[..]].concat();
+        stream.write_all(&greeting).await?;
         stream.flush().await
     }
 }
