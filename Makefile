@@ -6,6 +6,8 @@ ARGS ?=
 TARGET = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 BUILT = KEYRUM_BIN=$(TARGET)/debug/keyrum \
   KEYRUM_POWERLOSS_LIBRARY=$(TARGET)/debug/libkeyrum_powerloss.so
+# Flags for `make bench`, such as BENCH_ARGS=--write.
+BENCH_ARGS ?=
 # The simulation's seed.
 SEED ?= 1
 
@@ -39,7 +41,7 @@ fix: tools
 
 # Answers the questions of benches/ on this machine.
 bench: tools
-	$(CARGO) bench --package keyrum-benches
+	$(CARGO) run --release --package keyrum-benches -- all $(BENCH_ARGS)
 
 # One simulated experiment. The same SEED gives the same trace.
 lab: tools

@@ -25,20 +25,19 @@ impl From<CodecError> for std::io::Error {
     }
 }
 
+/// Room for a common record, such as a CreateKey: most need no second allocation.
+const COMMON_RECORD_BYTES: usize = 512;
+
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    encode_after(vec![FORMAT], value)
+    encode_frame(Vec::with_capacity(COMMON_RECORD_BYTES), value)
 }
 
-/// Appends the record to `out`, which may hold a frame's header already.
-pub(crate) fn encode_after<T: Serialize>(mut out: Vec<u8>, value: &T) -> Vec<u8> {
-    bincode::serde::encode_into_std_write(value, &mut out, bincode::config::standard())
-        .expect("writing to memory cannot fail, and every record type is serializable");
-    out
-}
-
+/// Appends the record to `header`.
 pub(crate) fn encode_frame<T: Serialize>(mut header: Vec<u8>, value: &T) -> Vec<u8> {
     header.push(FORMAT);
-    encode_after(header, value)
+    bincode::serde::encode_into_std_write(value, &mut header, bincode::config::standard())
+        .expect("writing to memory cannot fail, and every record type is serializable");
+    header
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {

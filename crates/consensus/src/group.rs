@@ -28,11 +28,11 @@ use crate::types::{Metrics, Peer, Raft, Runtime};
 use crate::world::{Listener, World, spawn};
 
 /// How often a leader tells its followers that it is there, in milliseconds.
-const HEARTBEAT_MS: u64 = 150;
+const HEARTBEAT_MS: u64 = 200;
 
 /// A follower that hears nothing for a time between these bounds asks for votes. The upper bound
 /// is also the length of the leader's lease.
-const ELECTION_MS_MIN: u64 = 600;
+const ELECTION_MS_MIN: u64 = 700;
 pub(crate) const ELECTION_MS_MAX: u64 = 1000;
 
 /// Entries kept behind a snapshot, so that a node that lags a little needs no snapshot.

@@ -23,6 +23,9 @@ use crate::world::{BoxStream, World, spawn};
 /// Longest frame taken, in bytes: a snapshot's chunk or a full batch of entries fits well.
 const FRAME_BYTES_MAX: usize = 64 << 20;
 
+/// Room for a common frame, so that most need no second allocation.
+const FRAME_BYTES_COMMON: usize = 1024;
+
 /// Length, number and kind.
 const HEADER_BYTES: usize = 4 + 8 + 1;
 
@@ -269,7 +272,8 @@ fn frame<T: Serialize>(number: u64, kind: u8, record: &T) -> Vec<u8> {
 }
 
 fn frame_header(number: u64, kind: u8) -> Vec<u8> {
-    let mut header = vec![0; 4];
+    let mut header = Vec::with_capacity(FRAME_BYTES_COMMON);
+    header.extend_from_slice(&[0; 4]);
     header.extend_from_slice(&number.to_be_bytes());
     header.push(kind);
     header
