@@ -33,7 +33,16 @@ const HEARTBEAT_MS: u64 = 200;
 /// A follower that hears nothing for a time between these bounds asks for votes. The upper bound
 /// is also the length of the leader's lease.
 const ELECTION_MS_MIN: u64 = 700;
-pub(crate) const ELECTION_MS_MAX: u64 = 1000;
+const ELECTION_MS_MAX: u64 = 1000;
+
+/// How long after a quorum last answered a leader relies on its lease. Less than any node's
+/// silence before it asks for votes, and than a restarted node's silence, by a margin for clocks
+/// that run at different speeds.
+pub(crate) const LEASE: Duration = Duration::from_millis(ELECTION_MS_MIN / 7 * 6);
+
+/// How long a restarted node gives no vote: it does not remember whose heartbeats it answered, and
+/// that leader may still rely on the answer.
+const SILENCE_AFTER_RESTART: Duration = Duration::from_millis(ELECTION_MS_MIN);
 
 /// Entries kept behind a snapshot, so that a node that lags a little needs no snapshot.
 const LOG_KEPT_BEHIND_SNAPSHOT: u64 = 1000;
@@ -129,6 +138,8 @@ pub(crate) struct Inner {
     pub(crate) confirmed_clock: tokio::sync::Mutex<UnixMillis>,
     pub(crate) read_index: Arc<Rounds>,
     pub(crate) lease: Arc<Rounds>,
+    /// When this node was started, if it has voted before; it gives no vote for a while.
+    restarted: Option<Instant>,
     /// Why this node stopped; set once.
     stop: watch::Sender<Option<StopReason>>,
     /// Tells the tasks to end.
@@ -204,6 +215,7 @@ impl Group {
         store: Store,
         links: Links,
     ) -> Result<Self, StartError> {
+        let has_voted = store.vote()?.is_some();
         let boot = {
             let (config, store) = (config.clone(), store.clone());
             world
@@ -258,6 +270,7 @@ impl Group {
             confirmed_clock: tokio::sync::Mutex::default(),
             read_index: Arc::default(),
             lease: Arc::default(),
+            restarted: has_voted.then(Instant::now),
             stop: watch::Sender::new(None),
             closing: watch::Sender::new(false),
             leader: watch::Sender::new(None),
@@ -458,6 +471,16 @@ impl Inner {
         }
     }
 
+    /// Says no while an answer that this node gave before it was restarted may count for a lease.
+    pub(crate) fn check_lease_forgotten(&self) -> Result<(), String> {
+        match self.restarted {
+            Some(restarted) if restarted.elapsed() < SILENCE_AFTER_RESTART => {
+                Err("this node has just restarted and gives no vote yet".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) fn stop_reason(&self) -> Option<String> {
         self.stop.borrow().as_ref().map(|reason| reason.0.clone())
     }
@@ -582,6 +605,7 @@ async fn accept_peers(
 /// worth it.
 async fn monitor(inner: Arc<Inner>, mut closing: watch::Receiver<bool>) {
     let mut metrics = inner.raft.metrics();
+    let mut stop = inner.stop.subscribe();
     let mut known_membership = None;
     let mut asked_beyond = None;
     loop {
@@ -623,8 +647,15 @@ async fn monitor(inner: Arc<Inner>, mut closing: watch::Receiver<bool>) {
             asked_beyond = Some(snapshot);
             let _ = inner.raft.trigger().snapshot().await;
         }
+        let stopped = async { stop.wait_for(Option::is_some).await.is_ok() };
+        let closed = async { closing.wait_for(|closing| *closing).await.is_ok() };
         tokio::select! {
-            _ = closing.wait_for(|closing| *closing) => return,
+            _ = closed => return,
+            _ = stopped => {
+                // It must neither lead nor stand for election any more.
+                let _ = inner.raft.shutdown().await;
+                return;
+            }
             changed = metrics.changed() => if changed.is_err() { return },
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use keyrum_state::Digest;
 use keyrum_state::codec::StateDecoder;
 use keyrum_types::{LogIndex, NodeId, UnixMillis};
+use openraft::raft::VoteRequest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -17,7 +18,7 @@ use crate::members::MemberChange;
 use crate::peers::{Handler, Kind};
 use crate::propose::ProposeAnswer;
 use crate::reads::ReadAnswer;
-use crate::types::{EncodedProposal, Snapshot, SnapshotMeta, Vote};
+use crate::types::{EncodedProposal, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::world::BoxFuture;
 
 /// How long a node waits for an entry that a peer has applied already, to compare digests.
@@ -40,7 +41,7 @@ pub(crate) struct NodeHandler {
 
 /// What a connection keeps between calls: the snapshot that is being received on it.
 #[derive(Default)]
-pub(crate) struct Receiving(Option<(Vote, SnapshotMeta, StateDecoder)>);
+pub(crate) struct Receiving(Option<(Vote, SnapshotMeta, Digest, StateDecoder)>);
 
 impl NodeHandler {
     pub(crate) fn new(node: Weak<Inner>) -> Self {
@@ -80,25 +81,40 @@ async fn carry_out(
     let raft = &inner.raft;
     match kind {
         Kind::Append => answer(raft.append_entries(question(body)?).await),
-        Kind::Vote => answer(raft.vote(question(body)?).await),
-        Kind::PreVote => answer(raft.pre_vote(question(body)?).await),
+        Kind::Vote => {
+            let request: VoteRequest<TypeConfig> = question(body)?;
+            if !request.leadership_transfer {
+                inner.check_lease_forgotten()?;
+            }
+            answer(raft.vote(request).await)
+        }
+        Kind::PreVote => {
+            inner.check_lease_forgotten()?;
+            answer(raft.pre_vote(question(body)?).await)
+        }
         Kind::TransferLeader => answer(raft.handle_transfer_leader(question(body)?).await),
         Kind::SnapshotBegin => {
-            let (vote, meta) = question(body)?;
-            session.lock().await.0 = Some((vote, meta, StateDecoder::new()));
+            let (vote, meta, digest) = question(body)?;
+            session.lock().await.0 = Some((vote, meta, digest, StateDecoder::new()));
             Ok(codec::encode(&()))
         }
         Kind::SnapshotChunk => {
             let chunk: Vec<u8> = question(body)?;
             let mut session = session.lock().await;
-            let (_, _, decoder) = session.0.as_mut().ok_or("a chunk before its snapshot")?;
+            let (_, _, _, decoder) = session.0.as_mut().ok_or("a chunk before its snapshot")?;
             decoder.push(&chunk).map_err(|error| error.to_string())?;
             Ok(codec::encode(&()))
         }
         Kind::SnapshotEnd => {
             let received = session.lock().await.0.take();
-            let (vote, meta, decoder) = received.ok_or("an end before its snapshot")?;
+            let (vote, meta, digest, decoder) = received.ok_or("an end before its snapshot")?;
             let state = decoder.finish().map_err(|error| error.to_string())?;
+            if state.digest() != digest {
+                return Err(format!(
+                    "the snapshot has digest {}, announced was {digest}",
+                    state.digest()
+                ));
+            }
             let snapshot = SnapshotSource::Received(Box::new(state));
             answer(
                 raft.install_full_snapshot(vote, Snapshot { meta, snapshot })

@@ -129,6 +129,8 @@ pub(crate) struct Machine {
 struct StoredMeta {
     meta: SnapshotMeta,
     digest: Digest,
+    /// Whether it came from a peer: then this node's history has a hole before it.
+    received: bool,
 }
 
 impl Machine {
@@ -161,6 +163,11 @@ impl Machine {
             }
             last_applied = stored.meta.last_log_id;
             membership = stored.meta.last_membership;
+            let next = last_applied.map_or(0, |id| id.index + 1);
+            if stored.received && store.history_last().is_none_or(|last| last < next) {
+                // As `install_snapshot` does, in case the node ended before it got there.
+                store.cut_history_before(next).map_err(io::Error::other)?;
+            }
         }
         let index = last_applied.map_or(0, |id| id.index);
         let shared = Arc::new(Shared {
@@ -315,7 +322,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
     ) -> Result<(), io::Error> {
         let state = match snapshot {
             SnapshotSource::Received(state) => *state,
-            SnapshotSource::Stored(_) => read_state(&mut snapshot.open()?)?,
+            SnapshotSource::Stored(_) => read_state(&mut snapshot.open()?.2)?,
         };
         let builder = Builder {
             state,
@@ -326,7 +333,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             history_rows_max: self.history_rows_max,
         };
         let index = meta.last_log_id.map_or(0, |id| id.index);
-        builder.write().await?;
+        builder.write(true).await?;
         // What happened between is in the snapshot's state but not in this node's history.
         self.store
             .cut_history_before(index + 1)
@@ -361,17 +368,18 @@ pub(crate) enum SnapshotSource {
 }
 
 impl SnapshotSource {
-    /// Opens the bytes for sending.
-    pub(crate) fn open(&self) -> Result<SnapshotReader, io::Error> {
-        match self {
-            Self::Stored(store) => store
-                .latest_snapshot()
-                .map_err(io::Error::other)?
-                .ok_or_else(|| io::Error::other("the snapshot is gone")),
-            Self::Received(_) => Err(io::Error::other(
+    /// Opens the latest snapshot, with what its own file says about it: it may be newer than the
+    /// one that was asked for.
+    pub(crate) fn open(&self) -> Result<(SnapshotMeta, Digest, SnapshotReader), io::Error> {
+        let Self::Stored(store) = self else {
+            return Err(io::Error::other(
                 "a received snapshot is installed, not sent",
-            )),
-        }
+            ));
+        };
+        let latest = store.latest_snapshot().map_err(io::Error::other)?;
+        let reader = latest.ok_or_else(|| io::Error::other("the snapshot is gone"))?;
+        let stored: StoredMeta = codec::decode(reader.meta())?;
+        Ok((stored.meta, stored.digest, reader))
     }
 }
 
@@ -386,7 +394,7 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    async fn write(&self) -> Result<(), io::Error> {
+    async fn write(&self, received: bool) -> Result<(), io::Error> {
         let (state, store) = (self.state.clone(), self.store.clone());
         let meta = self.meta.clone();
         let index = meta.last_log_id.map_or(0, |id| id.index);
@@ -403,7 +411,11 @@ impl Builder {
                     ),
                 ));
             }
-            let header = codec::encode(&StoredMeta { meta, digest });
+            let header = codec::encode(&StoredMeta {
+                meta,
+                digest,
+                received,
+            });
             let fail = |error: StoreError| io::Error::other(error);
             store
                 .write_snapshot(index, &header, &mut encode_state(&state))
@@ -428,7 +440,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotSource;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        self.write().await?;
+        self.write(false).await?;
         Ok(Snapshot {
             meta: self.meta.clone(),
             snapshot: SnapshotSource::Stored(self.store.clone()),

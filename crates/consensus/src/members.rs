@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keyrum_types::NodeId;
 use openraft::ChangeMembers;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -116,6 +116,10 @@ impl Group {
         };
         match done {
             Ok(_) => Some(Ok(())),
+            // A former leader's change is not finished yet: the leader finishes it first.
+            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                ChangeMembershipError::InProgress(_),
+            ))) => None,
             Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
                 Some(Err(MembershipError::Refused {
                     reason: error.to_string(),

@@ -146,11 +146,11 @@ impl RaftNetworkV2<TypeConfig> for Client {
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let send = async {
             let fail = |error: &CallError| StreamingError::Unreachable(Unreachable::new(error));
-            let mut chunks = snapshot
+            let (meta, digest, mut chunks) = snapshot
                 .snapshot
                 .open()
                 .map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
-            let begin = (vote, snapshot.meta);
+            let begin = (vote, meta, digest);
             let calls = &self.calls;
             calls
                 .call::<_, ()>(Kind::SnapshotBegin, &begin, SNAPSHOT_STEP_TIMEOUT)

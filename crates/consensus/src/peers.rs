@@ -166,9 +166,12 @@ impl PeerClient {
         let frame = frame(number, kind as u8, question);
         let (answer, answered) = oneshot::channel();
         lock(&connection.pending).insert(number, answer);
-        if connection.dead.load(Ordering::Acquire) || connection.frames.send(frame).await.is_err() {
+        let sending = tokio::time::timeout_at(deadline, connection.frames.send(frame));
+        if connection.dead.load(Ordering::Acquire) || !matches!(sending.await, Ok(Ok(()))) {
             lock(&connection.pending).remove(&number);
-            let reason = "the connection is closed".to_owned();
+            // A full queue that does not move is as good as closed: start afresh next time.
+            connection.dead.store(true, Ordering::Release);
+            let reason = "the connection is closed or takes no more".to_owned();
             return Err(CallError::Unreachable { node, reason });
         }
         let answer = match tokio::time::timeout_at(deadline, answered).await {

@@ -94,8 +94,8 @@ impl Group {
             let (index, applied) = self.submit(encoded, deadline, &mut sent).await?;
             match applied.outcome {
                 Err(Refusal::ClockUnconfirmed { .. }) => {
-                    // Decided, and nothing happened: what was sent is accounted for.
-                    sent = false;
+                    // Decided, and nothing happened. An earlier attempt whose fate is unknown
+                    // stays unknown.
                     proposal.now = self.confirm_clock(proposal.now, deadline).await?;
                 }
                 Err(Refusal::OutcomeUnknown) => return Err(ProposeError::OutcomeUnknown),
@@ -111,14 +111,18 @@ impl Group {
         now: UnixMillis,
         deadline: Instant,
     ) -> Result<UnixMillis, ProposeError> {
-        let mut last_confirmed = self.inner.confirmed_clock.lock().await;
+        let asking = self.inner.confirmed_clock.lock();
+        let Ok(mut last_confirmed) = tokio::time::timeout_at(deadline, asking).await else {
+            return Err(ProposeError::NoQuorum);
+        };
         if now <= last_confirmed.plus_ms(keyrum_state::CLOCK_JUMP_MAX_MS) {
             // Another caller had it confirmed while this one waited.
             return Ok(now);
         }
         let (voters, clocks, confirmed) = loop {
             let voters = self.inner.voters().len();
-            let clocks = self.ask_clocks().await;
+            let asking = tokio::time::timeout_at(deadline, self.ask_clocks());
+            let clocks = asking.await.unwrap_or_default();
             let mut times: Vec<_> = clocks.iter().map(|(_, clock)| *clock).collect();
             times.sort_unstable_by(|a, b| b.cmp(a));
             if let Some(confirmed) = times.get(voters / 2) {
@@ -139,7 +143,12 @@ impl Group {
                 voters: u32::try_from(voters).expect("a group has few voters"),
             },
         };
-        let (_, applied) = self.submit(encode(&proposal), deadline, &mut false).await?;
+        let submitted = self.submit(encode(&proposal), deadline, &mut false).await;
+        let (_, applied) = match submitted {
+            // Whether the clock was confirmed is unknown; the caller's command was not proposed.
+            Err(ProposeError::OutcomeUnknown) => return Err(ProposeError::NoQuorum),
+            submitted => submitted?,
+        };
         match applied.outcome {
             Ok(_) => *last_confirmed = confirmed,
             Err(refusal) => tracing::warn!(%refusal, "a jump of the clock was refused"),

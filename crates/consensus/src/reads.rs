@@ -13,16 +13,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::group::{ELECTION_MS_MAX, Group, Inner};
+use crate::group::{Group, Inner, LEASE};
 use crate::peers::{Kind, lock};
 use crate::world::spawn;
 
 /// How long a reader waits; together with the way there and back an answer comes within 5 s.
 const READ_LIMIT: Duration = Duration::from_millis(4500);
-
-/// How long after a quorum last answered a leader relies on its lease: openraft's lease, which is
-/// the longest election timeout, less a tenth for clocks that run at different speeds.
-const LEASE: Duration = Duration::from_millis(ELECTION_MS_MAX / 10 * 9);
 
 /// How long a node waits before it asks again for a read index that it did not get.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -160,7 +156,7 @@ async fn run_rounds(inner: Arc<Inner>, rounds: Arc<Rounds>, lease: bool) {
 async fn one_round(inner: &Arc<Inner>, lease: bool) -> Option<LogIndex> {
     let leader = (*inner.leader.borrow())?;
     if leader == inner.config.node {
-        return inner.ask_raft(lease).await;
+        return inner.ask_raft().await;
     }
     let peer = inner.directory.requests(leader);
     match peer.call(Kind::ReadIndex, &lease, ROUND_TIMEOUT).await {
@@ -193,13 +189,9 @@ impl Inner {
             && acked.elapsed() < LEASE
     }
 
-    async fn ask_raft(&self, lease: bool) -> Option<LogIndex> {
-        let policy = if lease {
-            ReadPolicy::LeaseRead
-        } else {
-            ReadPolicy::ReadIndex
-        };
-        match self.raft.get_read_linearizer(policy).await {
+    async fn ask_raft(&self) -> Option<LogIndex> {
+        // Without a lease that this node can judge itself, a round to a quorum is always right.
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => {
                 let read = linearizer.read_log_id();
                 // A read index is at or after the first entry of the leader's term.
@@ -216,9 +208,13 @@ impl Inner {
         }
     }
 
-    /// Answers another node's round: joins this node's own readers.
+    /// Answers another node's round.
     pub(crate) async fn read_index_here(self: &Arc<Self>, lease: bool) -> ReadAnswer {
-        let round = tokio::time::timeout(ROUND_TIMEOUT, self.ask_raft(lease)).await;
+        let index = self.shared.view.load().index;
+        if lease && self.holds_lease() {
+            return ReadAnswer::Index(index);
+        }
+        let round = tokio::time::timeout(ROUND_TIMEOUT, self.ask_raft()).await;
         match round {
             Ok(Some(index)) => ReadAnswer::Index(index),
             Ok(None) | Err(_) => ReadAnswer::NotNow,

@@ -34,7 +34,7 @@ use crate::sts;
 
 use node::{Failure, Node, Outgoing};
 
-/// How long nodes may take to answer. A node itself gives up after 5 s without a quorum.
+/// How long nodes may take to answer. A node itself gives up after 4.5 s without a quorum.
 #[derive(Debug, Clone)]
 pub struct ProxyWaits {
     /// For a connection to a node.
@@ -52,7 +52,7 @@ impl Default for ProxyWaits {
         Self {
             connect: Duration::from_millis(1000),
             hedge: Duration::from_millis(1500),
-            answer: Duration::from_millis(5500),
+            answer: Duration::from_millis(4900),
             probe: Duration::from_millis(250),
         }
     }
