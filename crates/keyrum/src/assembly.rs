@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::cli::NodeName;
 use crate::data::{DataFolder, loopback};
+use crate::files;
 use crate::topology::{History, Reads, Topology};
 
 /// How long requests under way may hold up a stop; with the handover of leadership the whole
@@ -49,6 +50,14 @@ pub(crate) enum NodeError {
     /// Its admin token cannot be read.
     #[error("{}: {cause}; `keyrum cluster up` makes this file", file.display())]
     Token {
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// It cannot note that it has data.
+    #[error("{}: {cause}; a node notes there that it has data", file.display())]
+    Started {
         /// Which file.
         file: PathBuf,
         /// What the system said.
@@ -101,7 +110,7 @@ impl Running {
             .expect("the caller took the name from the folder");
         let region = folder.region(&name.region).expect("the node has a Region");
         let path = folder.store(name);
-        if record.started && !path.exists() {
+        if folder.is_gone(name) {
             return Err(NodeError::DataGone {
                 node: name.clone(),
                 store: path,
@@ -121,7 +130,18 @@ impl Running {
             name.id,
         )?;
 
-        let open = move || Store::open(RealDisk::shared(), &path, StoreConfig::default());
+        let started = folder.started_file(name);
+        let open = move || {
+            let store = Store::open(RealDisk::shared(), &path, StoreConfig::default())?;
+            // Before the node can vote.
+            match files::touch(&started) {
+                Ok(()) => Ok(store),
+                Err(cause) => Err(NodeError::Started {
+                    file: started,
+                    cause,
+                }),
+            }
+        };
         let store = world.blocking.run(open).await?;
         check_domain_key(&store, &keyring)?.map_err(|cause| NodeError::WrongDomainKey {
             file: key_file,

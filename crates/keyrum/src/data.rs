@@ -8,6 +8,7 @@
 //! DIR/certs/                    the cluster's certificate authority and the nodes' certificates
 //! DIR/<region>/domain.key       the Region's root secret
 //! DIR/<region>/node-<id>/store/ the node's log, snapshots and history
+//! DIR/<region>/node-<id>/started     there once the node has had a store
 //! DIR/<region>/node-<id>/admin.token
 //! DIR/<region>/node-<id>/output what the node's process printed, under `cluster up`
 //! ```
@@ -170,6 +171,27 @@ impl DataFolder {
         self.node_folder(node).join("store")
     }
 
+    /// The file that says that a node has had a store. It lies outside the store, so that it
+    /// outlives it.
+    pub(crate) fn started_file(&self, node: &NodeName) -> PathBuf {
+        self.node_folder(node).join("started")
+    }
+
+    /// Whether a node has had a store and has none now. It may have voted, so it must not start.
+    pub(crate) fn is_gone(&self, node: &NodeName) -> bool {
+        let noted = self.node(node).is_some_and(|record| record.started);
+        // What cannot be looked at is not known to be missing; opening the store says why.
+        let started = noted || self.started_file(node).try_exists().unwrap_or(true);
+        started && !self.has_store(node)
+    }
+
+    /// Whether a node's store was ever opened: the store makes its mark before anything else
+    /// counts.
+    fn has_store(&self, node: &NodeName) -> bool {
+        let mark = self.store(node).join("mark");
+        mark.try_exists().unwrap_or(true)
+    }
+
     /// Where a node's admin token is.
     pub(crate) fn admin_token(&self, node: &NodeName) -> PathBuf {
         self.node_folder(node).join("admin.token")
@@ -237,7 +259,7 @@ impl DataFolder {
         let begun: Vec<bool> = self
             .nodes()
             .iter()
-            .map(|node| self.store(node).exists())
+            .map(|node| self.has_store(node))
             .collect();
         let mut begun = begun.into_iter();
         for region in &mut self.record.regions {
@@ -265,6 +287,11 @@ impl DataFolder {
         }
         self.fresh = true;
         self.save()?;
+        // Before the stores: a crash in between must not leave nodes that miss their data.
+        for node in self.nodes() {
+            let started = self.started_file(&node);
+            files::remove(&started).map_err(io_at(&started))?;
+        }
         let stores = self.nodes().into_iter().map(|node| self.store(&node));
         let keys = self
             .record

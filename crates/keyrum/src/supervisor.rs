@@ -136,6 +136,14 @@ enum Trouble {
     NobodyAnswers { region: Region },
     #[error("{node} is the last node of its Region: stop the cluster instead")]
     LastNode { node: NodeName },
+    #[error(
+        "{cause}; and {node} could not be taken out of its group again ({removal}): `keyrum cluster remove {node}` when a majority of the group answers"
+    )]
+    HalfAdded {
+        node: NodeName,
+        cause: AdminError,
+        removal: Box<Trouble>,
+    },
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
@@ -340,14 +348,11 @@ impl Supervisor {
         };
         self.start_node(node)?;
         self.note_processes()?;
-        let joined = async {
+        let ready = async {
             self.wait_until_up(node).await?;
-            let member = self.any_member(node).await?;
-            // Comes back once the new node has caught up.
-            member.add_learner(node.id, loopback(record.peer)).await?;
-            Ok(member)
+            self.any_member(node).await
         };
-        let member = match joined.await {
+        let member = match ready.await {
             Ok(member) => member,
             Err(trouble) => {
                 // The group never heard of it: as if nothing had been asked, but for the id.
@@ -355,9 +360,41 @@ impl Supervisor {
                 return Err(trouble);
             }
         };
-        member.promote(node.id).await?;
-        self.front.update(&self.folder());
-        Ok(())
+        let joined = async {
+            // Comes back once the new node has caught up.
+            member.add_learner(node.id, loopback(record.peer)).await?;
+            member.promote(node.id).await
+        };
+        match joined.await {
+            Ok(()) => {
+                self.front.update(&self.folder());
+                Ok(())
+            }
+            Err(cause) => Err(self.take_back(node, cause).await),
+        }
+    }
+
+    /// Undoes an addition that failed on the way, and says what is to be reported.
+    async fn take_back(&self, node: &NodeName, cause: AdminError) -> Trouble {
+        // The change may have been made all the same: a learner that never catches up is a
+        // member, and an answer can get lost.
+        let removed = async { Ok(self.any_member(node).await?.remove(node.id).await?) };
+        match removed.await {
+            Ok(()) => match self.forget(node).await {
+                Ok(()) => cause.into(),
+                Err(trouble) => trouble,
+            },
+            Err(removal) => {
+                // A member that is forgotten could never be removed, and may be needed for a
+                // majority: it goes on.
+                self.front.update(&self.folder());
+                Trouble::HalfAdded {
+                    node: node.clone(),
+                    cause,
+                    removal: Box::new(removal),
+                }
+            }
+        }
     }
 
     async fn remove(&self, node: &NodeName, process: &Shared) -> Result<(), Trouble> {

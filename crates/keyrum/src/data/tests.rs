@@ -110,3 +110,38 @@ fn secrets_are_private() {
         token
     );
 }
+
+/// Catches a node that comes back empty after its store, or what is in it, was removed; one that
+/// is refused though it never had data, or after a reset.
+#[test]
+fn a_store_that_was_there_must_be_there() {
+    let root = tempfile::tempdir().unwrap();
+    let mut folder = claim(root.path(), &topology(&["us-east-1"], 1)).unwrap();
+    let node = folder.nodes()[0].clone();
+    let store = folder.store(&node);
+    let make_store = || {
+        files::private_folder(&store).unwrap();
+        std::fs::write(store.join("mark"), "").unwrap();
+    };
+    assert!(!folder.is_gone(&node), "it never had one");
+    make_store();
+    assert!(!folder.is_gone(&node), "it was made before nodes noted it");
+    files::touch(&folder.started_file(&node)).unwrap();
+    files::touch(&folder.started_file(&node)).unwrap();
+    assert!(!folder.is_gone(&node), "it is there");
+    std::fs::remove_file(store.join("mark")).unwrap();
+    assert!(folder.is_gone(&node), "the folder is empty");
+    std::fs::remove_dir(&store).unwrap();
+    assert!(folder.is_gone(&node), "the folder is gone");
+
+    make_store();
+    folder.note_founded().unwrap();
+    folder.reset(&Counting).unwrap();
+    assert!(!store.exists() && !folder.started_file(&node).exists());
+    assert!(!folder.is_gone(&node), "it was reset");
+
+    make_store();
+    folder.note_founded().unwrap();
+    std::fs::remove_dir_all(&store).unwrap();
+    assert!(folder.is_gone(&node), "the cluster noted it");
+}
