@@ -16,6 +16,8 @@ mod network;
 mod peers;
 mod propose;
 mod reads;
+#[cfg(test)]
+mod restart_tests;
 mod status;
 #[cfg(test)]
 mod storage_suite;
