@@ -46,7 +46,7 @@ fn appends(folder: &Path, rows: u64) -> Result<f64, Failure> {
     while start.elapsed() < LASTING {
         let batch = (next..next + rows).map(|index| LogRow {
             index,
-            bytes: vec![7; ROW_BYTES],
+            bytes: vec![7; ROW_BYTES].into(),
         });
         let sender = sender.clone();
         let done = move |outcome| drop(sender.send(outcome));

@@ -61,7 +61,7 @@ pub(crate) async fn compare_forever(inner: Arc<Inner>, mut closing: watch::Recei
 
 /// One comparison; gives the index if a majority agreed on this node's digest there.
 async fn compare(inner: &Inner, voters: impl Iterator<Item = NodeId>) -> Option<LogIndex> {
-    let index = inner.shared.view.load().index;
+    let index = inner.shared.live().index();
     let mine = inner.shared.digest_at(index)?;
     let me = inner.config.node;
     let mut digests = BTreeMap::new();

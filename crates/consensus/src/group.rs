@@ -337,7 +337,7 @@ impl Group {
 
     /// The latest state this node has applied; possibly stale.
     pub fn state(&self) -> Arc<State> {
-        self.inner.shared.view.load().state.clone()
+        self.inner.shared.view().state.clone()
     }
 
     /// Whether this node leads its group, as far as it knows.
@@ -378,7 +378,7 @@ impl Group {
 
     /// Takes a snapshot now and drops the log behind it.
     pub async fn snapshot(&self) -> Result<(), StopReason> {
-        let target = self.inner.shared.view.load().index;
+        let target = self.inner.shared.live().index();
         let asked = self.inner.raft.trigger().snapshot().await;
         asked.map_err(|error| StopReason(error.to_string()))?;
         let mut applied = self.inner.shared.applied.subscribe();
@@ -636,10 +636,8 @@ async fn monitor(inner: Arc<Inner>, mut closing: watch::Receiver<bool>) {
             }
             return;
         }
-        let (index, keys) = {
-            let view = inner.shared.view.load();
-            (view.index, view.state.total_keys())
-        };
+        let index = *inner.shared.applied.borrow();
+        let keys = inner.shared.keys.load(Ordering::Relaxed);
         let snapshot = inner.shared.snapshot_index.load(Ordering::Acquire);
         let due = index.saturating_sub(snapshot) >= inner.config.snapshot_every.max(keys);
         // Once for each snapshot there is: one that is being built shows when it is done.

@@ -134,7 +134,7 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
                 last = Some(id);
                 LogRow {
                     index: id.index,
-                    bytes: codec::encode(&entry),
+                    bytes: codec::encode(&entry).into(),
                 }
             })
             .collect();

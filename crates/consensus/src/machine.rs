@@ -1,17 +1,18 @@
-//! openraft's state machine on `keyrum-state`: applies entries, publishes views, keeps history,
-//! builds and installs snapshots.
+//! openraft's state machine on `keyrum-state`: applies entries, gives views, keeps history, builds
+//! and installs snapshots.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use futures_util::{Stream, StreamExt};
 use keyrum_state::codec::{StateDecoder, encode_state};
 use keyrum_state::{Applied, Digest, Event, FEATURE_LEVEL_SUPPORTED, Proposal, State};
 use keyrum_store::{LogRow, SnapshotReader, Store, StoreError};
 use keyrum_types::{LogIndex, Region, UnixMillis};
-use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -21,20 +22,40 @@ use crate::peers::lock;
 use crate::types::{ApplyResult, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::world::Blocking;
 
-/// Entries applied before readers see a new view and callers their answers.
-const PUBLISH_EVERY: usize = 256;
+/// Entries applied before readers get a turn and callers their answers; about half a millisecond.
+const APPLIED_AT_ONCE: usize = 128;
 
 /// How many of the latest digests are kept for comparison with other nodes.
 const DIGESTS_KEPT: usize = 8192;
 
 /// What a node's readers share with its state machine.
 pub(crate) struct Shared {
-    pub(crate) view: ArcSwap<View>,
-    /// The index of the last entry in `view`; readers wait on it.
+    /// What is applied. Held while entries are, never across an await.
+    live: Mutex<Live>,
+    /// A clone of `live`, made by the first reader after a change: while nobody reads, entries
+    /// change the maps in place instead of copying what a view still holds.
+    view: ArcSwapOption<View>,
+    /// The index of the last entry applied; readers wait on it.
     pub(crate) applied: watch::Sender<LogIndex>,
+    /// How many keys there are.
+    pub(crate) keys: AtomicU64,
     digests: Mutex<VecDeque<(LogIndex, Digest)>>,
     /// Log index of the latest snapshot, 0 for none.
-    pub(crate) snapshot_index: std::sync::atomic::AtomicU64,
+    pub(crate) snapshot_index: AtomicU64,
+}
+
+/// The state machine's own state.
+pub(crate) struct Live {
+    pub(crate) state: State,
+    last_applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+impl Live {
+    /// The log index the state reflects.
+    pub(crate) fn index(&self) -> LogIndex {
+        self.last_applied.map_or(0, |id| id.index)
+    }
 }
 
 /// One consistent state, and the log index it reflects.
@@ -44,6 +65,36 @@ pub(crate) struct View {
 }
 
 impl Shared {
+    /// What is applied now. Entries wait while it is held.
+    pub(crate) fn live(&self) -> MutexGuard<'_, Live> {
+        lock(&self.live)
+    }
+
+    /// The latest state, which later entries leave alone.
+    pub(crate) fn view(&self) -> Arc<View> {
+        if let Some(view) = self.view.load_full() {
+            return view;
+        }
+        let live = self.live();
+        // Another reader may have been here; nothing changes while `live` is held.
+        if let Some(view) = self.view.load_full() {
+            return view;
+        }
+        let view = Arc::new(View {
+            state: Arc::new(live.state.clone()),
+            index: live.index(),
+        });
+        self.view.store(Some(view.clone()));
+        view
+    }
+
+    /// `live`, to change it.
+    fn changing(&self) -> MutexGuard<'_, Live> {
+        let live = self.live();
+        self.view.store(None);
+        live
+    }
+
     /// The digest right after an entry, if it is still known.
     pub(crate) fn digest_at(&self, index: LogIndex) -> Option<Digest> {
         let digests = lock(&self.digests);
@@ -53,6 +104,10 @@ impl Shared {
             .get(offset)
             .filter(|(at, _)| *at == index)
             .map(|(_, digest)| *digest)
+    }
+
+    fn note_keys(&self, live: &Live) {
+        self.keys.store(live.state.total_keys(), Ordering::Relaxed);
     }
 
     fn note_digest(&self, index: LogIndex, digest: Digest) {
@@ -115,9 +170,6 @@ impl HistoryEntry {
 
 /// The state machine of one node.
 pub(crate) struct Machine {
-    state: State,
-    last_applied: Option<LogId>,
-    membership: StoredMembership,
     shared: Arc<Shared>,
     store: Store,
     blocking: Blocking,
@@ -170,20 +222,21 @@ impl Machine {
             }
         }
         let index = last_applied.map_or(0, |id| id.index);
+        let (digest, keys) = (state.digest(), state.total_keys());
         let shared = Arc::new(Shared {
-            view: ArcSwap::from_pointee(View {
-                state: Arc::new(state.clone()),
-                index,
+            live: Mutex::new(Live {
+                state,
+                last_applied,
+                membership,
             }),
+            view: ArcSwapOption::empty(),
             applied: watch::Sender::new(index),
+            keys: AtomicU64::new(keys),
             digests: Mutex::new(VecDeque::new()),
-            snapshot_index: std::sync::atomic::AtomicU64::new(index),
+            snapshot_index: AtomicU64::new(index),
         });
-        shared.note_digest(index, state.digest());
+        shared.note_digest(index, digest);
         let machine = Self {
-            state,
-            last_applied,
-            membership,
             shared: shared.clone(),
             store,
             blocking,
@@ -192,52 +245,74 @@ impl Machine {
         Ok((machine, shared))
     }
 
-    /// Shows readers the state as it is now.
-    fn publish(&self) {
-        let index = self.last_applied.map_or(0, |id| id.index);
-        self.shared.view.store(Arc::new(View {
-            state: Arc::new(self.state.clone()),
-            index,
-        }));
-        self.shared.applied.send_replace(index);
-    }
-
-    fn apply_proposal(
-        &mut self,
-        id: &LogId,
-        bytes: &[u8],
+    /// Applies entries and gives each its answer; `history` gets the events.
+    fn apply_all(
+        &self,
+        entries: Vec<EntryResponder<TypeConfig>>,
         history: &mut Vec<LogRow>,
-    ) -> Result<Applied, io::Error> {
-        let proposal: Proposal =
-            keyrum_state::codec::decode_proposal(bytes).map_err(io::Error::other)?;
-        let applied = keyrum_state::apply(&mut self.state, &proposal);
-        if self.state.feature_level() > FEATURE_LEVEL_SUPPORTED {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                format!(
-                    "the Region's feature level is {}, this program knows {FEATURE_LEVEL_SUPPORTED}; \
-                     nothing is lost, start this node with a newer keyrum",
-                    self.state.feature_level()
-                ),
-            ));
-        }
-        if let Ok(events) = &applied.outcome
-            && !applied.repeated
-            && !events.is_empty()
-        {
-            let row = HistoryRow {
-                at: self.state.clock(),
-                command: proposal.command.name().to_owned(),
-                caller: proposal.caller.map(|caller| caller.arn),
-                events: keyrum_state::codec::encode_events(events),
+    ) -> Result<(LogIndex, Answers), io::Error> {
+        let mut answers = Vec::with_capacity(entries.len());
+        let mut live = self.shared.changing();
+        for (entry, responder) in entries {
+            let id = entry.log_id;
+            let result = match entry.payload {
+                EntryPayload::Blank => None,
+                EntryPayload::Normal(proposal) => {
+                    let state = &mut live.state;
+                    Some(apply_proposal(state, &id, &proposal.0, history)?)
+                }
+                EntryPayload::Membership(membership) => {
+                    live.membership = StoredMembership::new(Some(id), membership);
+                    None
+                }
             };
-            history.push(LogRow {
-                index: id.index,
-                bytes: codec::encode(&row),
-            });
+            live.last_applied = Some(id);
+            self.shared.note_digest(id.index, live.state.digest());
+            answers.push((responder, ApplyResult(result)));
         }
-        Ok(applied)
+        self.shared.note_keys(&live);
+        Ok((live.index(), answers))
     }
+}
+
+/// Results of entries, with whom to tell on this node.
+type Answers = Vec<(Option<ApplyResponder<TypeConfig>>, ApplyResult)>;
+
+fn apply_proposal(
+    state: &mut State,
+    id: &LogId,
+    bytes: &[u8],
+    history: &mut Vec<LogRow>,
+) -> Result<Applied, io::Error> {
+    let proposal: Proposal =
+        keyrum_state::codec::decode_proposal(bytes).map_err(io::Error::other)?;
+    let applied = keyrum_state::apply(state, &proposal);
+    if state.feature_level() > FEATURE_LEVEL_SUPPORTED {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!(
+                "the Region's feature level is {}, this program knows {FEATURE_LEVEL_SUPPORTED}; \
+                     nothing is lost, start this node with a newer keyrum",
+                state.feature_level()
+            ),
+        ));
+    }
+    if let Ok(events) = &applied.outcome
+        && !applied.repeated
+        && !events.is_empty()
+    {
+        let row = HistoryRow {
+            at: state.clock(),
+            command: proposal.command.name().to_owned(),
+            caller: proposal.caller.map(|caller| caller.arn),
+            events: keyrum_state::codec::encode_events(events),
+        };
+        history.push(LogRow {
+            index: id.index,
+            bytes: codec::encode(&row).into(),
+        });
+    }
+    Ok(applied)
 }
 
 fn read_state(reader: &mut SnapshotReader) -> Result<State, io::Error> {
@@ -253,7 +328,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
-        Ok((self.last_applied, self.membership.clone()))
+        let live = self.shared.live();
+        Ok((live.last_applied, live.membership.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -261,52 +337,39 @@ impl RaftStateMachine<TypeConfig> for Machine {
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
         let mut history = Vec::new();
-        let mut answers = Vec::new();
         loop {
-            let next = entries.next().await.transpose()?;
-            let finished = next.is_none();
-            if let Some((entry, responder)) = next {
-                let id = entry.log_id;
-                let result = match entry.payload {
-                    EntryPayload::Blank => None,
-                    EntryPayload::Normal(proposal) => {
-                        Some(self.apply_proposal(&id, &proposal.0, &mut history)?)
-                    }
-                    EntryPayload::Membership(membership) => {
-                        self.membership = StoredMembership::new(Some(id), membership);
-                        None
-                    }
-                };
-                self.last_applied = Some(id);
-                self.shared.note_digest(id.index, self.state.digest());
-                answers.push((responder, ApplyResult(result)));
+            let mut batch = Vec::new();
+            while batch.len() < APPLIED_AT_ONCE
+                && let Some(entry) = entries.next().await.transpose()?
+            {
+                batch.push(entry);
             }
-            if finished || answers.len() >= PUBLISH_EVERY {
-                // History first: whoever has the answer finds the event.
-                if !history.is_empty() {
-                    self.store
-                        .put_history(std::mem::take(&mut history))
-                        .map_err(io::Error::other)?;
-                }
-                self.publish();
-                for (responder, result) in answers.drain(..) {
-                    if let Some(responder) = responder {
-                        responder.send(result);
-                    }
-                }
-            }
-            if finished {
+            if batch.is_empty() {
                 return Ok(());
+            }
+            let (index, answers) = self.apply_all(batch, &mut history)?;
+            // History first: whoever has the answer finds the event.
+            if !history.is_empty() {
+                self.store
+                    .put_history(std::mem::take(&mut history))
+                    .map_err(io::Error::other)?;
+            }
+            self.shared.applied.send_replace(index);
+            for (responder, result) in answers {
+                if let Some(responder) = responder {
+                    responder.send(result);
+                }
             }
         }
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
+        let live = self.shared.live();
         Builder {
-            state: self.state.clone(),
+            state: live.state.clone(),
             meta: SnapshotMeta {
-                last_log_id: self.last_applied,
-                last_membership: self.membership.clone(),
+                last_log_id: live.last_applied,
+                last_membership: live.membership.clone(),
             },
             shared: self.shared.clone(),
             store: self.store.clone(),
@@ -338,11 +401,18 @@ impl RaftStateMachine<TypeConfig> for Machine {
         self.store
             .cut_history_before(index + 1)
             .map_err(io::Error::other)?;
-        self.state = builder.state;
-        self.last_applied = meta.last_log_id;
-        self.membership = meta.last_membership.clone();
-        self.shared.note_digest(index, self.state.digest());
-        self.publish();
+        let replaced = {
+            let mut live = self.shared.changing();
+            self.shared.note_digest(index, builder.state.digest());
+            live.last_applied = meta.last_log_id;
+            live.membership = meta.last_membership.clone();
+            let replaced = std::mem::replace(&mut live.state, builder.state);
+            self.shared.note_keys(&live);
+            replaced
+        };
+        self.shared.applied.send_replace(index);
+        // Not while readers wait: it may be large.
+        drop(replaced);
         Ok(())
     }
 
@@ -429,9 +499,7 @@ impl Builder {
             Ok(())
         };
         self.blocking.run(write).await?;
-        self.shared
-            .snapshot_index
-            .store(index, std::sync::atomic::Ordering::Release);
+        self.shared.snapshot_index.store(index, Ordering::Release);
         Ok(())
     }
 }

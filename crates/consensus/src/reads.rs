@@ -86,7 +86,7 @@ impl Group {
             ReadMode::Lease => {
                 // The view first: while the lease holds, no other leader has acknowledged
                 // anything that is not in it.
-                let view = inner.shared.view.load();
+                let view = inner.shared.view();
                 if inner.holds_lease() {
                     return Ok(view.state.clone());
                 }
@@ -113,7 +113,7 @@ impl Group {
                 return Err(inner.stop_reason().map_or(ReadError::NoQuorum, stopped));
             }
         };
-        let view = inner.shared.view.load();
+        let view = inner.shared.view();
         if view.index >= index {
             return Ok(view.state.clone());
         }
@@ -195,7 +195,7 @@ impl Inner {
             Ok(linearizer) => {
                 let read = linearizer.read_log_id();
                 // A read index is at or after the first entry of the leader's term.
-                if self.shared.view.load().index >= read.index() {
+                if self.shared.live().index() >= read.index() {
                     let term = read.committed_leader_id().term;
                     self.lease_term.store(term, Ordering::Release);
                 }
@@ -210,7 +210,7 @@ impl Inner {
 
     /// Answers another node's round.
     pub(crate) async fn read_index_here(self: &Arc<Self>, lease: bool) -> ReadAnswer {
-        let index = self.shared.view.load().index;
+        let index = self.shared.live().index();
         if lease && self.holds_lease() {
             return ReadAnswer::Index(index);
         }

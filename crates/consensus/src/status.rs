@@ -69,7 +69,7 @@ impl Group {
     pub fn status(&self) -> NodeStatus {
         let inner = &self.inner;
         let metrics = inner.raft.metrics().borrow_watched().clone();
-        let view = inner.shared.view.load();
+        let view = inner.shared.view();
         let stopped = inner.stop_reason();
         let role = match metrics.state {
             _ if stopped.is_some() => Role::Stopped,

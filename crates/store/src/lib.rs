@@ -3,18 +3,20 @@
 //! This crate knows bytes, not keys, and nothing of Raft's rules. It is the only one that knows
 //! sled. What it promises:
 //!
-//! - **Acknowledged means synced.** An append's callback, and the return of every method that says
-//!   "durable", come after the database was synced and after the high-water mark that covers it
-//!   was synced as well.
+//! - **Acknowledged means synced.** An append's callback comes after its rows were synced in the
+//!   journal; the return of every method that says "durable" after the database was synced, and
+//!   after the high-water mark that covers it was synced as well.
 //! - **Nothing is lost in silence.** Every record carries a format version and a checksum. sled's
 //!   recovery drops everything from the first bad record on, so the mark says what must be there;
 //!   a store that opens below it, or with any damage, refuses.
-//! - **Idle costs nothing**: no timer, no write, no wake-up.
+//! - **Idle costs nothing**: a second after the last write the database gets what the journal has;
+//!   then there is no timer, no write, no wake-up.
 //!
 //! Methods that say they block wait for the disk; callers in async code run them elsewhere.
 
 mod disk;
 mod error;
+mod journal;
 mod mark;
 mod real;
 mod recovery;

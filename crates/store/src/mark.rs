@@ -2,8 +2,9 @@
 //!
 //! A preallocated file with two slots, written in turn and in place, each with a sequence number
 //! and a CRC32C; the valid slot with the higher number counts. It is written and synced after the
-//! rows it speaks of were synced, and before anything is acknowledged; so it may lag behind the
-//! rows, never be ahead of them. Where rows are to go (a truncation), it is lowered first.
+//! rows it speaks of were synced in the engine, and before anything but appends is acknowledged;
+//! so it may lag behind the rows, never be ahead of them. Appends after it are in the
+//! [journal](crate::journal). Where rows are to go (a truncation), it is lowered first.
 
 use std::io;
 
@@ -17,7 +18,9 @@ use crate::row::{Cursor, put_optional};
 /// The file's name in the data folder.
 pub(crate) const FILE: &str = "mark";
 const NEW_FILE: &str = "mark.new";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The format of folders that have no journal yet.
+const FORMAT_WITHOUT_JOURNAL: u8 = 1;
 /// Bytes of one slot: a disk's page, so that the two never share one.
 const SLOT_BYTES: usize = 4096;
 /// The longest identifier, vote or committed id, in bytes, that fits a slot with all the others.
@@ -70,11 +73,14 @@ impl Rare {
 /// The content of a slot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
+    /// Whether a journal goes with it; without one, since the folder is of an older version, one
+    /// is made.
+    pub(crate) journal: bool,
     /// Goes up with every write of the mark.
     pub(crate) sequence: u64,
     /// The index a log that was never purged begins with.
     pub(crate) origin: LogIndex,
-    /// The last log row that is acknowledged.
+    /// The last log row that the engine has durably.
     pub(crate) last: Option<Named>,
     /// The last history row that is durable.
     pub(crate) history_last: Option<LogIndex>,
@@ -87,7 +93,11 @@ pub(crate) struct Mark {
 
 impl Mark {
     fn encode(&self) -> Vec<u8> {
-        let mut body = vec![FORMAT];
+        let mut body = vec![if self.journal {
+            FORMAT
+        } else {
+            FORMAT_WITHOUT_JOURNAL
+        }];
         body.extend_from_slice(&self.sequence.to_le_bytes());
         body.extend_from_slice(&self.origin.to_le_bytes());
         put_named(&mut body, self.last.as_ref());
@@ -122,14 +132,17 @@ impl Mark {
         if body.is_empty() || crc != crc32c::crc32c(&slot[4..8 + body.len()]) {
             return None;
         }
-        if body[0] != FORMAT {
-            return Some(Err(body[0]));
-        }
-        Self::read(&mut Cursor(&body[1..])).map(Ok)
+        let journal = match body[0] {
+            FORMAT => true,
+            FORMAT_WITHOUT_JOURNAL => false,
+            other => return Some(Err(other)),
+        };
+        Self::read(&mut Cursor(&body[1..]), journal).map(Ok)
     }
 
-    fn read(rest: &mut Cursor<'_>) -> Option<Self> {
+    fn read(rest: &mut Cursor<'_>, journal: bool) -> Option<Self> {
         let mark = Self {
+            journal,
             sequence: rest.u64()?,
             origin: rest.u64()?,
             last: take_named(rest)?,
@@ -232,6 +245,7 @@ impl MarkFile {
         let wrap =
             |error: io::Error| from_io(format!("{}/{FILE}", folder.name()), "creating", &error);
         let mark = Mark {
+            journal: true,
             sequence: 1,
             ..Mark::default()
         };
@@ -265,6 +279,7 @@ mod tests {
     fn full() -> Mark {
         let id = vec![5; ID_BYTES_MAX];
         Mark {
+            journal: true,
             sequence: 8,
             origin: 1,
             last: Some((u64::MAX, id.clone())),

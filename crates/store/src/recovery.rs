@@ -9,9 +9,11 @@ use keyrum_types::LogIndex;
 use crate::StoreError;
 use crate::disk::{Folder, RowChange};
 use crate::error::from_io;
+use crate::journal::{self, Journal, Record};
 use crate::mark::{self, Mark, MarkFile, Named, Rare};
 use crate::row::{self, Assembler, Block, RowFault, Table};
 use crate::snapshot::{self, SnapshotReader};
+use crate::store::LogRow;
 
 /// The name of the row that holds [`Rare`].
 pub(crate) const RARE: &str = "rare";
@@ -21,6 +23,7 @@ pub(crate) const RECORD_PREFIX: &str = "record/";
 /// What opening found, already consistent and durable.
 pub(crate) struct Recovered {
     pub(crate) mark_file: MarkFile,
+    pub(crate) journal: Journal,
     pub(crate) mark: Mark,
     pub(crate) history_last: Option<LogIndex>,
 }
@@ -86,12 +89,12 @@ impl Place<'_> {
     }
 }
 
-pub(crate) fn recover(folder: &dyn Folder) -> Result<Recovered, StoreError> {
+pub(crate) fn recover(folder: &dyn Folder, journal_bytes: usize) -> Result<Recovered, StoreError> {
     let place = Place {
         folder,
         file: format!("{}/{}", folder.name(), folder.rows_file()),
     };
-    let (mark_file, old) = open_mark(&place)?;
+    let (mark_file, old) = open_mark(&place, journal_bytes)?;
     let mut mark = old.clone();
     mark.rare = newest_rare(&place, &old)?;
     let mut changes = Vec::new();
@@ -103,17 +106,25 @@ pub(crate) fn recover(folder: &dyn Folder) -> Result<Recovered, StoreError> {
     if history_last > mark.history_last {
         mark.history_last = history_last;
     }
+    if !mark.journal {
+        Journal::create(folder, journal_bytes)?;
+        mark.journal = true;
+    }
+    let (mut journal, records) = Journal::open(folder, old.sequence)?;
+    replay(&place, records, &mut mark, &mut changes)?;
     if !changes.is_empty() || mark != old {
         // The mark may only speak of rows that are durable.
         folder
             .apply(&changes)
-            .map_err(|e| place.io("removing an unfinished write", &e))?;
+            .map_err(|e| place.io("completing or removing what a crash left", &e))?;
         folder.sync_rows().map_err(|e| place.io("syncing", &e))?;
         mark.sequence += 1;
         mark_file.write(&mark).map_err(|e| mark_error(folder, &e))?;
+        journal.restart(mark.sequence);
     }
     Ok(Recovered {
         mark_file,
+        journal,
         history_last: mark.history_last,
         mark,
     })
@@ -127,7 +138,7 @@ pub(crate) fn mark_error(folder: &dyn Folder, error: &std::io::Error) -> StoreEr
     )
 }
 
-fn open_mark(place: &Place<'_>) -> Result<(MarkFile, Mark), StoreError> {
+fn open_mark(place: &Place<'_>, journal_bytes: usize) -> Result<(MarkFile, Mark), StoreError> {
     if let Some(found) = MarkFile::open(place.folder)? {
         return Ok(found);
     }
@@ -137,14 +148,55 @@ fn open_mark(place: &Place<'_>) -> Result<(MarkFile, Mark), StoreError> {
         Ok(false)
     })?;
     let snapshots = snapshot::list(place.folder).map_err(|e| place.io("listing snapshots", &e))?;
-    if rows || !snapshots.is_empty() {
+    if rows || !snapshots.is_empty() || Journal::is_used(place.folder)? {
         return Err(StoreError::Corrupt {
             file: format!("{}/{}", place.folder.name(), mark::FILE),
             row: "high-water mark".into(),
             what: "the file is missing though the folder has data".into(),
         });
     }
+    Journal::create(place.folder, journal_bytes)?;
     MarkFile::create(place.folder)
+}
+
+/// Gives the engine the journal's rows that it does not have: all of them, or those of a write to
+/// the engine that did not get through whole.
+fn replay(
+    place: &Place<'_>,
+    records: Vec<Record>,
+    mark: &mut Mark,
+    changes: &mut Vec<RowChange>,
+) -> Result<(), StoreError> {
+    let mut rows: Vec<LogRow> = Vec::new();
+    for record in records {
+        let first = record.rows[0].index;
+        let expected = mark.last.as_ref().map_or(first, |(last, _)| last + 1);
+        if first > expected {
+            return Err(StoreError::Corrupt {
+                file: format!("{}/{}", place.folder.name(), journal::FILE),
+                row: format!("log row {first}"),
+                what: format!("rows are missing before it, from row {expected}"),
+            });
+        }
+        mark.committed = record.committed;
+        rows.extend(record.rows.into_iter().filter(|row| row.index >= expected));
+        if let Some(last) = rows.last()
+            && mark
+                .last
+                .as_ref()
+                .is_none_or(|(index, _)| *index < last.index)
+        {
+            if mark.last.is_none() {
+                mark.origin = first;
+            }
+            mark.last = Some((last.index, record.last_id));
+        }
+    }
+    let last_id = mark.last.as_ref().map(|(_, id)| id.as_slice());
+    for block in row::pack(rows, None, last_id) {
+        block.put(Table::Log, changes);
+    }
+    Ok(())
 }
 
 /// The rarely changing part: the row's if it is newer than the mark's, never an older one.

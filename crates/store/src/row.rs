@@ -10,6 +10,7 @@
 //! may be large. A block's key is its table, the index of its first row and the part's number,
 //! both big-endian, so the engine's order is the log's order.
 
+use bytes::Bytes;
 use keyrum_types::LogIndex;
 
 use crate::disk::RowChange;
@@ -141,17 +142,29 @@ impl Block {
 
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        put_optional(
+        Self::encode_rows(
             &mut bytes,
-            self.previous.map(u64::to_le_bytes).as_ref().map(|b| &b[..]),
+            self.previous,
+            self.last_id.as_deref(),
+            &self.rows,
         );
-        put_optional(&mut bytes, self.last_id.as_deref());
-        for row in &self.rows {
-            bytes.extend_from_slice(&row.index.to_le_bytes());
-            bytes.extend_from_slice(&length(&row.bytes).to_le_bytes());
-            bytes.extend_from_slice(&row.bytes);
-        }
         bytes
+    }
+
+    /// Appends the encoding of a block with these fields.
+    pub(crate) fn encode_rows(
+        to: &mut Vec<u8>,
+        previous: Option<LogIndex>,
+        last_id: Option<&[u8]>,
+        rows: &[LogRow],
+    ) {
+        put_optional(to, previous.map(u64::to_le_bytes).as_ref().map(|b| &b[..]));
+        put_optional(to, last_id);
+        for row in rows {
+            to.extend_from_slice(&row.index.to_le_bytes());
+            to.extend_from_slice(&length(&row.bytes).to_le_bytes());
+            to.extend_from_slice(&row.bytes);
+        }
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RowFault> {
@@ -165,7 +178,7 @@ impl Block {
         let mut rows = Vec::new();
         while !rest.0.is_empty() {
             let index = rest.u64().ok_or(BAD)?;
-            let bytes = rest.bytes().ok_or(BAD)?.to_vec();
+            let bytes = Bytes::copy_from_slice(rest.bytes().ok_or(BAD)?);
             if rows.last().is_some_and(|row: &LogRow| row.index >= index) {
                 return Err(BAD);
             }
@@ -365,7 +378,7 @@ mod tests {
             let rows: Vec<LogRow> = (5..45)
                 .map(|index| LogRow {
                     index,
-                    bytes: vec![7; size],
+                    bytes: vec![7; size].into(),
                 })
                 .collect();
             let blocks = pack(rows.clone(), Some(4), Some(b"id"));

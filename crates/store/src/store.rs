@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, mpsc};
 use std::thread::{self, JoinHandle};
 
+use bytes::Bytes;
 use keyrum_types::LogIndex;
 
 use crate::StoreError;
@@ -22,8 +23,8 @@ use crate::writer::{Queued, Request, Writer, answer};
 pub struct LogRow {
     /// Its position in the Raft log.
     pub index: LogIndex,
-    /// What the caller stored; at most 64 MiB.
-    pub bytes: Vec<u8>,
+    /// What the caller stored; at most 64 MiB. Clones share it.
+    pub bytes: Bytes,
 }
 
 /// Where the log begins and ends.
@@ -41,8 +42,11 @@ pub struct StoreConfig {
     /// Memory for the row engine's pages, in bytes; 8 MiB by default.
     pub cache_bytes_max: u64,
     /// Memory for the newest log rows, in bytes, so that sending them to followers and applying
-    /// them reads no disk; 1 MiB by default. Rows not yet written are kept beyond it.
+    /// them reads no disk; 1 MiB by default. Rows that only the journal has are kept beyond it.
     pub recent_bytes_max: usize,
+    /// Size of a new folder's journal, in bytes: how much is appended before the row engine gets
+    /// it; 2 MiB by default. An append that does not fit goes to the row engine at once.
+    pub journal_bytes: usize,
 }
 
 impl Default for StoreConfig {
@@ -50,6 +54,7 @@ impl Default for StoreConfig {
         Self {
             cache_bytes_max: 8 << 20,
             recent_bytes_max: 1 << 20,
+            journal_bytes: 2 << 20,
         }
     }
 }
@@ -117,7 +122,7 @@ impl Store {
         config: StoreConfig,
     ) -> Result<Self, StoreError> {
         let folder: Arc<dyn Folder> = Arc::from(disk.open(folder, config.cache_bytes_max)?);
-        let recovered = recovery::recover(&*folder)?;
+        let recovered = recovery::recover(&*folder, config.journal_bytes)?;
         let mark = recovered.mark;
         let shared = Arc::new(Shared {
             name: folder.name(),
@@ -143,7 +148,13 @@ impl Store {
             recent_bytes_max: config.recent_bytes_max,
             folder: RwLock::new(Some(folder.clone())),
         });
-        let writer = Writer::new(folder, shared.clone(), recovered.mark_file, mark);
+        let writer = Writer::new(
+            folder,
+            shared.clone(),
+            recovered.mark_file,
+            recovered.journal,
+            mark,
+        );
         let writing = if disk.inline() {
             Writing::Inline(Mutex::new(Some(Box::new(writer))))
         } else {
@@ -254,8 +265,7 @@ impl Store {
     /// Queues rows for the end of the log. `last_id` is the caller's name for the last of them.
     ///
     /// The rows can be read at once. `done` runs when they, and everything queued before, are
-    /// durable and the high-water mark covers them; appends that wait at the same time share the
-    /// syncs. Does not block (in a simulation it does it all).
+    /// durable; appends that wait at the same time share the sync. Does not block (in a simulation it does it all).
     pub fn append(&self, rows: Vec<LogRow>, last_id: Vec<u8>, done: AppendDone) {
         match self.queue_append(rows, last_id, done) {
             Ok(()) => {}

@@ -2,13 +2,15 @@
 //! keeps the high-water mark behind what is durable.
 
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use keyrum_types::LogIndex;
 
 use crate::StoreError;
 use crate::disk::{Folder, RowChange};
 use crate::error::from_io;
-use crate::mark::{Mark, MarkFile};
+use crate::journal::{self, Journal};
+use crate::mark::{self, Mark, MarkFile};
 use crate::recovery::{self, RARE, RECORD_PREFIX};
 use crate::row::{self, Assembler, Table};
 use crate::shared::Shared;
@@ -18,6 +20,8 @@ use crate::store::{AppendDone, LogRow};
 const SWEEP_ROWS: usize = 64;
 /// Groups after which a slice is swept although requests wait.
 const GROUPS_WITHOUT_SWEEP_MAX: u32 = 64;
+/// How long no request comes until the engine gets what the journal has.
+const QUIET: Duration = Duration::from_secs(1);
 /// Requests that share a sync at most.
 const GROUP_REQUESTS_MAX: usize = 4096;
 
@@ -65,6 +69,7 @@ pub(crate) struct Writer {
     folder: Arc<dyn Folder>,
     shared: Arc<Shared>,
     mark_file: MarkFile,
+    journal: Journal,
     /// As on disk.
     mark: Mark,
     /// What the mark becomes with the next commit.
@@ -74,6 +79,8 @@ pub(crate) struct Writer {
     /// Appended rows not yet given to the engine: neighbours are packed together.
     run: Vec<LogRow>,
     run_id: Vec<u8>,
+    /// How many of them the journal has.
+    journaled: usize,
     /// Whether removed rows may be left to sweep.
     sweep_log: bool,
     sweep_history: bool,
@@ -86,18 +93,21 @@ impl Writer {
         folder: Arc<dyn Folder>,
         shared: Arc<Shared>,
         mark_file: MarkFile,
+        journal: Journal,
         mark: Mark,
     ) -> Self {
         Self {
             folder,
             shared,
             mark_file,
+            journal,
             next: mark.clone(),
             mark,
             rare_changed: false,
             rows_unsynced: false,
             run: Vec::new(),
             run_id: Vec::new(),
+            journaled: 0,
             // A crash may have left some.
             sweep_log: true,
             sweep_history: true,
@@ -128,9 +138,9 @@ impl Writer {
                     Err(mpsc::TryRecvError::Disconnected) => return,
                 }
             } else {
-                match requests.recv() {
-                    Ok(first) => group.push(first),
-                    Err(mpsc::RecvError) => return,
+                match self.next_request(requests) {
+                    Some(first) => group.push(first),
+                    None => return,
                 }
             }
             while group.len() < GROUP_REQUESTS_MAX
@@ -153,16 +163,42 @@ impl Writer {
         }
     }
 
+    /// Waits for a request; `None` when the store is gone. When none comes for a while, the engine
+    /// gets what the journal has.
+    fn next_request(&mut self, requests: &mpsc::Receiver<Queued>) -> Option<Queued> {
+        if self.journaled > 0 {
+            match requests.recv_timeout(QUIET) {
+                Ok(request) => return Some(request),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Err(error) = self.shared.check().and_then(|()| self.commit()) {
+                        self.fail(error);
+                    }
+                }
+            }
+        }
+        requests.recv().ok()
+    }
+
     /// Handles requests that share a sync. The answers are for the caller to give.
     pub(crate) fn group(&mut self, requests: impl Iterator<Item = Queued>) -> Answers {
+        let mut only_appends = true;
         for Queued { request, done } in requests {
+            only_appends &= matches!(request, Request::Append { .. });
             let outcome = self.shared.check().and_then(|()| self.handle(request));
             self.waiting.push(done);
             if let Err(error) = outcome {
                 self.fail(error);
             }
         }
-        if let Err(error) = self.shared.check().and_then(|()| self.commit()) {
+        let outcome = self.shared.check().and_then(|()| {
+            if only_appends && self.journal_has_room() {
+                self.commit_to_journal()
+            } else {
+                self.commit()
+            }
+        });
+        if let Err(error) = outcome {
             self.fail(error);
         }
         std::mem::take(&mut self.answers)
@@ -171,6 +207,7 @@ impl Writer {
     fn fail(&mut self, error: StoreError) {
         let error = self.shared.poison(error);
         self.run.clear();
+        self.journaled = 0;
         let failed = self
             .waiting
             .drain(..)
@@ -259,6 +296,7 @@ impl Writer {
         if self.next.last.is_none() {
             self.next.origin = first;
         }
+        self.journaled = 0;
         let mut changes = Vec::new();
         for block in row::pack(std::mem::take(&mut self.run), None, Some(&self.run_id)) {
             block.put(Table::Log, &mut changes);
@@ -269,7 +307,32 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes everything so far durable, then the mark that says so, then answers.
+    fn journal_has_room(&self) -> bool {
+        let rows = &self.run[self.journaled..];
+        self.journal
+            .fits(rows, self.run_id.len() + mark::ID_BYTES_MAX)
+    }
+
+    /// Makes the appended rows durable in the journal, then answers.
+    fn commit_to_journal(&mut self) -> Result<(), StoreError> {
+        let rows = &self.run[self.journaled..];
+        if let Some(last) = rows.last() {
+            let committed = self.shared.committed_within(Some(last.index));
+            self.journal
+                .write(rows, &self.run_id, committed.as_deref())
+                .map_err(|e| journal::error(&*self.folder, "writing", &e))?;
+            self.journaled = self.run.len();
+        }
+        self.answer_all();
+        Ok(())
+    }
+
+    fn answer_all(&mut self) {
+        self.answers
+            .extend(self.waiting.drain(..).map(|done| (done, Ok(()))));
+    }
+
+    /// Makes everything so far durable in the engine, then the mark that says so, then answers.
     fn commit(&mut self) -> Result<(), StoreError> {
         self.write_run()?;
         if self.rare_changed {
@@ -289,12 +352,11 @@ impl Writer {
         }
         self.write_mark()?;
         self.shared.durable(&self.mark);
-        self.answers
-            .extend(self.waiting.drain(..).map(|done| (done, Ok(()))));
+        self.answer_all();
         Ok(())
     }
 
-    /// Writes and syncs the mark if it has changed.
+    /// Writes and syncs the mark if it has changed; the engine has all that the journal has.
     fn write_mark(&mut self) -> Result<(), StoreError> {
         if self.next != self.mark {
             self.next.committed = self
@@ -305,6 +367,7 @@ impl Writer {
                 .write(&self.next)
                 .map_err(|e| recovery::mark_error(&*self.folder, &e))?;
             self.mark = self.next.clone();
+            self.journal.restart(self.mark.sequence);
         }
         Ok(())
     }
