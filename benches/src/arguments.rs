@@ -13,6 +13,7 @@ Parts, all of them unless some are named:
 
   encrypt   Encrypt 1 KiB on a leader against a bare HTTP server
   create    CreateKey on three nodes against puts of a three-member etcd
+  failover  how long a Region takes no change when its leader is killed
   keys      100,000 keys: memory, restart, reads beside a snapshot
   dev       two Regions in one process: start, idle cost
   apply     how fast the state machine applies commands
@@ -33,6 +34,7 @@ etcd comes from Debian: apt-get install etcd-server. Without it, what needs it i
 pub(crate) enum Part {
     Encrypt,
     Create,
+    Failover,
     Keys,
     Dev,
     Apply,
@@ -40,9 +42,10 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Encrypt,
         Self::Create,
+        Self::Failover,
         Self::Keys,
         Self::Dev,
         Self::Apply,
@@ -55,6 +58,7 @@ impl fmt::Display for Part {
         f.write_str(match self {
             Self::Encrypt => "encrypt",
             Self::Create => "create",
+            Self::Failover => "failover",
             Self::Keys => "keys",
             Self::Dev => "dev",
             Self::Apply => "apply",

@@ -13,11 +13,12 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::process::Signal;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 
 use crate::Failure;
-use crate::process::{Guarded, LOOK_EVERY};
+use crate::process::{Guarded, LOOK_EVERY, signal};
 
 /// How to get it.
 pub(crate) const INSTALL: &str = "apt-get install etcd-server";
@@ -137,6 +138,15 @@ impl Etcd {
         Ok(())
     }
 
+    /// Kills the leader; the addresses of the members that are left.
+    pub(crate) fn kill_leader(&self) -> Vec<String> {
+        signal(self.members[self.leader].process.pid(), Signal::KILL);
+        let left = self.members.iter().enumerate();
+        left.filter(|(at, _)| *at != self.leader)
+            .map(|(_, member)| member.client.clone())
+            .collect()
+    }
+
     /// The members' processes.
     pub(crate) fn pids(&self) -> Vec<u32> {
         self.members
@@ -198,6 +208,11 @@ impl Putter {
             .await
             .map(drop)
     }
+}
+
+/// Puts one value over a connection of its own.
+pub(crate) async fn put_once(addr: &str, caller: usize) -> Result<(), Failure> {
+    Putter::new(connect(addr).await?, addr, caller).put().await
 }
 
 fn next_run() -> u16 {

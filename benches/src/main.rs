@@ -117,6 +117,7 @@ async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
         let outcome = match part {
             Part::Encrypt => parts::encrypt::run(setting, report).await,
             Part::Create => parts::create::run(setting, report).await,
+            Part::Failover => parts::failover::run(setting, report).await,
             Part::Keys => parts::keys::run(setting, report).await,
             Part::Dev => parts::dev::run(setting, report).await,
             Part::Apply => parts::apply::run(report),

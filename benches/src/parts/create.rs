@@ -2,9 +2,8 @@
 //! members and one disk for both, under load and alone?
 //!
 //! **Estimate.** A CreateKey's log entry has about 400 bytes, a put 300. Both group what waits and
-//! sync it once a member. Keyrum syncs twice a group (rows, then the high-water mark), so alone a
-//! command takes two syncs, a round trip over TLS and one of HTTP: three syncs' time and 0.15 ms,
-//! about etcd's 0.35 ms. Under 64 callers syncs are shared and processor time decides: some 60 us
+//! sync it once a member. So alone a command takes a sync on the leader, beside it one on a follower
+//! with a round trip over TLS, and one of HTTP: about etcd's time. Under 64 callers syncs are shared and processor time decides: some 60 us
 //! a command in three processes, against etcd's 150 us; so about twice etcd's rate. Keys stay in
 //! memory and in snapshots, so the rate falls slowly while they gather.
 

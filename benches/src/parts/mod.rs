@@ -4,5 +4,6 @@ pub(crate) mod apply;
 pub(crate) mod create;
 pub(crate) mod dev;
 pub(crate) mod encrypt;
+pub(crate) mod failover;
 pub(crate) mod keys;
 pub(crate) mod store;

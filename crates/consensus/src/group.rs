@@ -30,19 +30,21 @@ use crate::world::{Listener, World, spawn};
 /// How often a leader tells its followers that it is there, in milliseconds.
 const HEARTBEAT_MS: u64 = 200;
 
-/// A follower that hears nothing for a time between these bounds asks for votes. The upper bound
-/// is also the length of the leader's lease.
-const ELECTION_MS_MIN: u64 = 700;
-const ELECTION_MS_MAX: u64 = 1000;
+/// How long after a leader's last message a node gives no other its vote, in milliseconds. A node
+/// asks for votes itself after this and a time between the bounds, so 1.05 to 1.4 s.
+const VOTE_LEASE_MS: u64 = 700;
+const ELECTION_MS_MIN: u64 = 350;
+/// openraft takes its vote lease from this.
+const ELECTION_MS_MAX: u64 = VOTE_LEASE_MS;
 
-/// How long after a quorum last answered a leader relies on its lease. Less than any node's
-/// silence before it asks for votes, and than a restarted node's silence, by a margin for clocks
-/// that run at different speeds.
-pub(crate) const LEASE: Duration = Duration::from_millis(ELECTION_MS_MIN / 7 * 6);
+/// How long after a quorum last answered a leader relies on its lease. Less than the time for which
+/// those who answered give no vote, restarted ones included, by a margin for clocks that run at
+/// different speeds.
+pub(crate) const LEASE: Duration = Duration::from_millis(VOTE_LEASE_MS / 7 * 6);
 
 /// How long a restarted node gives no vote: it does not remember whose heartbeats it answered, and
 /// that leader may still rely on the answer.
-const SILENCE_AFTER_RESTART: Duration = Duration::from_millis(ELECTION_MS_MIN);
+const SILENCE_AFTER_RESTART: Duration = Duration::from_millis(VOTE_LEASE_MS);
 
 /// Entries kept behind a snapshot, so that a node that lags a little needs no snapshot.
 const LOG_KEPT_BEHIND_SNAPSHOT: u64 = 1000;
