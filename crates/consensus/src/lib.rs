@@ -6,6 +6,7 @@
 pub mod certs;
 mod codec;
 mod digests;
+mod domain;
 mod group;
 mod handler;
 mod links;
@@ -24,6 +25,7 @@ mod storage_suite;
 mod types;
 pub mod world;
 
+pub use domain::{DomainKeyName, OtherDomainKey, is_new};
 pub use group::{Group, GroupConfig, StartError, StopReason};
 pub use links::{Links, LinksError};
 pub use machine::HistoryEntry;
