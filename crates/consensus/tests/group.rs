@@ -368,6 +368,34 @@ async fn nodes_join_as_learners_are_promoted_and_removed() {
     assert_eq!(rest[0].status().voters.len(), 3);
 }
 
+/// Catches a vote given to a node that was never reached: a majority may need it from then on, and
+/// a group of one could not even take it out again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_catch_up_gets_no_vote() {
+    for nodes in [1, 3] {
+        let cluster = Cluster::new(nodes, 1000);
+        let groups = cluster.start_all().await;
+        create_key(&groups[0], 1).await.unwrap();
+        // One that leads, and one that passes it on where there are others.
+        for asked in [leader(&groups), (leader(&groups) + 1) % groups.len()] {
+            let asked = &groups[asked];
+            let addr = free_addrs(1).remove(0);
+            asked.add_learner(9, addr).await.unwrap();
+            let promoted = timeout(Duration::from_secs(1), asked.promote(9)).await;
+            assert!(promoted.is_err(), "{nodes} nodes: {promoted:?}");
+            let status = groups[leader(&groups)].status();
+            assert_eq!(
+                (status.voters.len() as u64, status.learners),
+                (nodes, vec![9])
+            );
+            asked.remove(9).await.unwrap();
+            let refused = asked.promote(9).await.unwrap_err().to_string();
+            assert!(refused.contains("no member"), "{refused}");
+        }
+        create_key(&groups[0], 2).await.unwrap();
+    }
+}
+
 /// Catches a node with another domain key than the Region's that starts, joins, or goes on, and a
 /// group that such a node harms.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -391,8 +419,8 @@ async fn a_node_with_another_domain_key_does_not_join() {
     let wrong = cluster.start_holding(alone.clone(), [8; 8]).await;
     let wrong = wrong.unwrap();
     let asked = &groups[(leader(&groups) + 1) % 3];
-    let adding = asked.add_learner(4, wrong.peer_addr().to_string());
-    let _ = timeout(Duration::from_secs(1), adding).await;
+    let addr = wrong.peer_addr().to_string();
+    asked.add_learner(4, addr.clone()).await.unwrap();
     let stopped = timeout(Duration::from_secs(10), wrong.stopped()).await;
     says(&stopped.expect("it was met").to_string());
     assert_eq!(wrong.state().total_keys(), 0);
@@ -405,9 +433,9 @@ async fn a_node_with_another_domain_key_does_not_join() {
 
     // With the Region's domain key it is as if it had been so from the beginning.
     let right = cluster.start_holding(alone, DOMAIN_KEY).await.unwrap();
-    let addr = right.peer_addr().to_string();
     asked.add_learner(4, addr).await.unwrap();
-    eventually("the learner has the keys", async || {
+    asked.promote(4).await.unwrap();
+    eventually("the node has the keys", async || {
         has_key(&right.state(), 1) && has_key(&right.state(), 2)
     })
     .await;
