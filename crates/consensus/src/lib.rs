@@ -9,6 +9,7 @@ mod digests;
 mod domain;
 mod group;
 mod handler;
+mod limit;
 mod links;
 mod log_storage;
 mod machine;
@@ -27,6 +28,7 @@ pub mod world;
 
 pub use domain::{DomainKeyName, OtherDomainKey, is_new};
 pub use group::{Group, GroupConfig, StartError, StopReason};
+pub use limit::answer_by;
 pub use links::{Links, LinksError};
 pub use machine::HistoryEntry;
 pub use members::MembershipError;

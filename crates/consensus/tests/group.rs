@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use keyrum_consensus::world::World;
 use keyrum_consensus::{
-    DomainKeyName, Group, GroupConfig, Links, ProposeError, ReadMode, Role, StartError, certs,
+    DomainKeyName, Group, GroupConfig, Links, ProposeError, ReadError, ReadMode, Role, StartError,
+    answer_by, certs,
 };
 use keyrum_state::{Caller, Command, Event, KeyRef, NewMaterial};
 use keyrum_store::{RealDisk, Store, StoreConfig};
@@ -262,6 +263,16 @@ async fn without_a_quorum_callers_are_told_within_five_seconds() {
     for group in groups.drain(..) {
         group.shutdown().await;
     }
+    // A caller may have less time than that.
+    let asked = Instant::now();
+    let by = || Instant::now() + Duration::from_millis(300);
+    let read = answer_by(by(), leading.read(ReadMode::Linearizable)).await;
+    assert_eq!(read.unwrap_err(), ReadError::NoQuorum);
+    let proposed = answer_by(by(), create_key(&leading, 3)).await;
+    assert!(proposed.is_err());
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(2), "took {took:?}");
+
     let asked = Instant::now();
     let read = timeout(Duration::from_secs(5), leading.read(ReadMode::Linearizable)).await;
     assert!(read.expect("within 5 s").is_err());
