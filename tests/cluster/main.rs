@@ -7,5 +7,6 @@ mod members;
 mod peers;
 mod quorum;
 mod refusals;
+mod reset;
 mod snapshots;
 mod stop;

@@ -1,14 +1,110 @@
 //! Nodes that join and leave a group.
 
+use std::process::Output;
+
 use aws_sdk_kms::Client;
 use keyrum_tests::sdk::{self, HERE};
-use keyrum_tests::{Cluster, Shape, wait};
+use keyrum_tests::{Cluster, NodeLine, Shape, wait};
 use serde_json::json;
 
 async fn make_keys(kms: &Client, count: usize) {
     for _ in 0..count {
         kms.create_key().send().await.unwrap();
     }
+}
+
+/// Gives a node that is still to be added the certificate of another: the group takes it as a
+/// learner, and nobody can ever reach it.
+fn make_unreachable(cluster: &Cluster, id: u64) {
+    for end in ["pem", "key"] {
+        let of = |id: u64| {
+            let name = format!("{HERE}-node-{id}.{end}");
+            cluster.data().join("certs").join(name)
+        };
+        std::fs::copy(of(1), of(id)).unwrap();
+    }
+}
+
+/// Waits until the group has a learner, and returns the leader that says so.
+async fn learner(cluster: &Cluster, id: u64) -> String {
+    wait::until("learner", wait::SHORT, async || {
+        let lines = cluster.status().await;
+        let mut lines = lines.iter();
+        let has =
+            |line: &&NodeLine| line.say("role") == "leader" && *line.say("learners") == json!([id]);
+        lines.find(has).map(|line| line.node.clone())
+    })
+    .await
+}
+
+/// Asserts that these are the cluster's nodes, and that its group has three voters and these
+/// learners.
+async fn members(cluster: &Cluster, nodes: &[u64], learners: &[u64]) {
+    let leader = cluster.leader().await;
+    let lines = cluster.status().await;
+    let names: Vec<_> = nodes.iter().map(|id| format!("{HERE}/{id}")).collect();
+    let found: Vec<_> = lines.iter().map(|line| line.node.clone()).collect();
+    assert_eq!(found, names);
+    let leader = lines.iter().find(|line| line.node == leader).unwrap();
+    assert_eq!(leader.say("voters"), &json!([1, 2, 3]));
+    assert_eq!(leader.say("learners"), &json!(learners));
+}
+
+#[track_caller]
+fn failed(output: &Output, parts: &[&str]) {
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{output:?}");
+    for part in parts {
+        assert!(words.contains(part), "{part:?} is not in: {words}");
+    }
+}
+
+/// Catches an addition that fails late and leaves a member that nobody can remove any more, one
+/// that a majority waits for, or a group that takes no further node.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_addition_that_fails_is_taken_back() {
+    let cluster = Cluster::up(&Shape::one_region(3)).await;
+    let kms = sdk::client(cluster.endpoint(), HERE, "test");
+    make_keys(&kms, 3).await;
+
+    make_unreachable(&cluster, 4);
+    let kill = async {
+        learner(&cluster, 4).await;
+        cluster.command(&["kill", "us-east-1/4"]).await;
+    };
+    let (added, ()) = tokio::join!(cluster.try_command(&["add", "us-east-1/4"]), kill);
+    failed(&added, &["us-east-1/4 is killed"]);
+    members(&cluster, &[1, 2, 3], &[]).await;
+    make_keys(&kms, 1).await;
+
+    // Now with nobody there to take it back: it has to be known on.
+    make_unreachable(&cluster, 5);
+    let kill = async {
+        let leader = learner(&cluster, 5).await;
+        let all = (1..=3).map(|id| format!("{HERE}/{id}"));
+        let others: Vec<_> = all.filter(|node| *node != leader).collect();
+        for node in others.iter().chain([&leader]) {
+            cluster.command(&["kill", node]).await;
+        }
+    };
+    let (added, ()) = tokio::join!(cluster.try_command(&["add", "us-east-1/5"]), kill);
+    failed(
+        &added,
+        &["no node of us-east-1 answers", "cluster remove us-east-1/5"],
+    );
+    for id in 1..=3 {
+        let node = format!("{HERE}/{id}");
+        cluster.command(&["restart", &node]).await;
+    }
+    members(&cluster, &[1, 2, 3, 5], &[5]).await;
+    cluster.command(&["remove", "us-east-1/5"]).await;
+    members(&cluster, &[1, 2, 3], &[]).await;
+
+    cluster.command(&["add", "us-east-1/6"]).await;
+    let lines = cluster.agree().await;
+    assert_eq!(lines[3].say("voters"), &json!([1, 2, 3, 6]));
+    assert_eq!(lines[3].number("keys"), 4);
+    make_keys(&kms, 1).await;
 }
 
 /// Catches a node that joins without catching up, a group that does not get along without its

@@ -22,6 +22,7 @@ struct Greeting<'a> {
     region: &'a str,
     node: u64,
     purpose: Purpose,
+    domain_key: Option<[u8; 8]>,
 }
 
 #[derive(Serialize)]
@@ -35,6 +36,7 @@ fn greeting(cluster_id: &str, node: u64) -> Vec<u8> {
         region: HERE,
         node,
         purpose: Purpose::Replication,
+        domain_key: None,
     };
     let config = bincode::config::standard();
     let body = bincode::serde::encode_to_vec(greeting, config).unwrap();

@@ -96,6 +96,59 @@ async fn calls_without_a_quorum_end_in_time() {
     );
 }
 
+/// Catches a frozen node that costs a caller more than one call may take, also when the call is
+/// tried at another node, and a node that is not told how little of that time is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn frozen_nodes_cost_no_more_than_one_limit() {
+    let cluster = Cluster::up(&Shape::one_region(3)).await;
+    let kms = sdk::client(cluster.endpoint(), HERE, "test");
+    kms.create_key().send().await.unwrap();
+    cluster.agree().await;
+    let leader = cluster.leader().await;
+    let ask = async |operation: &str| {
+        let start = Instant::now();
+        let request = Raw::kms(operation, "{}").signed("test", HERE);
+        let answer = request.send(cluster.endpoint()).await.unwrap();
+        let took = start.elapsed();
+        assert!(took <= LIMIT, "{operation} took {took:?}: {answer:?}");
+        answer
+    };
+    // At the same time, so that the endpoint tries another node first for each.
+    let ask_all = async |operation: &str| {
+        let (one, two, three) = tokio::join!(ask(operation), ask(operation), ask(operation));
+        [one, two, three]
+    };
+
+    cluster.command(&["pause", &leader]).await;
+    for answer in ask_all("ListKeys").await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    for answer in ask_all("CreateKey").await {
+        let unknown = answer.header("x-keyrum-outcome") == Some("unknown");
+        assert!(answer.status == 200 || unknown, "{answer:?}");
+    }
+    let mut all = (1..=3).map(|id| format!("{HERE}/{id}"));
+    let other = all.find(|node| *node != leader).unwrap();
+    cluster.command(&["pause", &other]).await;
+    for answer in ask_all("ListKeys").await {
+        // The node that still runs says so itself.
+        let words = "No quorum of the Region's nodes answered in time. Nothing was changed.";
+        answer.is_error(500, "DependencyTimeoutException", words);
+    }
+    for answer in ask_all("CreateKey").await {
+        assert_eq!(answer.status, 500, "{answer:?}");
+    }
+
+    for node in [&leader, &other] {
+        cluster.command(&["resume", node]).await;
+    }
+    cluster.agree().await;
+    wait::until_true("answer", wait::SHORT, async || {
+        ask("ListKeys").await.status == 200
+    })
+    .await;
+}
+
 /// Catches a change that is called failed although it was passed on, and whose header does not say
 /// so, and one that then happens twice.
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use keyrum_consensus::world::World;
 use keyrum_tests::sdk::{self, HERE, THERE};
 use keyrum_tests::{Cluster, Dev, Shape, keyrum};
+use serde_json::json;
 
 #[track_caller]
 fn says(text: &str, parts: &[&str]) {
@@ -159,6 +160,42 @@ async fn a_domain_key_is_never_replaced() {
     put(&right, 0o600);
     cluster.start().await;
     let kms = sdk::client(cluster.endpoint(), HERE, "test");
+    let opened = kms.decrypt().ciphertext_blob(blob).send().await.unwrap();
+    assert_eq!(opened.plaintext().unwrap().as_ref(), b"secret");
+}
+
+/// Catches a new node that joins with another secret than its Region's keys are sealed under: it
+/// would answer calls and open nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_node_needs_its_regions_domain_key() {
+    let cluster = Cluster::up(&Shape::one_region(3)).await;
+    let kms = sdk::client(cluster.endpoint(), HERE, "test");
+    let key = kms.create_key().send().await.unwrap().key_metadata.unwrap();
+    let encrypt = kms.encrypt().key_id(key.key_id());
+    let encrypt = encrypt.plaintext(b"secret".to_vec().into());
+    let blob = encrypt.send().await.unwrap().ciphertext_blob.unwrap();
+    let file = cluster.data().join(HERE).join("domain.key");
+    let right = std::fs::read(&file).unwrap();
+    let other = Cluster::up(&Shape::one_region(1)).await;
+    std::fs::copy(other.data().join(HERE).join("domain.key"), &file).unwrap();
+
+    let refused = cluster.try_command(&["add", "us-east-1/4"]).await;
+    assert!(!refused.status.success(), "{refused:?}");
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    says(
+        &words,
+        &[&file.display().to_string(), "domain key is the wrong one"],
+    );
+    for line in cluster.agree().await {
+        assert_eq!(line.say("voters"), &json!([1, 2, 3]), "{line:?}");
+        assert_eq!(line.say("learners"), &json!([]), "{line:?}");
+    }
+
+    std::fs::write(&file, right).unwrap();
+    cluster.command(&["add", "us-east-1/5"]).await;
+    let lines = cluster.agree().await;
+    let new = lines.iter().find(|line| line.node == "us-east-1/5");
+    let kms = sdk::client(&new.unwrap().api, HERE, "test");
     let opened = kms.decrypt().ciphertext_blob(blob).send().await.unwrap();
     assert_eq!(opened.plaintext().unwrap().as_ref(), b"secret");
 }

@@ -3,3 +3,4 @@
 
 mod library;
 mod nodes;
+mod reset;

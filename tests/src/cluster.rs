@@ -69,6 +69,8 @@ pub struct NodeLine {
     pub process: String,
     /// Its process.
     pub pid: Option<u32>,
+    /// URL for KMS calls.
+    pub api: String,
     /// Its own folder.
     pub data: PathBuf,
     /// What it says of itself; `None` if it does not answer.

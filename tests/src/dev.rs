@@ -21,7 +21,14 @@ impl Dev {
     /// Starts it on a free port with more arguments, such as `--ephemeral`, and waits until it is
     /// ready.
     pub async fn start(args: &[&str]) -> Self {
-        Self::launch(Command::new(binary::keyrum()), args).await
+        Self::start_with(&[], args).await
+    }
+
+    /// The same, with more environment.
+    pub async fn start_with(envs: &[(String, String)], args: &[&str]) -> Self {
+        let mut command = Command::new(binary::keyrum());
+        command.envs(envs.iter().cloned());
+        Self::launch(command, args).await
     }
 
     async fn launch(mut command: Command, args: &[&str]) -> Self {

@@ -53,6 +53,17 @@ impl Raw {
         }
     }
 
+    /// A request for what an endpoint offers beside the APIs, such as `reset`.
+    pub fn beside(method: &'static str, name: &str) -> Self {
+        Self {
+            method,
+            path: format!("/_keyrum/{name}"),
+            headers: Vec::new(),
+            body: Vec::new(),
+            http2: false,
+        }
+    }
+
     /// The same, as this account in this Region. The signature is made up, which a cluster that
     /// takes any credentials does not mind.
     pub fn signed(mut self, account: &str, region: &str) -> Self {

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::codec;
 use crate::digests;
+use crate::domain::{self, OtherDomainKey};
 use crate::handler::NodeHandler;
 use crate::links::{Links, Purpose};
 use crate::log_storage::LogStorage;
@@ -101,6 +102,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The Region has another domain key.
+    #[error(transparent)]
+    OtherDomainKey(OtherDomainKey),
     /// The data cannot be used.
     #[error("{0}")]
     Storage(String),
@@ -225,6 +229,10 @@ impl Group {
                 .run(move || check_identity(&config, &store))
                 .await?
         };
+        let is_new = domain::is_new(&store);
+        if is_new {
+            domain::meet(&config, &world, &links).await?;
+        }
         let mut listener = world
             .network
             .listen(&config.listen)
@@ -283,6 +291,10 @@ impl Group {
         });
         let handler = Arc::new(NodeHandler::new(Arc::downgrade(&inner)));
         let closing = inner.closing.subscribe();
+        if is_new {
+            let closing = inner.closing.subscribe();
+            spawn(domain::stop_if_other(inner.clone(), links.clone(), closing));
+        }
         spawn(async move { accept_peers(&mut *listener, links, handler, closing).await });
         spawn(monitor(inner.clone(), inner.closing.subscribe()));
         spawn(digests::compare_forever(

@@ -6,8 +6,10 @@
 pub mod certs;
 mod codec;
 mod digests;
+mod domain;
 mod group;
 mod handler;
+mod limit;
 mod links;
 mod log_storage;
 mod machine;
@@ -24,7 +26,9 @@ mod storage_suite;
 mod types;
 pub mod world;
 
+pub use domain::{DomainKeyName, OtherDomainKey, is_new};
 pub use group::{Group, GroupConfig, StartError, StopReason};
+pub use limit::answer_by;
 pub use links::{Links, LinksError};
 pub use machine::HistoryEntry;
 pub use members::MembershipError;

@@ -16,6 +16,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::certs;
 use crate::codec;
+use crate::domain::{Compared, DomainKeyName};
 use crate::world::BoxStream;
 
 /// How long TLS and the greeting may take, on either side.
@@ -30,6 +31,8 @@ pub struct Links {
     cluster_id: Arc<str>,
     region: Region,
     node: NodeId,
+    /// The domain key that peers must hold too; `None` compares nothing.
+    domain_key: Option<Compared>,
     tls: Option<Tls>,
 }
 
@@ -77,6 +80,8 @@ struct Greeting {
     region: String,
     node: NodeId,
     purpose: Purpose,
+    /// The fingerprint of the sender's domain key.
+    domain_key: Option<[u8; 8]>,
 }
 
 impl Links {
@@ -129,6 +134,7 @@ impl Links {
             cluster_id: cluster_id.into(),
             region: region.clone(),
             node,
+            domain_key: None,
             tls: Some(Tls {
                 connector: TlsConnector::from(Arc::new(client)),
                 acceptor: TlsAcceptor::from(Arc::new(server)),
@@ -143,8 +149,20 @@ impl Links {
             cluster_id: cluster_id.into(),
             region: region.clone(),
             node,
+            domain_key: None,
             tls: None,
         }
+    }
+
+    /// The same links, but only with nodes that hold this domain key.
+    pub fn for_domain_key(mut self, name: DomainKeyName) -> Self {
+        self.domain_key = Some(Compared::new(name));
+        self
+    }
+
+    /// What is compared with the peers' domain keys.
+    pub(crate) fn compared(&self) -> Option<&Compared> {
+        self.domain_key.as_ref()
     }
 
     /// Turns a fresh connection to `target` into a link, or says why not.
@@ -172,6 +190,7 @@ impl Links {
                     answer.node
                 )));
             }
+            self.compare(&answer)?;
             Ok(stream)
         };
         tokio::time::timeout(GREETING_TIMEOUT, greet)
@@ -209,6 +228,8 @@ impl Links {
                 }
             }
             self.send_greeting(&mut stream, greeting.purpose).await?;
+            // After the answer: one with the wrong domain key is to learn of it.
+            self.compare(&greeting)?;
             Ok((stream, greeting.node, greeting.purpose))
         };
         tokio::time::timeout(GREETING_TIMEOUT, greet)
@@ -226,12 +247,19 @@ impl Links {
         Ok(())
     }
 
+    fn compare(&self, greeting: &Greeting) -> io::Result<()> {
+        let compare = |own: &Compared| own.compare(greeting.node, greeting.domain_key);
+        let compared = self.domain_key.as_ref().map_or(Ok(()), compare);
+        compared.map_err(|other| io::Error::new(io::ErrorKind::ConnectionRefused, other))
+    }
+
     async fn send_greeting(&self, stream: &mut BoxStream, purpose: Purpose) -> io::Result<()> {
         let body = codec::encode(&Greeting {
             cluster_id: self.cluster_id.to_string(),
             region: self.region.to_string(),
             node: self.node,
             purpose,
+            domain_key: self.domain_key.as_ref().map(Compared::fingerprint),
         });
         let length = u32::try_from(body.len()).expect("a greeting is short");
         // One write: one TLS record and one packet.
@@ -323,6 +351,38 @@ mod tests {
         let plain = Links::simulated("c", &region(), 1);
         let (connected, accepted) = greet(&plain, &server, 2).await;
         assert!(connected.is_err() && accepted.is_err(), "no certificate");
+    }
+
+    /// Catches nodes of different domain keys that work together, and one that is refused for it
+    /// without being told.
+    #[tokio::test]
+    async fn nodes_of_other_domain_keys_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let holding = |node: NodeId, byte: u8| {
+            links(folder.path(), "c", node).for_domain_key(DomainKeyName {
+                fingerprint: [byte; 8],
+                file: format!("file-{node}").into(),
+            })
+        };
+        let (one, two) = (holding(1, 7), holding(2, 7));
+        let (connected, accepted) = greet(&one, &two, 2).await;
+        assert_eq!((connected.ok(), accepted.ok()), (Some(()), Some(1)));
+
+        let other = holding(3, 8);
+        for (client, server, target) in [(&other, &two, 2), (&two, &other, 3)] {
+            let (connected, accepted) = greet(client, server, target).await;
+            for refusal in [connected.unwrap_err(), accepted.unwrap_err()] {
+                let words = refusal.to_string();
+                for part in ["0707070707070707", "0808080808080808", "file-"] {
+                    assert!(words.contains(part), "{part} is not in: {words}");
+                }
+            }
+        }
+        let (connected, accepted) = greet(&links(folder.path(), "c", 1), &two, 2).await;
+        assert!(
+            connected.is_ok() && accepted.is_err(),
+            "it does not say which it holds"
+        );
     }
 
     /// Catches a node that takes another for the one it meant to reach.

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use keyrum_types::NodeId;
 use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::group::Group;
+use crate::group::{Group, Inner};
 use crate::peers::Kind;
 use crate::types::Peer;
 
@@ -22,8 +23,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Why the group's nodes are as they were, or may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum MembershipError {
-    /// No leader carried the change out in time; it may still come about.
-    #[error("no leader carried the change out in time; look at the cluster's status")]
+    /// No leader carried the change out in time, or the node did not catch up; it may still come
+    /// about.
+    #[error(
+        "the change was not carried out in time: there is no leader, or the node does not catch \
+         up; look at the cluster's status"
+    )]
     NoQuorum,
     /// The leader refused.
     #[error("{reason}")]
@@ -45,12 +50,12 @@ pub(crate) enum MemberChange {
 pub(crate) type MemberAnswer = Option<Result<(), MembershipError>>;
 
 impl Group {
-    /// Adds a node that receives the log but has no vote, and waits until it has caught up.
+    /// Adds a node that receives the log but has no vote.
     pub async fn add_learner(&self, node: NodeId, addr: String) -> Result<(), MembershipError> {
         self.change(MemberChange::AddLearner { node, addr }).await
     }
 
-    /// Gives a learner a vote.
+    /// Gives a learner a vote, once it has caught up: a majority may need it from then on.
     pub async fn promote(&self, node: NodeId) -> Result<(), MembershipError> {
         self.change(MemberChange::Promote { node }).await
     }
@@ -68,7 +73,9 @@ impl Group {
             let answer: MemberAnswer = match leader {
                 None => None,
                 Some(leader) if leader == self.inner.config.node => {
-                    self.change_here(change.clone()).await
+                    let here = self.change_here(change.clone());
+                    let answer = tokio::time::timeout_at(deadline, here).await;
+                    answer.ok().flatten()
                 }
                 Some(leader) => {
                     let peer = self.inner.directory.requests(leader);
@@ -94,9 +101,15 @@ impl Group {
                 if self.inner.voters().contains(&node) {
                     return Some(Ok(()));
                 }
-                raft.add_learner(node, Peer { addr }, true).await
+                // openraft's own wait takes a node for caught up that is not far behind, and so one
+                // that was never reached.
+                raft.add_learner(node, Peer { addr }, false).await
             }
             MemberChange::Promote { node } => {
+                match self.inner.catch_up(node).await {
+                    Some(Ok(())) => {}
+                    not => return not,
+                }
                 let change = ChangeMembers::AddVoterIds(BTreeSet::from([node]));
                 raft.change_membership(change, true).await
             }
@@ -129,6 +142,32 @@ impl Group {
                 tracing::debug!(%error, "a change of nodes was not taken");
                 None
             }
+        }
+    }
+}
+
+impl Inner {
+    /// Waits, on the leader, until a node has every entry there is now.
+    async fn catch_up(&self, node: NodeId) -> MemberAnswer {
+        let mut metrics = self.raft.metrics();
+        let target = metrics.borrow_watched().last_log_index;
+        loop {
+            {
+                let metrics = metrics.borrow_watched();
+                let membership = metrics.membership_config.membership();
+                if membership.voter_ids().any(|voter| voter == node) {
+                    return Some(Ok(()));
+                }
+                if membership.get_node(&node).is_none() {
+                    let reason = format!("node {node} is no member of the group");
+                    return Some(Err(MembershipError::Refused { reason }));
+                }
+                let matched = metrics.replication.as_ref()?.get(&node).copied().flatten();
+                if matched.map(|id| id.index) >= target {
+                    return Some(Ok(()));
+                }
+            }
+            metrics.changed().await.ok()?;
         }
     }
 }

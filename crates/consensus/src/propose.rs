@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::group::{Group, Inner};
+use crate::limit::give_up_at;
 use crate::peers::{CallError, Kind};
 use crate::types::EncodedProposal;
 
@@ -81,7 +82,7 @@ impl Group {
         now: UnixMillis,
         command: Command,
     ) -> Result<Done, ProposeError> {
-        let deadline = Instant::now() + PROPOSE_LIMIT;
+        let deadline = give_up_at(PROPOSE_LIMIT);
         let mut proposal = Proposal {
             request: self.inner.next_request(),
             caller,

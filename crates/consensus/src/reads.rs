@@ -11,9 +11,9 @@ use openraft::raft::ReadPolicy;
 use openraft::{Instant as _, ServerState};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use crate::group::{Group, Inner, LEASE};
+use crate::limit::give_up_at;
 use crate::peers::{Kind, lock};
 use crate::world::spawn;
 
@@ -93,7 +93,7 @@ impl Group {
                 &inner.lease
             }
         };
-        let deadline = Instant::now() + READ_LIMIT;
+        let deadline = give_up_at(READ_LIMIT);
         let (reader, index) = oneshot::channel();
         let start = {
             let mut waiting = lock(&rounds.0);

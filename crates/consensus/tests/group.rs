@@ -6,11 +6,13 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use keyrum_consensus::world::World;
-use keyrum_consensus::{Group, GroupConfig, Links, ProposeError, ReadMode, Role, certs};
+use keyrum_consensus::{
+    DomainKeyName, Group, GroupConfig, Links, ProposeError, ReadError, ReadMode, Role, StartError,
+    answer_by, certs,
+};
 use keyrum_state::{Caller, Command, Event, KeyRef, NewMaterial};
 use keyrum_store::{RealDisk, Store, StoreConfig};
 use keyrum_types::{
@@ -19,6 +21,9 @@ use keyrum_types::{
 use tokio::time::{Instant, sleep, timeout};
 
 const CLUSTER: &str = "test-cluster";
+
+/// What the Region's domain key goes by.
+const DOMAIN_KEY: [u8; 8] = [7; 8];
 
 fn region() -> Region {
     "us-east-1".parse().unwrap()
@@ -94,13 +99,13 @@ impl Cluster {
         self.folder.path().join("certs")
     }
 
-    async fn start(&self, node: NodeId) -> Group {
+    fn config(&self, node: NodeId) -> GroupConfig {
         let listen = self
             .peers
             .get(&node)
             .cloned()
             .unwrap_or("127.0.0.1:0".to_owned());
-        let config = GroupConfig {
+        GroupConfig {
             cluster_id: CLUSTER.to_owned(),
             region: region(),
             node,
@@ -109,13 +114,29 @@ impl Cluster {
             bootstrap: self.peers.contains_key(&node),
             snapshot_every: self.snapshot_every,
             history_rows_max: None,
+        }
+    }
+
+    async fn start(&self, node: NodeId) -> Group {
+        let config = self.config(node);
+        self.start_holding(config, DOMAIN_KEY).await.unwrap()
+    }
+
+    /// Starts a node with a domain key of its own.
+    async fn start_holding(
+        &self,
+        config: GroupConfig,
+        fingerprint: [u8; 8],
+    ) -> Result<Group, StartError> {
+        let node = config.node;
+        let folder = self.folder.path().join(format!("node-{node}"));
+        let store = Store::open(RealDisk::shared(), &folder, StoreConfig::default()).unwrap();
+        let name = DomainKeyName {
+            fingerprint,
+            file: format!("key-of-{node}").into(),
         };
-        start(
-            &self.folder.path().join(format!("node-{node}")),
-            &self.certs(),
-            config,
-        )
-        .await
+        let links = Links::mutual_tls(&self.certs(), CLUSTER, &region(), node).unwrap();
+        Group::start(config, World::real(), store, links.for_domain_key(name)).await
     }
 
     async fn start_all(&self) -> Vec<Group> {
@@ -128,14 +149,6 @@ impl Cluster {
         }
         groups
     }
-}
-
-async fn start(folder: &Path, certs: &Path, config: GroupConfig) -> Group {
-    let store = Store::open(RealDisk::shared(), folder, StoreConfig::default()).unwrap();
-    let links = Links::mutual_tls(certs, CLUSTER, &region(), config.node).unwrap();
-    Group::start(config, World::real(), store, links)
-        .await
-        .unwrap()
 }
 
 async fn create_key(group: &Group, number: u64) -> Result<u64, ProposeError> {
@@ -250,6 +263,16 @@ async fn without_a_quorum_callers_are_told_within_five_seconds() {
     for group in groups.drain(..) {
         group.shutdown().await;
     }
+    // A caller may have less time than that.
+    let asked = Instant::now();
+    let by = || Instant::now() + Duration::from_millis(300);
+    let read = answer_by(by(), leading.read(ReadMode::Linearizable)).await;
+    assert_eq!(read.unwrap_err(), ReadError::NoQuorum);
+    let proposed = answer_by(by(), create_key(&leading, 3)).await;
+    assert!(proposed.is_err());
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(2), "took {took:?}");
+
     let asked = Instant::now();
     let read = timeout(Duration::from_secs(5), leading.read(ReadMode::Linearizable)).await;
     assert!(read.expect("within 5 s").is_err());
@@ -354,4 +377,77 @@ async fn nodes_join_as_learners_are_promoted_and_removed() {
     .await;
     create_key(rest[0], 2).await.unwrap();
     assert_eq!(rest[0].status().voters.len(), 3);
+}
+
+/// Catches a vote given to a node that was never reached: a majority may need it from then on, and
+/// a group of one could not even take it out again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_catch_up_gets_no_vote() {
+    for nodes in [1, 3] {
+        let cluster = Cluster::new(nodes, 1000);
+        let groups = cluster.start_all().await;
+        create_key(&groups[0], 1).await.unwrap();
+        // One that leads, and one that passes it on where there are others.
+        for asked in [leader(&groups), (leader(&groups) + 1) % groups.len()] {
+            let asked = &groups[asked];
+            let addr = free_addrs(1).remove(0);
+            asked.add_learner(9, addr).await.unwrap();
+            let promoted = timeout(Duration::from_secs(1), asked.promote(9)).await;
+            assert!(promoted.is_err(), "{nodes} nodes: {promoted:?}");
+            let status = groups[leader(&groups)].status();
+            assert_eq!(
+                (status.voters.len() as u64, status.learners),
+                (nodes, vec![9])
+            );
+            asked.remove(9).await.unwrap();
+            let refused = asked.promote(9).await.unwrap_err().to_string();
+            assert!(refused.contains("no member"), "{refused}");
+        }
+        create_key(&groups[0], 2).await.unwrap();
+    }
+}
+
+/// Catches a node with another domain key than the Region's that starts, joins, or goes on, and a
+/// group that such a node harms.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_another_domain_key_does_not_join() {
+    let cluster = Cluster::new(3, 1000);
+    let groups = cluster.start_all().await;
+    create_key(&groups[0], 1).await.unwrap();
+    let says = |words: &str| {
+        for part in ["key-of-4", "0707070707070707", "0808080808080808"] {
+            assert!(words.contains(part), "{part} is not in: {words}");
+        }
+    };
+    let config = cluster.config(4);
+    let refused = cluster.start_holding(config.clone(), [8; 8]).await;
+    says(&refused.err().expect("it met a peer").to_string());
+
+    // One that could not meet anybody at its start.
+    let mut alone = config;
+    alone.listen = free_addrs(1).remove(0);
+    alone.peers.clear();
+    let wrong = cluster.start_holding(alone.clone(), [8; 8]).await;
+    let wrong = wrong.unwrap();
+    let asked = &groups[(leader(&groups) + 1) % 3];
+    let addr = wrong.peer_addr().to_string();
+    asked.add_learner(4, addr.clone()).await.unwrap();
+    let stopped = timeout(Duration::from_secs(10), wrong.stopped()).await;
+    says(&stopped.expect("it was met").to_string());
+    assert_eq!(wrong.state().total_keys(), 0);
+    wrong.shutdown().await;
+    drop(wrong);
+    for group in &groups {
+        assert_eq!(group.status().stopped, None);
+    }
+    create_key(&groups[1], 2).await.unwrap();
+
+    // With the Region's domain key it is as if it had been so from the beginning.
+    let right = cluster.start_holding(alone, DOMAIN_KEY).await.unwrap();
+    asked.add_learner(4, addr).await.unwrap();
+    asked.promote(4).await.unwrap();
+    eventually("the node has the keys", async || {
+        has_key(&right.state(), 1) && has_key(&right.state(), 2)
+    })
+    .await;
 }

@@ -93,7 +93,7 @@ impl Admin {
         matches!(self.status().await, Ok(status) if status.role == Role::Leader)
     }
 
-    /// Adds a node without a vote; comes back once it has caught up.
+    /// Adds a node without a vote.
     pub(crate) async fn add_learner(&self, id: NodeId, addr: SocketAddr) -> Result<(), AdminError> {
         let body = json!({ "id": id, "addr": addr.to_string() });
         self.ask::<Value>(Method::POST, "/members/add", Some(body), SLOW)
@@ -101,7 +101,7 @@ impl Admin {
             .map(drop)
     }
 
-    /// Gives it a vote.
+    /// Gives it a vote; comes back once it has caught up.
     pub(crate) async fn promote(&self, id: NodeId) -> Result<(), AdminError> {
         let body = json!({ "id": id });
         self.ask::<Value>(Method::POST, "/members/promote", Some(body), SLOW)

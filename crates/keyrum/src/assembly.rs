@@ -1,10 +1,12 @@
 //! One node, put together: its store, its part in the group, the service on top, its listeners.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keyrum_consensus::world::{self, World};
-use keyrum_consensus::{Group, GroupConfig, Links, LinksError, ReadMode, StartError, StopReason};
+use keyrum_consensus::{
+    DomainKeyName, Group, GroupConfig, Links, LinksError, ReadMode, StartError, StopReason, is_new,
+};
 use keyrum_crypto::{DomainKeyFileError, DomainKeyring, Fingerprint, WrongDomainKey};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
@@ -74,6 +76,14 @@ pub(crate) enum NodeError {
         /// What is wrong.
         cause: WrongDomainKey,
     },
+    /// Which one that was is not known.
+    #[error("{}: the record of the domain key that the data was sealed under is {problem}; stop using this folder; move it away and add the node again under a new id, so that it catches up from the others", store.display())]
+    DomainKeyRecord {
+        /// Where the node's data is.
+        store: PathBuf,
+        /// What is wrong with the record.
+        problem: String,
+    },
     /// The certificates cannot be used.
     #[error(transparent)]
     Links(#[from] LinksError),
@@ -128,9 +138,14 @@ impl Running {
             &folder.record().cluster_id,
             &name.region,
             name.id,
-        )?;
+        )?
+        .for_domain_key(DomainKeyName {
+            fingerprint: keyring.fingerprint().0,
+            file: key_file.clone(),
+        });
 
         let started = folder.started_file(name);
+        let store_folder = path.clone();
         let open = move || {
             let store = Store::open(RealDisk::shared(), &path, StoreConfig::default())?;
             // Before the node can vote.
@@ -143,10 +158,7 @@ impl Running {
             }
         };
         let store = world.blocking.run(open).await?;
-        check_domain_key(&store, &keyring)?.map_err(|cause| NodeError::WrongDomainKey {
-            file: key_file,
-            cause,
-        })?;
+        check_domain_key(&store, &store_folder, &keyring, &key_file)?;
         let config = GroupConfig {
             cluster_id: folder.record().cluster_id.clone(),
             region: name.region.clone(),
@@ -250,17 +262,106 @@ async fn listen<H: keyrum_server::http::Handler>(
         })
 }
 
-/// Compares the domain key with the one the node's data was first used with. Blocks on the disk,
-/// once.
+/// Compares the domain key with the one the node's data was sealed under, and notes it with the
+/// first data. Blocks on the disk, once.
 fn check_domain_key(
     store: &Store,
+    store_folder: &Path,
     keyring: &DomainKeyring,
-) -> Result<Result<(), WrongDomainKey>, StoreError> {
-    let noted = store.meta(FINGERPRINT)?;
-    let noted = noted.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok());
-    if let Some(expected) = noted {
-        return Ok(keyring.check(Fingerprint(expected)));
+    key_file: &Path,
+) -> Result<(), NodeError> {
+    let unusable = |problem: String| NodeError::DomainKeyRecord {
+        store: store_folder.to_owned(),
+        problem,
+    };
+    let noted = match store.meta(FINGERPRINT)? {
+        None => None,
+        Some(bytes) => Some(<[u8; 8]>::try_from(&bytes[..]).map_err(|_| {
+            unusable(format!(
+                "damaged: it has {} bytes instead of 8",
+                bytes.len()
+            ))
+        })?),
+    };
+    match noted.map(|expected| keyring.check(Fingerprint(expected))) {
+        Some(Ok(())) => Ok(()),
+        // Nothing was sealed under what was noted: the node met the Region's domain key, and had
+        // another, before it got any data.
+        None | Some(Err(_)) if is_new(store) => {
+            Ok(store.put_meta(FINGERPRINT, &keyring.fingerprint().0)?)
+        }
+        Some(Err(cause)) => Err(NodeError::WrongDomainKey {
+            file: key_file.to_owned(),
+            cause,
+        }),
+        None => Err(unusable("missing".to_owned())),
     }
-    store.put_meta(FINGERPRINT, &keyring.fingerprint().0)?;
-    Ok(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use keyrum_store::LogRow;
+    use keyrum_types::Entropy;
+
+    use super::*;
+
+    struct Same(u8);
+
+    impl Entropy for Same {
+        fn fill(&self, bytes: &mut [u8]) {
+            bytes.fill(self.0);
+        }
+    }
+
+    fn append(store: &Store, index: u64) {
+        let (sender, done) = std::sync::mpsc::channel();
+        let row = LogRow {
+            index,
+            bytes: vec![1],
+        };
+        let appended = Box::new(move |result| sender.send(result).unwrap());
+        store.append(vec![row], vec![1], appended);
+        done.recv().unwrap().unwrap();
+    }
+
+    /// Catches data that is used with another domain key than it was sealed under, a damaged or
+    /// lost record of which that was that is put right without a word, and a new node that is
+    /// kept from the right domain key because it was first started with a wrong one.
+    #[test]
+    fn data_keeps_its_domain_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let [right, wrong] = [1, 2].map(|byte| DomainKeyring::generate(&Same(byte)));
+        let store = |name: &str| {
+            let path = folder.path().join(name);
+            Store::open(RealDisk::shared(), &path, StoreConfig::default()).unwrap()
+        };
+        let check = |store: &Store, keyring: &DomainKeyring| {
+            let checked = check_domain_key(store, folder.path(), keyring, Path::new("file"));
+            checked.map_err(|error| error.to_string())
+        };
+        let data = store("data");
+        check(&data, &wrong).unwrap();
+        append(&data, 0);
+        check(&data, &right).unwrap();
+        append(&data, 1);
+        check(&data, &right).unwrap();
+        let words = check(&data, &wrong).unwrap_err();
+        assert!(
+            words.starts_with("file: ") && words.contains("wrong one"),
+            "{words}"
+        );
+
+        for damaged in [&[][..], &[1; 7], &[1; 9]] {
+            data.put_meta(FINGERPRINT, damaged).unwrap();
+            let words = check(&data, &right).unwrap_err();
+            assert!(words.contains("damaged"), "{words}");
+            assert_eq!(data.meta(FINGERPRINT).unwrap().unwrap(), damaged);
+        }
+        let lost = store("lost");
+        append(&lost, 0);
+        append(&lost, 1);
+        let words = check(&lost, &right).unwrap_err();
+        assert!(words.contains("missing"), "{words}");
+        assert_eq!(lost.meta(FINGERPRINT).unwrap(), None);
+    }
 }

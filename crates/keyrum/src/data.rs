@@ -73,13 +73,17 @@ impl DataFolder {
             _lock: Some(lock),
         };
         folder.settle_ports(topology, ports)?;
-        folder.establish(entropy)?;
+        if folder.record.resetting {
+            folder.finish_reset(entropy)?;
+        } else {
+            folder.establish(entropy)?;
+        }
         Ok(folder)
     }
 
     /// Makes the secrets the nodes need, then remembers the cluster: a crash on the way leaves a
-    /// folder that still counts as fresh.
-    fn establish(&self, entropy: &dyn Entropy) -> Result<(), DataError> {
+    /// folder that still counts as fresh, or as being reset.
+    fn establish(&mut self, entropy: &dyn Entropy) -> Result<(), DataError> {
         self.ensure_certs()?;
         for region in &self.record.regions {
             let path = self.domain_key(&region.name);
@@ -94,6 +98,7 @@ impl DataFolder {
         for node in self.nodes() {
             self.prepare_node(&node, entropy)?;
         }
+        self.record.resetting = false;
         self.save()
     }
 
@@ -110,6 +115,11 @@ impl DataFolder {
     /// Reads a folder that a running or former `cluster up` made, for one of its nodes.
     pub(crate) fn of_node(root: &Path, node: &NodeName) -> Result<Self, DataError> {
         let folder = Self::look(root)?;
+        if folder.record.resetting {
+            return Err(DataError::Resetting {
+                folder: folder.root,
+            });
+        }
         if folder.node(node).is_none() {
             return Err(DataError::NoSuchNode {
                 held: folder.record.describe(),
@@ -276,8 +286,17 @@ impl DataFolder {
     }
 
     /// Removes every key and all history: as if the cluster had never been started. Its ids,
-    /// ports and certificates stay. No node may run.
+    /// ports and certificates stay. No node may run. If it is cut short, whoever claims the folder
+    /// next finishes it.
     pub(crate) fn reset(&mut self, entropy: &dyn Entropy) -> Result<(), DataError> {
+        self.begin_reset()?;
+        self.finish_reset(entropy)
+    }
+
+    /// Remembers, before anything is removed, that all of it goes: a part of it would be data that
+    /// a node lost.
+    fn begin_reset(&mut self) -> Result<(), DataError> {
+        self.record.resetting = true;
         for region in &mut self.record.regions {
             region.founded = false;
             region
@@ -285,33 +304,26 @@ impl DataFolder {
                 .iter_mut()
                 .for_each(|node| node.started = false);
         }
+        self.save()
+    }
+
+    /// Removes what a reset has left, then makes the cluster anew.
+    fn finish_reset(&mut self, entropy: &dyn Entropy) -> Result<(), DataError> {
+        for path in self.keys_and_history() {
+            files::remove_all(&path).map_err(io_at(&path))?;
+        }
         self.fresh = true;
-        self.save()?;
-        // Before the stores: a crash in between must not leave nodes that miss their data.
-        for node in self.nodes() {
-            let started = self.started_file(&node);
-            files::remove(&started).map_err(io_at(&started))?;
-        }
-        let stores = self.nodes().into_iter().map(|node| self.store(&node));
-        let keys = self
-            .record
-            .regions
-            .iter()
-            .map(|region| self.domain_key(&region.name));
-        for path in stores.chain(keys) {
-            let gone = if path.is_dir() {
-                std::fs::remove_dir_all(&path)
-            } else {
-                std::fs::remove_file(&path)
-            };
-            match gone {
-                Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_at(&path)(cause));
-                }
-                _ => {}
-            }
-        }
         self.establish(entropy)
+    }
+
+    /// What a reset removes.
+    fn keys_and_history(&self) -> Vec<PathBuf> {
+        let of_node = |node| [self.started_file(&node), self.store(&node)];
+        let of_region = |region: &RegionRecord| self.domain_key(&region.name);
+        let nodes = self.nodes().into_iter().flat_map(of_node);
+        nodes
+            .chain(self.record.regions.iter().map(of_region))
+            .collect()
     }
 
     /// Remembers a new node, with ports for it.

@@ -9,13 +9,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures_util::future::{join_all, try_join_all};
-use keyrum_consensus::world::{BoxFuture, World};
+use keyrum_consensus::world::{self, BoxFuture, World};
 use keyrum_server::http::Server;
 use keyrum_server::{Endpoint, HookAnswer, Hooks, Regions};
 use keyrum_service::Service;
 use keyrum_types::Region;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
 use crate::Failure;
 use crate::assembly::{Running, endpoint_settings, limits};
@@ -52,7 +52,8 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let cluster = Cluster::new(world.clone(), topology.clone(), folder);
     let addr = SocketAddr::new(args.bind, args.port);
     let settings = endpoint_settings(&topology);
-    let endpoint = Endpoint::new(cluster.regions.clone(), settings, Some(cluster.clone()));
+    let hooks = Arc::new(Asked(cluster.clone()));
+    let endpoint = Endpoint::new(cluster.regions.clone(), settings, Some(hooks));
     let front = Server::start(&world, &addr.to_string(), endpoint, limits())
         .await
         .map_err(|cause| CannotListen { addr, cause })?;
@@ -62,7 +63,11 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
         () = signals.next() => Ok(()),
     };
     tokio::select! {
-        () = async { front.stop().await; cluster.stop().await } => {}
+        () = async {
+            cluster.closing.send_replace(true);
+            front.stop().await;
+            cluster.stop().await;
+        } => {}
         () = signals.next() => return Ok(ExitCode::from(INTERRUPTED)),
     }
     outcome?;
@@ -94,6 +99,8 @@ struct Cluster {
     /// What the endpoint serves; empty Regions while nodes start or stop.
     regions: Regions,
     state: Mutex<State>,
+    /// Whether the cluster is being stopped.
+    closing: watch::Sender<bool>,
 }
 
 struct State {
@@ -112,6 +119,7 @@ impl Cluster {
             topology,
             regions: Regions::default(),
             state,
+            closing: watch::Sender::new(false),
         });
         cluster.serve(&[]);
         cluster
@@ -138,16 +146,33 @@ impl Cluster {
         std::future::pending().await
     }
 
-    /// Starts every node and waits until each can answer.
+    /// Starts every node and waits until each can answer, or the cluster is being stopped.
     async fn start(&self, state: &mut State) -> Result<(), Failure> {
         let names = state.folder.nodes();
         let starts = names
             .iter()
             .map(|name| Running::start(&self.world, &state.folder, &self.topology, name));
-        state.nodes = try_join_all(starts).await?;
+        let mut failed = None;
+        for started in join_all(starts).await {
+            match started {
+                Ok(node) => state.nodes.push(node),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        if let Some(error) = failed {
+            // What runs on would be in the way of the next start.
+            stop_nodes(state).await;
+            return Err(error.into());
+        }
         state.nodes.iter_mut().for_each(Running::report_failure);
         let ready = state.nodes.iter().map(|node| node.service.group().ready());
-        try_join_all(ready).await?;
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            ready = try_join_all(ready) => drop(ready?),
+            _ = closing.wait_for(|closing| *closing) => {
+                return Err("the cluster is being stopped".into());
+            }
+        }
         state.folder.note_founded()?;
         self.serve(&state.nodes);
         Ok(())
@@ -167,7 +192,7 @@ impl Cluster {
     async fn stop(&self) {
         let mut state = self.state.lock().await;
         let _ = std::fs::remove_file(state.folder.run_file());
-        join_all(state.nodes.drain(..).map(Running::stop)).await;
+        stop_nodes(&mut state).await;
     }
 
     async fn health_now(&self) -> HookAnswer {
@@ -207,9 +232,8 @@ impl Cluster {
             );
         };
         self.serve(&[]);
-        join_all(state.nodes.drain(..).map(Running::stop)).await;
-        let State { folder, .. } = &mut *state;
-        let again = match folder.reset(&*self.world.entropy) {
+        stop_nodes(&mut state).await;
+        let again = match state.folder.reset(&*self.world.entropy) {
             Ok(()) => self.start(&mut state).await,
             Err(error) => Err(error.into()),
         };
@@ -220,6 +244,10 @@ impl Cluster {
     }
 }
 
+async fn stop_nodes(state: &mut State) {
+    join_all(state.nodes.drain(..).map(Running::stop)).await;
+}
+
 fn answer(status: u16, body: &Value) -> HookAnswer {
     HookAnswer {
         status,
@@ -227,12 +255,21 @@ fn answer(status: u16, body: &Value) -> HookAnswer {
     }
 }
 
-impl Hooks for Cluster {
+/// What clients ask of the cluster beside the APIs.
+struct Asked(Arc<Cluster>);
+
+impl Hooks for Asked {
     fn health(&self) -> BoxFuture<'_, HookAnswer> {
-        Box::pin(self.health_now())
+        Box::pin(self.0.health_now())
     }
 
     fn reset(&self) -> BoxFuture<'_, HookAnswer> {
-        Box::pin(self.reset_now())
+        // In a task of its own: a client that hangs up must not leave the cluster half reset.
+        let cluster = self.0.clone();
+        let resetting = world::spawn(async move { cluster.reset_now().await });
+        Box::pin(async move {
+            let broken = |error| answer(500, &json!({ "error": format!("the reset: {error}") }));
+            resetting.await.unwrap_or_else(broken)
+        })
     }
 }

@@ -62,13 +62,20 @@ pub(crate) fn touch(path: &Path) -> io::Result<()> {
     sync_folder_of(path)
 }
 
-/// Removes a file, durably; it may be gone already.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Ok(()) => sync_folder_of(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+/// Removes a file, or a folder with everything in it, durably. It may be gone already, but perhaps
+/// only until the power goes: the folder it was in is synced all the same.
+pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+    let gone = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    };
+    let removed = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
         Err(error) => Err(error),
-    }
+    };
+    removed.or_else(gone)?;
+    sync_folder_of(path).or_else(gone)
 }
 
 fn sync_folder_of(path: &Path) -> io::Result<()> {

@@ -141,7 +141,7 @@ enum Trouble {
     )]
     HalfAdded {
         node: NodeName,
-        cause: AdminError,
+        cause: Box<Trouble>,
         removal: Box<Trouble>,
     },
     #[error(transparent)]
@@ -361,9 +361,13 @@ impl Supervisor {
             }
         };
         let joined = async {
-            // Comes back once the new node has caught up.
+            // This is not given up half-way: it could come about after it was taken back.
             member.add_learner(node.id, loopback(record.peer)).await?;
-            member.promote(node.id).await
+            tokio::select! {
+                // Comes back once the new node has caught up.
+                promoted = member.promote(node.id) => Ok(promoted?),
+                trouble = self.gone(node) => Err(trouble),
+            }
         };
         match joined.await {
             Ok(()) => {
@@ -375,13 +379,13 @@ impl Supervisor {
     }
 
     /// Undoes an addition that failed on the way, and says what is to be reported.
-    async fn take_back(&self, node: &NodeName, cause: AdminError) -> Trouble {
+    async fn take_back(&self, node: &NodeName, cause: Trouble) -> Trouble {
         // The change may have been made all the same: a learner that never catches up is a
         // member, and an answer can get lost.
         let removed = async { Ok(self.any_member(node).await?.remove(node.id).await?) };
         match removed.await {
             Ok(()) => match self.forget(node).await {
-                Ok(()) => cause.into(),
+                Ok(()) => cause,
                 Err(trouble) => trouble,
             },
             Err(removal) => {
@@ -390,7 +394,7 @@ impl Supervisor {
                 self.front.update(&self.folder());
                 Trouble::HalfAdded {
                     node: node.clone(),
-                    cause,
+                    cause: Box::new(cause),
                     removal: Box::new(removal),
                 }
             }
@@ -439,18 +443,8 @@ impl Supervisor {
 
     async fn wait_until_up(&self, node: &NodeName) -> Result<(), Trouble> {
         let deadline = Instant::now() + START_LIMIT;
-        let process = self.process(node)?;
         while self.admin(node).status().await.is_err() {
-            let mut process = process.lock().await;
-            process.check();
-            if let Condition::Ended(status) = *process.condition() {
-                let words = process.last_words();
-                return Err(Trouble::Ended {
-                    node: node.clone(),
-                    status,
-                    words,
-                });
-            }
+            self.check_process(node).await?;
             if Instant::now() > deadline {
                 let output = self.output(node);
                 return Err(Trouble::Silent {
@@ -458,10 +452,41 @@ impl Supervisor {
                     output,
                 });
             }
-            drop(process);
             tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
+    }
+
+    /// Waits until a node has no process any more, and says why.
+    async fn gone(&self, node: &NodeName) -> Trouble {
+        loop {
+            if let Err(trouble) = self.check_process(node).await {
+                return trouble;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Whether a node has a process, be it frozen.
+    async fn check_process(&self, node: &NodeName) -> Result<(), Trouble> {
+        let process = self.process(node)?;
+        let mut process = process.lock().await;
+        process.check();
+        match process.condition().clone() {
+            Condition::Running | Condition::Paused => Ok(()),
+            Condition::Ended(status) => {
+                let words = process.last_words();
+                Err(Trouble::Ended {
+                    node: node.clone(),
+                    status,
+                    words,
+                })
+            }
+            condition => Err(Trouble::WrongCondition {
+                node: node.clone(),
+                condition,
+            }),
+        }
     }
 
     async fn stop_all(&self) {

@@ -6,7 +6,7 @@
 //! | `GET /log?from=INDEX&key_id=ID` | what happened, oldest first, a part at a time |
 //! | `POST /clock/advance` `{"by_ms": N}` | moves the Region's clock; test clusters only |
 //! | `POST /members/add` `{"id": N, "addr": "HOST:PORT"}` | adds a node without a vote |
-//! | `POST /members/promote` `{"id": N}` | gives it a vote |
+//! | `POST /members/promote` `{"id": N}` | gives it a vote once it has caught up |
 //! | `POST /members/remove` `{"id": N}` | takes a node out of the group |
 //! | `POST /snapshot` | takes a snapshot now |
 //! | `POST /shutdown` | stops the node in order |

@@ -4,15 +4,17 @@
 //! everything after that is the service's.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response};
-use keyrum_consensus::ReadMode;
 use keyrum_consensus::world::BoxFuture;
+use keyrum_consensus::{ReadMode, answer_by};
 use keyrum_service::RequestContext;
 use keyrum_types::AccountId;
+use tokio::time::Instant;
 
 use crate::error::ApiError;
 use crate::http::{Handler, Incoming, error_answer, json_answer, plain_answer};
@@ -23,6 +25,9 @@ use crate::route::Route;
 use crate::{sts, validate};
 
 const CONSISTENCY: HeaderName = HeaderName::from_static("x-keyrum-consistency");
+
+/// How long whoever sent the request waits for the answer, in milliseconds.
+pub(crate) const TIME_LEFT: HeaderName = HeaderName::from_static("x-keyrum-time-left-ms");
 
 /// What an endpoint does unless a request says otherwise.
 #[derive(Debug, Clone)]
@@ -82,7 +87,11 @@ impl Endpoint {
         let chosen = self.choose(credential.as_ref(), "kms", any_node(operation, mode))?;
         let input = validate::check(operation, &request.body)?;
         let context = self.context(credential.as_ref(), &chosen, mode);
-        chosen.node.call(operation, &context, input).await
+        let call = chosen.node.call(operation, &context, input);
+        match time_left(&request.parts.headers)? {
+            Some(left) => answer_by(Instant::now() + left, call).await,
+            None => call.await,
+        }
     }
 
     fn sts(&self, request: &Incoming) -> Result<sts::Identity, ApiError> {
@@ -158,6 +167,17 @@ pub(crate) fn no_hooks() -> ApiError {
             "This endpoint has no /_keyrum/ paths.",
         )
     }
+}
+
+/// What [`TIME_LEFT`] says, if it is there.
+pub(crate) fn time_left(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
+    let Some(header) = headers.get(TIME_LEFT) else {
+        return Ok(None);
+    };
+    let ms = header.to_str().ok().and_then(|text| text.parse().ok());
+    let wrong = "The header x-keyrum-time-left-ms must be a number of milliseconds.";
+    let ms: u32 = ms.ok_or_else(|| ApiError::validation(wrong))?;
+    Ok(Some(Duration::from_millis(ms.into())))
 }
 
 fn consistency(headers: &HeaderMap, default: ReadMode) -> Result<ReadMode, ApiError> {

@@ -164,6 +164,12 @@ async fn scope_and_headers_choose_region_account_and_mode() {
         let answer = client.send(asked).await;
         assert_eq!(answer.body, expected, "{scope:?} {mode:?}");
     }
+    for (left, status) in [("5000", 200), ("", 400), ("-1", 400), ("soon", 400)] {
+        let mut asked = request("ListKeys", None, "{}");
+        let headers = asked.headers_mut();
+        headers.insert("x-keyrum-time-left-ms", left.parse().unwrap());
+        assert_eq!(client.send(asked).await.status, status, "{left:?}");
+    }
     let mut asked = request("ListKeys", None, "{}");
     asked.headers_mut().insert(
         "authorization",

@@ -479,7 +479,8 @@ unsafe extern "C" fn renameat(
     unsafe { renameat2(from_folder, from, to_folder, to, 0) }
 }
 
-/// Replaces `unlinkat`. Removing folders is not modelled: they are left as they are.
+/// Replaces `unlinkat`. A folder that was removed stays so; what was removed in it before is gone
+/// for good once the folder above is synced.
 ///
 /// # Safety
 ///
@@ -488,7 +489,7 @@ unsafe extern "C" fn renameat(
 unsafe extern "C" fn unlinkat(folder: c_int, path: *const c_char, flags: c_int) -> c_int {
     // SAFETY: passed on as it came.
     let make = || unsafe { libc::syscall(libc::SYS_unlinkat, folder, path, flags) as c_int };
-    let Some(machine) = machine().filter(|_| flags == 0) else {
+    let Some(machine) = machine() else {
         return make();
     };
     let Some(full) = tracked_path(machine, folder, path) else {
@@ -499,6 +500,13 @@ unsafe extern "C" fn unlinkat(folder: c_int, path: *const c_char, flags: c_int) 
         return make();
     }
     go_on(machine, &mut tracks);
+    if flags == libc::AT_REMOVEDIR {
+        let result = make();
+        if result == 0 {
+            tracks.folder_removed(&full);
+        }
+        return result;
+    }
     let stashed = tracks.stash(machine, &full);
     let result = make();
     if result == 0 {
@@ -519,6 +527,17 @@ unsafe extern "C" fn unlinkat(folder: c_int, path: *const c_char, flags: c_int) 
 unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
     // SAFETY: as promised to this function.
     unsafe { unlinkat(libc::AT_FDCWD, path, 0) }
+}
+
+/// Replaces `rmdir`.
+///
+/// # Safety
+///
+/// As `rmdir`.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rmdir(path: *const c_char) -> c_int {
+    // SAFETY: as promised to this function.
+    unsafe { unlinkat(libc::AT_FDCWD, path, libc::AT_REMOVEDIR) }
 }
 
 /// Replaces `mkdirat`.

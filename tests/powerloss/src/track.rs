@@ -239,6 +239,17 @@ impl Tracks {
         self.names.retain(|name| !name.folders.is_empty());
     }
 
+    /// A folder was removed: nobody can sync it any more, but who syncs the one above makes its end
+    /// durable, and with it that of every name in it.
+    pub(crate) fn folder_removed(&mut self, folder: &Path) {
+        let above = folders_of([folder]);
+        for name in &mut self.names {
+            if name.folders.remove(folder) {
+                name.folders.extend(above.iter().cloned());
+            }
+        }
+    }
+
     /// A file or folder was made.
     pub(crate) fn created(&mut self, path: PathBuf) {
         let folders = folders_of([path.as_path()]);

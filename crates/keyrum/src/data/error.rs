@@ -43,6 +43,12 @@ pub(crate) enum DataError {
         /// Which folder.
         folder: PathBuf,
     },
+    /// A reset of it was cut short, and only who uses the whole folder can finish it.
+    #[error("the data folder {} is being reset, or a reset of it was cut short: `keyrum cluster up` or `keyrum dev` on it finishes that", folder.display())]
+    Resetting {
+        /// Which folder.
+        folder: PathBuf,
+    },
     /// The node is not one of the cluster's.
     #[error("the data folder {} holds {held}: there is no node {node}", folder.display())]
     NoSuchNode {

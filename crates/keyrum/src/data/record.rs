@@ -20,6 +20,9 @@ pub(crate) struct Record {
     format: u32,
     /// 32 hex digits, drawn when the folder was made; names the cluster in certificates.
     pub(crate) cluster_id: String,
+    /// Whether a reset was begun and not finished: then what the nodes left counts for nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) resetting: bool,
     /// In the topology's order.
     pub(crate) regions: Vec<RegionRecord>,
 }
@@ -105,6 +108,7 @@ pub(super) fn new_record(topology: &Topology, entropy: &dyn Entropy) -> Record {
     Record {
         format: FORMAT,
         cluster_id: hex(&random),
+        resetting: false,
         regions: regions.collect(),
     }
 }

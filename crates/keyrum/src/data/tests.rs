@@ -6,6 +6,15 @@ use super::*;
 
 struct Counting;
 
+/// Another source, so that what is drawn anew differs.
+struct Later;
+
+impl Entropy for Later {
+    fn fill(&self, bytes: &mut [u8]) {
+        bytes.fill(0xa5);
+    }
+}
+
 impl Entropy for Counting {
     fn fill(&self, bytes: &mut [u8]) {
         bytes
@@ -144,4 +153,79 @@ fn a_store_that_was_there_must_be_there() {
     folder.note_founded().unwrap();
     std::fs::remove_dir_all(&store).unwrap();
     assert!(folder.is_gone(&node), "the cluster noted it");
+}
+
+/// A folder of two Regions whose nodes have run, and what a reset has to remove from it.
+fn used_folder(root: &Path, asked: &Topology) -> (DataFolder, Vec<PathBuf>) {
+    let mut folder = claim(root, asked).unwrap();
+    for node in folder.nodes() {
+        let store = folder.store(&node);
+        files::private_folder(&store.join("rows")).unwrap();
+        std::fs::write(store.join("rows").join("db"), "entries").unwrap();
+        std::fs::write(store.join("mark"), "").unwrap();
+        files::touch(&folder.started_file(&node)).unwrap();
+    }
+    folder.note_founded().unwrap();
+    let paths = folder.keys_and_history();
+    assert!(paths.iter().all(|path| path.exists()) && paths.len() == 14);
+    (folder, paths)
+}
+
+/// Catches a reset that is cut short, wherever it is, and leaves a lost domain key, nodes of which
+/// only some have data, or anything of what was there before; and a node that starts meanwhile.
+#[test]
+fn a_reset_that_is_cut_short_is_finished_by_the_next_start() {
+    let asked = topology(&["us-east-1", "eu-west-1"], 3);
+    // How many things were removed, whether the next one was in part, how many domain keys were
+    // made anew.
+    let removing = (0..=14).flat_map(|gone| [(gone, false, 0), (gone, true, 0)]);
+    for (gone, in_part, made) in removing.chain([(14, false, 1), (14, false, 2)]) {
+        let at = format!("{gone} removed, one more in part: {in_part}, {made} keys made");
+        let root = tempfile::tempdir().unwrap();
+        let (mut folder, paths) = used_folder(root.path(), &asked);
+        let before = folder.record().clone();
+        let old_key = std::fs::read(folder.domain_key(&before.regions[0].name)).unwrap();
+        folder.begin_reset().unwrap();
+        for path in &paths[..gone] {
+            files::remove_all(path).unwrap();
+        }
+        if let Some(next) = paths.get(gone).filter(|_| in_part) {
+            let _ = std::fs::remove_file(next.join("mark"));
+        }
+        for region in &before.regions[..made] {
+            keyrum_crypto::create(&folder.domain_key(&region.name), &Counting).unwrap();
+        }
+        drop(folder);
+
+        let node: NodeName = "us-east-1/1".parse().unwrap();
+        let words = DataFolder::of_node(root.path(), &node).unwrap_err();
+        assert!(words.to_string().contains("reset"), "{at}: {words}");
+        let entropy = &Later;
+        let folder = DataFolder::claim(root.path(), &asked, &mut Ports::new(entropy), entropy)
+            .unwrap_or_else(|error| panic!("{at}: {error}"));
+        let mut expected = before;
+        for region in &mut expected.regions {
+            region.founded = false;
+            region
+                .nodes
+                .iter_mut()
+                .for_each(|node| node.started = false);
+        }
+        assert_eq!(*folder.record(), expected, "{at}");
+        for node in folder.nodes() {
+            assert!(!folder.store(&node).exists(), "{at}: {node} has old data");
+            assert!(!folder.is_gone(&node), "{at}: {node} would not start");
+        }
+        for region in &expected.regions {
+            let key = folder.domain_key(&region.name);
+            keyrum_crypto::load(&key).unwrap_or_else(|error| panic!("{at}: {error}"));
+            assert_ne!(
+                std::fs::read(key).unwrap(),
+                old_key,
+                "{at}: the old domain key"
+            );
+        }
+        drop(folder);
+        assert!(DataFolder::of_node(root.path(), &node).is_ok(), "{at}");
+    }
 }

@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::endpoint::{Hooks, hook_answer, no_hooks};
+use crate::endpoint::{Hooks, hook_answer, no_hooks, time_left};
 use crate::error::ApiError;
 use crate::http::{Handler, Incoming, error_answer};
 use crate::identity::{self, Credential};
@@ -34,15 +34,18 @@ use crate::sts;
 
 use node::{Failure, Node, Outgoing};
 
-/// How long nodes may take to answer. A node itself gives up after 4.5 s without a quorum.
+/// How long nodes may take to answer. A Region without a quorum has 5 s to say so, with the way to
+/// the client and back; a node by itself gives up after 4.5 s.
 #[derive(Debug, Clone)]
 pub struct ProxyWaits {
     /// For a connection to a node.
     pub connect: Duration,
     /// Until a read is also sent to another node.
     pub hedge: Duration,
-    /// For the whole.
+    /// For the whole, however many nodes are asked.
     pub answer: Duration,
+    /// How much of that a node leaves for its answer's way back.
+    pub way_back: Duration,
     /// Between two looks at nodes that did not answer.
     pub probe: Duration,
 }
@@ -53,8 +56,17 @@ impl Default for ProxyWaits {
             connect: Duration::from_millis(1000),
             hedge: Duration::from_millis(1500),
             answer: Duration::from_millis(4900),
+            way_back: Duration::from_millis(400),
             probe: Duration::from_millis(250),
         }
+    }
+}
+
+impl ProxyWaits {
+    /// How long a node that is asked now may work, if that is any time at all.
+    fn left(&self, deadline: Instant) -> Option<Duration> {
+        let left = deadline.checked_duration_since(Instant::now() + self.way_back)?;
+        (left >= Duration::from_millis(1)).then_some(left)
     }
 }
 
@@ -146,6 +158,9 @@ impl Proxy {
         reads: bool,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
         let credential = Credential::of(&request.parts)?;
+        let answer = self.waits.answer;
+        let answer = time_left(&request.parts.headers)?.map_or(answer, |left| left.min(answer));
+        let deadline = Instant::now() + answer;
         let (region, order) = {
             let regions = self.nodes.regions.load();
             let entry = match &credential {
@@ -159,9 +174,9 @@ impl Proxy {
         };
         let outgoing = Outgoing::of(request);
         if reads {
-            self.read(&region, order, &outgoing).await
+            self.read(&region, order, &outgoing, deadline).await
         } else {
-            self.change(&region, order, &outgoing).await
+            self.change(&region, order, &outgoing, deadline).await
         }
     }
 
@@ -170,10 +185,13 @@ impl Proxy {
         region: &Region,
         order: Vec<Arc<Node>>,
         outgoing: &Outgoing,
+        deadline: Instant,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let deadline = Instant::now() + self.waits.answer;
         for node in order {
-            match node.ask(outgoing, self.waits.connect, deadline).await {
+            if self.waits.left(deadline).is_none() {
+                break;
+            }
+            match node.ask(outgoing, &self.waits, deadline).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => {
                     self.note_down(&node);
@@ -194,8 +212,8 @@ impl Proxy {
         region: &Region,
         order: Vec<Arc<Node>>,
         outgoing: &Outgoing,
+        deadline: Instant,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let deadline = Instant::now() + self.waits.answer;
         let mut fallback = None;
         let mut asked = FuturesUnordered::new();
         let mut order = order.into_iter();
@@ -203,11 +221,12 @@ impl Proxy {
         let mut ask_next = true;
         loop {
             if (ask_next || asked.is_empty())
+                && self.waits.left(deadline).is_some()
                 && let Some(node) = order.next()
             {
                 silent.push(node.clone());
                 asked.push(async move {
-                    let answer = node.ask(outgoing, self.waits.connect, deadline).await;
+                    let answer = node.ask(outgoing, &self.waits, deadline).await;
                     (node, answer)
                 });
             }

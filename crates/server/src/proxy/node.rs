@@ -7,12 +7,14 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming as Body};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use keyrum_consensus::world::{Network, spawn};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::ProxyWaits;
+use crate::endpoint::TIME_LEFT;
 use crate::http::Incoming;
 
 /// How long an unused connection is kept: well below the nodes' own limit, so that a request is
@@ -119,25 +121,33 @@ impl Node {
         self.up.swap(up, Ordering::Relaxed) != up
     }
 
-    /// Sends a request and waits for the answer until `deadline`.
+    /// Sends a request and waits for the answer until `deadline`. The node learns how long that is,
+    /// so that it says in time what it knows; with nothing left nothing is sent.
     pub(super) async fn ask(
         &self,
         outgoing: &Outgoing,
-        connect: Duration,
+        waits: &ProxyWaits,
         deadline: Instant,
     ) -> Result<Response<Full<Bytes>>, Failure> {
         let mut request = outgoing.request();
+        let connect_by = deadline.min(Instant::now() + waits.connect);
         loop {
             let (mut sender, fresh) = match self.kept() {
                 Some(sender) => (sender, false),
-                None => (self.connect(connect).await.ok_or(Failure::NotSent)?, true),
+                None => {
+                    let connected = timeout_at(connect_by, self.connect()).await;
+                    (connected.ok().flatten().ok_or(Failure::NotSent)?, true)
+                }
             };
-            if !matches!(timeout(connect, sender.ready()).await, Ok(Ok(()))) {
+            if !matches!(timeout_at(connect_by, sender.ready()).await, Ok(Ok(()))) {
                 if fresh {
                     return Err(Failure::NotSent);
                 }
                 continue;
             }
+            let left = waits.left(deadline).ok_or(Failure::NotSent)?;
+            let left = HeaderValue::from(u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+            request.headers_mut().insert(TIME_LEFT, left);
             let sent = timeout_at(deadline, sender.try_send_request(request)).await;
             request = match sent.map_err(|_| Failure::Unanswered)? {
                 Ok(response) => return self.receive(sender, response, deadline).await,
@@ -154,7 +164,7 @@ impl Node {
     /// Whether the node answers HTTP at all within `wait`.
     pub(super) async fn probe(&self, wait: Duration) -> bool {
         let ask = async {
-            let mut sender = self.connect(wait).await?;
+            let mut sender = self.connect().await?;
             let mut request = Request::new(Full::default());
             *request.uri_mut() = Uri::from_static("/_keyrum/health");
             request
@@ -166,12 +176,9 @@ impl Node {
         matches!(timeout(wait, ask).await, Ok(Some(_)))
     }
 
-    async fn connect(&self, wait: Duration) -> Option<Sender> {
-        let opened = timeout(wait, async {
-            let stream = self.network.connect(&self.addr).await.ok()?;
-            handshake(TokioIo::new(stream)).await.ok()
-        });
-        let (sender, connection) = opened.await.ok()??;
+    async fn connect(&self) -> Option<Sender> {
+        let stream = self.network.connect(&self.addr).await.ok()?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
         // Ends when the sender is dropped or the node closes.
         spawn(async move {
             if let Err(error) = connection.await {

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::http::{Limits, Server, plain_answer};
-use crate::testing::{Answer, Client, request, world};
+use crate::testing::{Answer, Client, SILENT, request, world};
 
 const FRONT: &str = "127.0.0.1:4599";
 const NODES: [&str; 3] = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"];
@@ -29,6 +29,8 @@ struct FakeNode {
     number: usize,
     manner: Arc<Mutex<Manner>>,
     asked: Arc<AtomicU64>,
+    /// How long it was told to have, in milliseconds.
+    left: Arc<AtomicU64>,
 }
 
 impl FakeNode {
@@ -37,6 +39,7 @@ impl FakeNode {
             number,
             manner: Arc::new(Mutex::new(Manner::Answers)),
             asked: Arc::default(),
+            left: Arc::default(),
         };
         let server = Server::start(world, NODES[number], node.clone(), Limits::default()).await;
         (node, server.unwrap())
@@ -56,6 +59,9 @@ impl Handler for FakeNode {
         let manner = *self.manner.lock().unwrap();
         if matches!(Route::of(&request.parts), Ok(Route::Kms(_) | Route::Sts)) {
             self.asked.fetch_add(1, Ordering::Relaxed);
+            let left = time_left(&request.parts.headers).unwrap().unwrap();
+            let left = u64::try_from(left.as_millis()).unwrap();
+            self.left.store(left, Ordering::Relaxed);
         }
         let status = match manner {
             Manner::Answers => 200,
@@ -299,6 +305,71 @@ async fn reads_find_a_node_that_answers() {
             .header("content-type"),
         "x/node"
     );
+}
+
+/// Catches a request that takes longer the more nodes it was tried at, one that is sent when there
+/// is no time for an answer, and a node that works on for a caller who has gone.
+#[tokio::test(start_paused = true)]
+async fn all_nodes_share_one_limit() {
+    const LIMIT: Duration = Duration::from_millis(4900);
+    let mut setting = setting().await;
+    let silent = |count: usize| vec![SILENT.to_owned(); count];
+    let here = |addrs| vec![("us-east-1".parse().unwrap(), addrs)];
+    let timed_out = "DependencyTimeoutException";
+
+    for operation in ["EnableKey", "ListKeys"] {
+        // A whole second each.
+        setting.addresses.set(here(silent(9)));
+        let begin = Instant::now();
+        let answer = setting.ask(operation, "us-east-1").await;
+        assert!(answer.body.contains(timed_out), "{}", answer.body);
+        assert!(
+            begin.elapsed() <= LIMIT,
+            "{operation}: {:?}",
+            begin.elapsed()
+        );
+
+        // Those that are down come last, so the one that is up has it all.
+        let mut addrs = silent(3);
+        addrs.push(NODES[0].to_owned());
+        setting.addresses.set(here(addrs));
+        let begin = Instant::now();
+        let answer = setting.ask(operation, "us-east-1").await;
+        assert_eq!(answer.body, "0 kms.example 13");
+        let left = Duration::from_millis(setting.nodes[0].left.load(Ordering::Relaxed));
+        let used = begin.elapsed();
+        assert!(
+            left + used < LIMIT,
+            "{operation}: {left:?} left after {used:?}"
+        );
+        assert!(
+            left + used > Duration::from_secs(4),
+            "{left:?} after {used:?}"
+        );
+    }
+    assert_eq!(setting.nodes[0].asked(), 2);
+
+    // The second is asked when the first is silent, and told how much of the time is gone.
+    setting.addresses.set(regions());
+    setting.nodes[..2]
+        .iter()
+        .for_each(|node| node.set(Manner::Hangs));
+    let begin = Instant::now();
+    let answer = setting.ask("ListKeys", "us-east-1").await;
+    assert!(answer.body.contains(timed_out), "{}", answer.body);
+    assert!(begin.elapsed() <= LIMIT, "{:?}", begin.elapsed());
+    let mut left = [0, 1].map(|node: usize| setting.nodes[node].left.load(Ordering::Relaxed));
+    left.sort_unstable();
+    assert_eq!(left, [3000, 4500]);
+
+    // A caller may have less time.
+    let mut hurried = request("ListKeys", Some("test/us-east-1"), "{}");
+    let headers = hurried.headers_mut();
+    headers.insert("x-keyrum-time-left-ms", HeaderValue::from_static("700"));
+    let begin = Instant::now();
+    let answer = setting.client.send(hurried).await;
+    assert!(answer.body.contains(timed_out), "{}", answer.body);
+    assert_eq!(begin.elapsed(), Duration::from_millis(700));
 }
 
 /// Catches a node that hangs half-way through its answer and holds the request for ever.

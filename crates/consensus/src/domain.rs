@@ -1,0 +1,153 @@
+//! Sees that the nodes of a Region hold the same domain key, by its fingerprint: what one seals
+//! the others must open.
+//!
+//! Links are made between nodes of one domain key only, so a node with another one gets no entry
+//! into the log, no vote and no answer. Whoever a quorum has ever agreed with holds the Region's;
+//! a node that has nothing of a quorum yet and meets another domain key does not start, or stops.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use keyrum_store::Store;
+use keyrum_types::NodeId;
+use tokio::sync::watch;
+
+use crate::group::{GroupConfig, Inner, StartError};
+use crate::links::{Links, Purpose};
+use crate::world::World;
+
+/// How long a node that starts for the first time waits for peers that do not answer: one that
+/// answers later is met then.
+const MEET_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Names the domain key that a node holds; tells nothing about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainKeyName {
+    /// What nodes compare.
+    pub fingerprint: [u8; 8],
+    /// Where the node has it from, for messages.
+    pub file: PathBuf,
+}
+
+/// A peer holds another domain key than this node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}: the domain key is the wrong one: this is {ours}, but node {peer} of the Region holds \
+     {theirs}. Nothing was changed; put the Region's domain key file in place (any other node of \
+     the Region has it) and start again", file.display()
+)]
+pub struct OtherDomainKey {
+    /// This node's file.
+    pub file: PathBuf,
+    /// The fingerprint of what is in it.
+    pub ours: String,
+    /// Who holds another.
+    pub peer: NodeId,
+    /// The fingerprint of that.
+    pub theirs: String,
+}
+
+/// Whether a node holds nothing that a quorum has agreed to: it is new, or founded a group that
+/// nobody has joined yet.
+pub fn is_new(store: &Store) -> bool {
+    // The first entry is the founder's; every later one is written by an elected leader.
+    store.log_range().last.is_none_or(|last| last == 0)
+}
+
+/// The name a node goes by on its links, and the last peer that went by another.
+#[derive(Clone)]
+pub(crate) struct Compared {
+    own: DomainKeyName,
+    other: Arc<watch::Sender<Option<OtherDomainKey>>>,
+}
+
+impl Compared {
+    pub(crate) fn new(own: DomainKeyName) -> Self {
+        let other = Arc::new(watch::Sender::new(None));
+        Self { own, other }
+    }
+
+    pub(crate) fn fingerprint(&self) -> [u8; 8] {
+        self.own.fingerprint
+    }
+
+    /// Compares it with a peer's.
+    pub(crate) fn compare(
+        &self,
+        peer: NodeId,
+        theirs: Option<[u8; 8]>,
+    ) -> Result<(), OtherDomainKey> {
+        if theirs == Some(self.own.fingerprint) {
+            return Ok(());
+        }
+        let other = OtherDomainKey {
+            file: self.own.file.clone(),
+            ours: show(self.own.fingerprint),
+            peer,
+            theirs: theirs.map_or_else(|| "none".to_owned(), show),
+        };
+        self.other.send_replace(Some(other.clone()));
+        Err(other)
+    }
+}
+
+fn show(fingerprint: [u8; 8]) -> String {
+    format!("{:016x}", u64::from_be_bytes(fingerprint))
+}
+
+/// Meets the peers that run, before a new node takes part in anything.
+pub(crate) async fn meet(
+    config: &GroupConfig,
+    world: &World,
+    links: &Links,
+) -> Result<(), StartError> {
+    let Some(compared) = links.compared() else {
+        return Ok(());
+    };
+    let meet = |(&peer, addr): (&NodeId, &String)| {
+        let addr = addr.clone();
+        async move {
+            let meeting = async {
+                let stream = world.network.connect(&addr).await?;
+                links.connect(stream, peer, Purpose::Requests).await
+            };
+            // Who cannot be met now, for whatever reason, is met when there is something to say.
+            let _ = tokio::time::timeout(MEET_TIMEOUT, meeting).await;
+        }
+    };
+    let peers = config
+        .peers
+        .iter()
+        .filter(|(peer, _)| **peer != config.node);
+    join_all(peers.map(meet)).await;
+    match &*compared.other.borrow() {
+        Some(other) => Err(StartError::OtherDomainKey(other.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Stops a new node that meets another domain key later. Ends once the node has something of a
+/// quorum.
+pub(crate) async fn stop_if_other(
+    inner: Arc<Inner>,
+    links: Links,
+    mut closing: watch::Receiver<bool>,
+) {
+    let Some(compared) = links.compared() else {
+        return;
+    };
+    let mut other = compared.other.subscribe();
+    let mut applied = inner.shared.applied.subscribe();
+    tokio::select! {
+        biased;
+        _ = closing.wait_for(|closing| *closing) => {}
+        _ = applied.wait_for(|applied| *applied > 0) => {}
+        met = other.wait_for(Option::is_some) => {
+            if let Some(other) = met.ok().and_then(|other| other.clone()) {
+                inner.stop(other.to_string());
+            }
+        }
+    }
+}
