@@ -317,7 +317,7 @@ mod tests {
         let (sender, done) = std::sync::mpsc::channel();
         let row = LogRow {
             index,
-            bytes: vec![1],
+            bytes: vec![1].into(),
         };
         let appended = Box::new(move |result| sender.send(result).unwrap());
         store.append(vec![row], vec![1], appended);
