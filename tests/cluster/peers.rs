@@ -22,7 +22,8 @@ struct Greeting<'a> {
     region: &'a str,
     node: u64,
     purpose: Purpose,
-    domain_key: Option<[u8; 8]>,
+    /// Fingerprint, and whether the sender has data.
+    domain_key: Option<([u8; 8], bool)>,
 }
 
 #[derive(Serialize)]

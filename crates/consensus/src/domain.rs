@@ -3,15 +3,18 @@
 //!
 //! Links are made between nodes of one domain key only, so a node with another one gets no entry
 //! into the log, no vote and no answer. Whoever a quorum has ever agreed with holds the Region's;
-//! a node that has nothing of a quorum yet and meets another domain key does not start, or stops.
+//! a node that has nothing of a quorum yet does not start when it meets another domain key, and
+//! stops when it meets a node with data that holds another.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use keyrum_store::Store;
 use keyrum_types::NodeId;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::group::{GroupConfig, Inner, StartError};
@@ -47,6 +50,8 @@ pub struct OtherDomainKey {
     pub peer: NodeId,
     /// The fingerprint of that.
     pub theirs: String,
+    /// Whether that node has something that a quorum agreed to: then this node's is the wrong one.
+    pub has_data: bool,
 }
 
 /// Whether a node holds nothing that a quorum has agreed to: it is new, or founded a group that
@@ -56,39 +61,63 @@ pub fn is_new(store: &Store) -> bool {
     store.log_range().last.is_none_or(|last| last == 0)
 }
 
-/// The name a node goes by on its links, and the last peer that went by another.
+/// What a node says of its domain key in its greeting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Held {
+    fingerprint: [u8; 8],
+    /// Whether the node has something that a quorum agreed to.
+    has_data: bool,
+}
+
+/// The name a node goes by on its links, and a peer that went by another: one with data if there
+/// was any.
 #[derive(Clone)]
 pub(crate) struct Compared {
     own: DomainKeyName,
+    has_data: Arc<AtomicBool>,
     other: Arc<watch::Sender<Option<OtherDomainKey>>>,
 }
 
 impl Compared {
     pub(crate) fn new(own: DomainKeyName) -> Self {
-        let other = Arc::new(watch::Sender::new(None));
-        Self { own, other }
+        Self {
+            own,
+            has_data: Arc::default(),
+            other: Arc::new(watch::Sender::new(None)),
+        }
     }
 
-    pub(crate) fn fingerprint(&self) -> [u8; 8] {
-        self.own.fingerprint
+    pub(crate) fn held(&self) -> Held {
+        Held {
+            fingerprint: self.own.fingerprint,
+            has_data: self.has_data.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Notes that the node has something that a quorum agreed to.
+    fn note_data(&self) {
+        self.has_data.store(true, Ordering::Relaxed);
     }
 
     /// Compares it with a peer's.
-    pub(crate) fn compare(
-        &self,
-        peer: NodeId,
-        theirs: Option<[u8; 8]>,
-    ) -> Result<(), OtherDomainKey> {
-        if theirs == Some(self.own.fingerprint) {
+    pub(crate) fn compare(&self, peer: NodeId, theirs: Option<Held>) -> Result<(), OtherDomainKey> {
+        if theirs.is_some_and(|theirs| theirs.fingerprint == self.own.fingerprint) {
             return Ok(());
         }
         let other = OtherDomainKey {
             file: self.own.file.clone(),
             ours: show(self.own.fingerprint),
             peer,
-            theirs: theirs.map_or_else(|| "none".to_owned(), show),
+            theirs: theirs.map_or_else(|| "none".to_owned(), |theirs| show(theirs.fingerprint)),
+            has_data: theirs.is_some_and(|theirs| theirs.has_data),
         };
-        self.other.send_replace(Some(other.clone()));
+        self.other.send_if_modified(|known| {
+            let news = known.as_ref().is_none_or(|known| !known.has_data);
+            if news {
+                *known = Some(other.clone());
+            }
+            news
+        });
         Err(other)
     }
 }
@@ -128,23 +157,29 @@ pub(crate) async fn meet(
     }
 }
 
-/// Stops a new node that meets another domain key later. Ends once the node has something of a
-/// quorum.
-pub(crate) async fn stop_if_other(
+/// Stops a new node that later meets one with data that holds another domain key. Ends once the
+/// node has data itself.
+pub(crate) async fn watch(
     inner: Arc<Inner>,
     links: Links,
+    is_new: bool,
     mut closing: watch::Receiver<bool>,
 ) {
     let Some(compared) = links.compared() else {
         return;
     };
+    if !is_new {
+        compared.note_data();
+        return;
+    }
     let mut other = compared.other.subscribe();
     let mut applied = inner.shared.applied.subscribe();
+    let tells = |other: &Option<OtherDomainKey>| other.as_ref().is_some_and(|o| o.has_data);
     tokio::select! {
         biased;
         _ = closing.wait_for(|closing| *closing) => {}
-        _ = applied.wait_for(|applied| *applied > 0) => {}
-        met = other.wait_for(Option::is_some) => {
+        _ = applied.wait_for(|applied| *applied > 0) => compared.note_data(),
+        met = other.wait_for(tells) => {
             if let Some(other) = met.ok().and_then(|other| other.clone()) {
                 inner.stop(other.to_string());
             }

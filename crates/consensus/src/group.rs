@@ -291,10 +291,12 @@ impl Group {
         });
         let handler = Arc::new(NodeHandler::new(Arc::downgrade(&inner)));
         let closing = inner.closing.subscribe();
-        if is_new {
-            let closing = inner.closing.subscribe();
-            spawn(domain::stop_if_other(inner.clone(), links.clone(), closing));
-        }
+        spawn(domain::watch(
+            inner.clone(),
+            links.clone(),
+            is_new,
+            inner.closing.subscribe(),
+        ));
         spawn(async move { accept_peers(&mut *listener, links, handler, closing).await });
         spawn(monitor(inner.clone(), inner.closing.subscribe()));
         spawn(digests::compare_forever(

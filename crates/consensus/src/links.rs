@@ -16,7 +16,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::certs;
 use crate::codec;
-use crate::domain::{Compared, DomainKeyName};
+use crate::domain::{Compared, DomainKeyName, Held};
 use crate::world::BoxStream;
 
 /// How long TLS and the greeting may take, on either side.
@@ -80,8 +80,8 @@ struct Greeting {
     region: String,
     node: NodeId,
     purpose: Purpose,
-    /// The fingerprint of the sender's domain key.
-    domain_key: Option<[u8; 8]>,
+    /// The sender's domain key, by name.
+    domain_key: Option<Held>,
 }
 
 impl Links {
@@ -259,7 +259,7 @@ impl Links {
             region: self.region.to_string(),
             node: self.node,
             purpose,
-            domain_key: self.domain_key.as_ref().map(Compared::fingerprint),
+            domain_key: self.domain_key.as_ref().map(Compared::held),
         });
         let length = u32::try_from(body.len()).expect("a greeting is short");
         // One write: one TLS record and one packet.

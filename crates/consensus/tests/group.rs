@@ -90,7 +90,7 @@ impl Cluster {
             peers,
             snapshot_every,
         };
-        let names: Vec<_> = (1..=nodes + 1).map(|node| (region(), node)).collect();
+        let names: Vec<_> = (1..=nodes + 2).map(|node| (region(), node)).collect();
         certs::ensure(&cluster.certs(), CLUSTER, &names).unwrap();
         cluster
     }
@@ -423,6 +423,16 @@ async fn a_node_with_another_domain_key_does_not_join() {
     let refused = cluster.start_holding(config.clone(), [8; 8]).await;
     says(&refused.err().expect("it met a peer").to_string());
 
+    // Of two that have no data neither knows which is right: the one that starts does not.
+    let mut waiting = cluster.config(5);
+    waiting.peers.clear();
+    let waiting = cluster.start_holding(waiting, DOMAIN_KEY).await.unwrap();
+    let mut only = config.clone();
+    only.peers = BTreeMap::from([(5, waiting.peer_addr().to_string())]);
+    let refused = cluster.start_holding(only, [8; 8]).await;
+    says(&refused.err().expect("it met a peer").to_string());
+    assert_eq!(waiting.status().stopped, None);
+
     // One that could not meet anybody at its start.
     let mut alone = config;
     alone.listen = free_addrs(1).remove(0);
@@ -437,7 +447,7 @@ async fn a_node_with_another_domain_key_does_not_join() {
     assert_eq!(wrong.state().total_keys(), 0);
     wrong.shutdown().await;
     drop(wrong);
-    for group in &groups {
+    for group in groups.iter().chain([&waiting]) {
         assert_eq!(group.status().stopped, None);
     }
     create_key(&groups[1], 2).await.unwrap();
