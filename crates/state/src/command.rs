@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use keyrum_types::{
-    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, SealedMaterial,
-    UnixMillis, WaitingDays,
+    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, Region,
+    SealedMaterial, UnixMillis, WaitingDays,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::family::Message;
 
 /// Names one proposal for good, so that a retry inside the cluster is recognised.
 ///
@@ -183,6 +185,44 @@ pub enum Command {
         /// The new level; greater than the present one.
         level: u32,
     },
+    /// Adds a replica key in another Region. The answer comes before the key is there.
+    ReplicateKey {
+        /// Which primary key.
+        key: KeyRef,
+        /// Where the replica goes.
+        region: Region,
+        /// The replica's; at most 8192 characters.
+        description: String,
+        /// The replica's policy as sent; `None` for the default policy.
+        policy: Option<String>,
+        /// Whether the caller switched the lockout check off.
+        bypass_lockout_check: bool,
+        /// The replica's, in the order sent.
+        tags: Vec<(String, String)>,
+    },
+    /// Asks another Region's member to become primary.
+    UpdatePrimaryRegion {
+        /// Which primary key.
+        key: KeyRef,
+        /// Where the new primary is.
+        to: Region,
+    },
+    /// Takes what another Region's log has for this one. Proposed by the courier.
+    Deliver {
+        /// The sending Region.
+        from: Region,
+        /// All of the channel's messages through this number were taken before, or replaced.
+        after: u64,
+        /// With their numbers, ascending; material sealed for this Region.
+        messages: Vec<(u64, Message)>,
+    },
+    /// Forgets what another Region's log has taken. Proposed by the courier.
+    Delivered {
+        /// The receiving Region.
+        to: Region,
+        /// It has taken all through this number.
+        through: u64,
+    },
 }
 
 impl Command {
@@ -205,6 +245,10 @@ impl Command {
             Self::AdvanceClock { .. } => "AdvanceClock",
             Self::ConfirmClock { .. } => "ConfirmClock",
             Self::RaiseFeatureLevel { .. } => "RaiseFeatureLevel",
+            Self::ReplicateKey { .. } => "ReplicateKey",
+            Self::UpdatePrimaryRegion { .. } => "UpdatePrimaryRegion",
+            Self::Deliver { .. } => "Deliver",
+            Self::Delivered { .. } => "Delivered",
         }
     }
 }

@@ -14,6 +14,8 @@ use keyrum_types::{AccountId, AliasName, KeyId, NodeId, Region, UnixMillis};
 use rpds::RedBlackTreeMapSync as Map;
 use serde::{Deserialize, Serialize};
 
+use crate::channel::Channel;
+use crate::family::{Family, Message, Stamp, Subject};
 use crate::{Alias, Digest, Key, KeyRef};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
@@ -39,6 +41,23 @@ pub(crate) enum Row {
         sequence: u64,
         outcome: Arc<[u8]>,
     },
+    Family {
+        key: KeyRef,
+        family: Arc<Family>,
+    },
+    Buried {
+        key: KeyRef,
+        incarnation: Stamp,
+    },
+    Channel {
+        with: Region,
+        channel: Channel,
+    },
+    Sent {
+        to: Region,
+        number: u64,
+        message: Arc<Message>,
+    },
 }
 
 /// Which fact.
@@ -48,6 +67,8 @@ pub(crate) enum RowName<'a> {
     Alias(AccountId, &'a AliasName),
     Window(NodeId),
     Answer(NodeId, u64),
+    Family(KeyRef),
+    Sent(&'a Region, u64),
 }
 
 /// The facts there is one of.
@@ -89,6 +110,13 @@ pub struct State {
     aliases_by_key: Map<(KeyRef, AliasName), ()>,
     windows: Map<NodeId, Window>,
     answers: Map<(NodeId, u64), Arc<[u8]>>,
+    families: Map<KeyRef, Arc<Family>>,
+    /// For each key, the greatest incarnation that was deleted here.
+    buried: Map<KeyRef, Stamp>,
+    channels: Map<Region, Channel>,
+    outbox: Map<(Region, u64), Arc<Message>>,
+    /// Where in the outbox the message on a subject waits.
+    waiting: Map<(Region, Subject), u64>,
     digest: Digest,
 }
 
@@ -132,6 +160,11 @@ impl State {
             aliases_by_key: Map::new_sync(),
             windows: Map::new_sync(),
             answers: Map::new_sync(),
+            families: Map::new_sync(),
+            buried: Map::new_sync(),
+            channels: Map::new_sync(),
+            outbox: Map::new_sync(),
+            waiting: Map::new_sync(),
             digest,
         }
     }
@@ -243,6 +276,41 @@ impl State {
             })
     }
 
+    /// A multi-Region key's family, as this Region's log knows it; `None` for a primary that never
+    /// had a replica.
+    pub fn family(&self, key: KeyRef) -> Option<&Arc<Family>> {
+        self.families.get(&key)
+    }
+
+    /// The greatest incarnation of a key that was really deleted here.
+    pub fn buried(&self, key: KeyRef) -> Option<Stamp> {
+        self.buried.get(&key).copied()
+    }
+
+    /// How far this Region has come with another.
+    pub fn channel(&self, with: &Region) -> Channel {
+        self.channels.get(with).copied().unwrap_or_default()
+    }
+
+    /// What waits for another Region, by ascending number.
+    pub fn outbox<'s>(
+        &'s self,
+        to: &Region,
+    ) -> impl Iterator<Item = (u64, &'s Arc<Message>)> + use<'s> {
+        let range = self.outbox.range((to.clone(), 0)..=(to.clone(), u64::MAX));
+        range.map(|((_, number), message)| (*number, message))
+    }
+
+    /// The number of the message on a subject that waits for a Region.
+    pub(crate) fn waiting_on(&self, to: &Region, subject: Subject) -> Option<u64> {
+        self.waiting.get(&(to.clone(), subject)).copied()
+    }
+
+    /// Every Region that was ever sent something or heard.
+    pub fn regions_spoken_to(&self) -> impl Iterator<Item = &Region> {
+        self.channels.keys()
+    }
+
     /// The sum over all contents, kept up to date by every change. Two replicas that applied
     /// the same log have the same.
     pub fn digest(&self) -> Digest {
@@ -280,11 +348,32 @@ impl State {
                 sequence,
                 outcome: Arc::clone(outcome),
             });
+        let families = self.families.iter().map(|(&key, family)| Row::Family {
+            key,
+            family: Arc::clone(family),
+        });
+        let buried = self
+            .buried
+            .iter()
+            .map(|(&key, &incarnation)| Row::Buried { key, incarnation });
+        let channels = self.channels.iter().map(|(with, &channel)| Row::Channel {
+            with: with.clone(),
+            channel,
+        });
+        let outbox = self.outbox.iter().map(|((to, number), message)| Row::Sent {
+            to: to.clone(),
+            number: *number,
+            message: Arc::clone(message),
+        });
         registers
             .chain(keys)
             .chain(aliases)
             .chain(windows)
             .chain(answers)
+            .chain(families)
+            .chain(buried)
+            .chain(channels)
+            .chain(outbox)
     }
 
     pub(crate) fn registers(&self) -> &Registers {
@@ -369,6 +458,40 @@ impl State {
                     outcome,
                 })
             }
+            Row::Family { key, family } => {
+                let former = self.families.get(key).map(Arc::clone);
+                self.families.insert_mut(*key, Arc::clone(family));
+                former.map(|family| Row::Family { key: *key, family })
+            }
+            Row::Buried { key, incarnation } => {
+                let former = self.buried.get(key).copied();
+                self.buried.insert_mut(*key, *incarnation);
+                former.map(|incarnation| Row::Buried {
+                    key: *key,
+                    incarnation,
+                })
+            }
+            Row::Channel { with, channel } => {
+                let former = self.channels.get(with).copied();
+                self.channels.insert_mut(with.clone(), *channel);
+                former.map(|channel| Row::Channel {
+                    with: with.clone(),
+                    channel,
+                })
+            }
+            Row::Sent {
+                to,
+                number,
+                message,
+            } => {
+                let former = self.take_message(to, *number);
+                if let Some(subject) = message.subject() {
+                    self.waiting.insert_mut((to.clone(), subject), *number);
+                }
+                self.outbox
+                    .insert_mut((to.clone(), *number), Arc::clone(message));
+                former
+            }
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
@@ -409,10 +532,32 @@ impl State {
                     outcome,
                 })
             }
+            RowName::Family(key) => {
+                let former = self.families.get(&key).map(Arc::clone);
+                self.families.remove_mut(&key);
+                former.map(|family| Row::Family { key, family })
+            }
+            RowName::Sent(to, number) => self.take_message(to, number),
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
         }
+    }
+
+    fn take_message(&mut self, to: &Region, number: u64) -> Option<Row> {
+        let name = (to.clone(), number);
+        let message = self.outbox.get(&name).map(Arc::clone)?;
+        self.outbox.remove_mut(&name);
+        if let Some(subject) = message.subject()
+            && self.waiting_on(to, subject) == Some(number)
+        {
+            self.waiting.remove_mut(&(to.clone(), subject));
+        }
+        Some(Row::Sent {
+            to: to.clone(),
+            number,
+            message,
+        })
     }
 
     fn take_key_from_indexes(&mut self, key: KeyRef) -> Option<Arc<Key>> {

@@ -1,6 +1,6 @@
 //! A command's replicated "no".
 
-use keyrum_types::{AliasName, KeyState, UnixMillis};
+use keyrum_types::{AliasName, KeyState, Region, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::KeyRef;
@@ -112,4 +112,62 @@ pub enum Refusal {
     /// The request id is older than the state remembers: whether it was applied is unknown.
     #[error("the request is too old to tell whether it was applied")]
     OutcomeUnknown,
+    /// A single-Region key has no family.
+    #[error("key {} is not a multi-Region key", key.id)]
+    NotMultiRegion {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// Only the primary of a family can do this.
+    #[error("key {} is not a multi-Region primary key", key.id)]
+    NotPrimary {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// The primary's own Region cannot have a replica.
+    #[error("the primary of key {} is in that Region", key.id)]
+    PrimaryIsThere {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// A Region has one member of a family at most.
+    #[error("key {} has a member in {region} already", key.id)]
+    ReplicaExists {
+        /// Which key.
+        key: KeyRef,
+        /// Where.
+        region: Region,
+    },
+    /// The family has no member there.
+    #[error("key {} has no replica in {region}", key.id)]
+    NoReplicaThere {
+        /// Which key.
+        key: KeyRef,
+        /// Where.
+        region: Region,
+    },
+    /// The member there has not confirmed yet.
+    #[error("the replica of key {} in {region} is being created", key.id)]
+    ReplicaIsCreating {
+        /// Which key.
+        key: KeyRef,
+        /// Where.
+        region: Region,
+    },
+    /// A delivery that does not follow what was taken. The courier begins again at the cursor.
+    #[error("messages from {from} after number {cursor} are missing")]
+    MessagesMissing {
+        /// The sending Region.
+        from: Region,
+        /// The last one taken.
+        cursor: u64,
+    },
+    /// A Region cannot have taken what was never sent.
+    #[error("message {number} was never sent to {to}")]
+    NeverSent {
+        /// The receiving Region.
+        to: Region,
+        /// The number.
+        number: u64,
+    },
 }

@@ -1,0 +1,201 @@
+//! Model checking of multi-Region families: the production `apply` in every interleaving of
+//! commands, deliveries, repeated and late deliveries, and ends of waits, in three Regions.
+
+mod print;
+mod world;
+
+use keyrum_state::{Message, Stamp, State};
+use stateright::{Checker, Model, Property};
+use world::{Flaw, Step, World};
+
+struct Families {
+    starts: Vec<World>,
+    flaw: Option<Flaw>,
+}
+
+impl Model for Families {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        self.starts.clone()
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        world.steps(steps);
+    }
+
+    fn next_state(&self, world: &World, step: Step) -> Option<World> {
+        world.after(step, self.flaw)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(ONE_PRIMARY, |_, world: &World| world.primaries() <= 1),
+            Property::always(DECRYPTS, |_, world: &World| world.all_decrypt()),
+            Property::always(AGREES, |_, world: &World| world.rests_in_agreement()),
+        ]
+    }
+}
+
+const ONE_PRIMARY: &str = "no cut has two primaries";
+const DECRYPTS: &str = "what one usable member encrypts, every other decrypts";
+const AGREES: &str = "when all messages have arrived, all members agree";
+
+/// Changes a message on its way, as a protocol with that flaw would have it.
+fn forge(flaw: Flaw, receiver: &State, message: &mut Message) {
+    let own = receiver.region().clone();
+    match (flaw, message) {
+        (Flaw::StepUpFirst, message @ Message::MoveRequest { .. }) => {
+            let Message::MoveRequest {
+                record, materials, ..
+            } = message.clone()
+            else {
+                unreachable!("it was matched");
+            };
+            let mut record = (*record).clone();
+            record.primary = own;
+            record.stamp.epoch += 1;
+            *message = Message::Record {
+                record: record.into(),
+                materials,
+            };
+        }
+        (Flaw::NoStamp, Message::Record { record, .. }) => {
+            let mut forged = (**record).clone();
+            if let Some(family) = receiver.family(record.key) {
+                forged.stamp = forged.stamp.max(Stamp {
+                    version: family.stamp.version + 1,
+                    ..family.stamp
+                });
+            }
+            *record = forged.into();
+        }
+        (Flaw::Revive, Message::Record { record, .. }) => {
+            let mut forged = (**record).clone();
+            if let Some(entry) = forged.roster.get_mut(receiver.region())
+                && let Some(buried) = receiver.buried(record.key)
+                && entry.incarnation <= buried
+            {
+                entry.incarnation.version = buried.version + 1;
+            }
+            *record = forged.into();
+        }
+        _ => {}
+    }
+}
+
+/// Explores all of it; gives how many different states there are, and the property that fails with
+/// the way there.
+fn explore(starts: Vec<World>, flaw: Option<Flaw>) -> (usize, Option<(&'static str, String)>) {
+    let model = Families { starts, flaw };
+    let checker = model.checker().threads(2).spawn_bfs().join();
+    let failure = [ONE_PRIMARY, DECRYPTS, AGREES]
+        .into_iter()
+        .find_map(|name| {
+            let path = checker.discovery(name)?;
+            let steps = path.clone().into_actions();
+            Some((name, format!("{steps:?} leads to {:?}", path.last_state())))
+        });
+    (checker.unique_state_count(), failure)
+}
+
+/// Panics if any property fails.
+fn all_hold(starts: Vec<World>, at_least: usize) {
+    let (states, failure) = explore(starts, None);
+    println!("{states} distinct states");
+    if let Some((property, way)) = failure {
+        panic!("{property}: {way}");
+    }
+    assert!(states >= at_least, "only {states} states");
+}
+
+/// Catches a protocol that ends with two primaries, a member that cannot decrypt, or Regions that
+/// disagree, in some interleaving.
+#[test]
+fn families_hold_in_every_interleaving() {
+    all_hold(
+        vec![World::new(&[], 2, 1), World::new(&[1, 2], 2, 0)],
+        10_000,
+    );
+}
+
+/// Catches a model that never gets to what it is to check.
+#[test]
+fn the_model_gets_everywhere() {
+    let start = World::new(&[1, 2], 3, 0);
+    let first = start.regions[0].family(world::key_ref()).unwrap().clone();
+    let model = Families {
+        starts: vec![start],
+        flaw: None,
+    };
+    let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    let seen = std::sync::Arc::new(seen);
+    let noted = seen.clone();
+    let visitor = move |path: stateright::Path<World, Step>| {
+        let world = path.last_state();
+        let mut seen = noted.lock().unwrap();
+        seen.extend(world.keys().map(|key| format!("{:?}", key.state)));
+        for state in &world.regions {
+            let refusals = state.outbox(&world::region(0)).filter(|(_, message)| {
+                matches!(
+                    &***message,
+                    Message::MoveAnswer {
+                        refusal: Some(_),
+                        ..
+                    }
+                )
+            });
+            if refusals.count() > 0 {
+                seen.insert("move refused".into());
+            }
+            if let Some(family) = state.family(world::key_ref()) {
+                if family.primary != first.primary && world.rests() {
+                    seen.insert("moved".into());
+                }
+                if family.roster.values().any(|entry| {
+                    first
+                        .roster
+                        .values()
+                        .all(|e| e.incarnation != entry.incarnation)
+                }) {
+                    seen.insert("replicated again".into());
+                }
+            }
+        }
+    };
+    model
+        .checker()
+        .target_state_count(60_000)
+        .visitor(visitor)
+        .spawn_bfs()
+        .join();
+    let seen = seen.lock().unwrap();
+    for wanted in [
+        "Enabled",
+        "Disabled",
+        "PendingDeletion",
+        "PendingReplicaDeletion",
+        "Creating",
+        "Updating",
+        "moved",
+        "replicated again",
+        "move refused",
+    ] {
+        assert!(seen.contains(wanted), "{wanted} is not among {seen:?}");
+    }
+}
+
+/// Catches a model that would not notice these flaws.
+#[test]
+fn broken_protocols_are_caught() {
+    for (flaw, start) in [
+        (Flaw::StepUpFirst, World::new(&[1], 1, 0)),
+        (Flaw::NoStamp, World::new(&[1], 2, 1)),
+        (Flaw::Revive, World::new(&[1], 2, 1)),
+    ] {
+        let (states, failure) = explore(vec![start], Some(flaw));
+        let (property, way) = failure.unwrap_or_else(|| panic!("{flaw:?} passes, {states} states"));
+        println!("{flaw:?}: not so: {property}: {way}");
+    }
+}
