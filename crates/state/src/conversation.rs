@@ -111,7 +111,7 @@ pub(crate) fn request_move(call: &Call<'_>, key: KeyRef, to: &Region) -> Outcome
     let present = target.key();
     match present.multi_region {
         None => return Err(Refusal::NotMultiRegion { key }),
-        Some(MultiRegionRole::Replica) => return Err(Refusal::NotPrimary { key }),
+        Some(MultiRegionRole::Replica) => return Err(Refusal::NoPrimaryToMove { key }),
         Some(MultiRegionRole::Primary) => {}
     }
     if to == call.state.region() {

@@ -124,6 +124,12 @@ pub enum Refusal {
         /// Which key.
         key: KeyRef,
     },
+    /// Only the primary of a family can be asked to move.
+    #[error("key {} is not a multi-Region primary key, so it cannot move", key.id)]
+    NoPrimaryToMove {
+        /// Which key.
+        key: KeyRef,
+    },
     /// The primary's own Region cannot have a replica.
     #[error("the primary of key {} is in that Region", key.id)]
     PrimaryIsThere {

@@ -235,6 +235,36 @@ fn refused(refusal: Refusal, scene: Scene<'_>) -> ApiError {
             ApiError::fault("KMSInternalException", "The feature level can only rise.")
         }
         Refusal::OutcomeUnknown => outcome_unknown(),
+        Refusal::NotMultiRegion { key } => {
+            unsupported(format!("{} is not a multi-region key.", scene.key(&key)))
+        }
+        Refusal::NotPrimary { key } => unsupported(format!(
+            "{} is not a multi-region primary key.",
+            scene.key(&key)
+        )),
+        Refusal::NoPrimaryToMove { key } => invalid_state(format!(
+            "{} is not a multi-Region primary key.",
+            scene.key(&key)
+        )),
+        Refusal::PrimaryIsThere { .. } => ApiError::validation(format!(
+            "{} cannot have a replica because it contains the primary.",
+            scene.region
+        )),
+        Refusal::ReplicaExists { .. } => ApiError::client(
+            "AlreadyExistsException",
+            "You can create only one replica of each primary key in each AWS Region.",
+        ),
+        Refusal::NoReplicaThere { key, .. } => ApiError::validation(format!(
+            "{} does not have a replica key in the specified Region.",
+            key.id
+        )),
+        Refusal::ReplicaIsCreating { key, region } => {
+            wrong_state(&key_arn(&region, key.account, key.id), KeyState::Creating)
+        }
+        Refusal::MessagesMissing { .. } | Refusal::NeverSent { .. } => ApiError::fault(
+            "KMSInternalException",
+            "A message between Regions does not follow what was taken. Nothing was changed.",
+        ),
     }
 }
 

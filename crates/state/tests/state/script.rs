@@ -3,16 +3,19 @@
 //!
 //! A key is `K7` (or `M7`, multi-Region), of the caller's account unless written `2:K7`. Accounts
 //! are numbers. Times are seconds. A number written `{1..9}` makes the line one command for each.
+//!
+//! A command happens in us-east-1 unless it says `in=REGION`. `carry FROM TO` is what a courier does:
+//! it has all that waits in one Region for another taken there, and then forgotten here.
 
 use std::collections::BTreeMap;
 
 use keyrum_state::{
-    Applied, Caller, Command, Event, Key, KeyRef, NewMaterial, Proposal, Refusal, RequestId, State,
-    apply,
+    Applied, Caller, Command, Entry, Event, Family, FamilyRecord, Key, KeyRef, Message,
+    NewMaterial, Proposal, Refusal, RequestId, Stamp, State, Transit, apply,
 };
 use keyrum_types::{
-    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, Origin, SealedMaterial, UnixMillis,
-    WaitingDays,
+    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, Origin, Region, SealedMaterial,
+    UnixMillis, WaitingDays,
 };
 
 pub(crate) fn account(number: u64) -> AccountId {
@@ -45,9 +48,11 @@ pub(crate) fn material(number: u64) -> NewMaterial {
     }
 }
 
-/// A conversation with one state.
+/// A conversation with one state, or several.
 pub(crate) struct Script {
     pub(crate) state: State,
+    /// The states of the other Regions that are spoken of.
+    others: BTreeMap<Region, State>,
     now: UnixMillis,
     sequence: u64,
 }
@@ -79,6 +84,15 @@ impl<'a> Line<'a> {
 
     fn option(&self, name: &str) -> Option<&'a str> {
         self.options.get(name).copied()
+    }
+
+    /// Where it happens.
+    fn region(&self) -> Region {
+        self.option("in").unwrap_or("us-east-1").parse().unwrap()
+    }
+
+    fn to(&self) -> Region {
+        self.option("to").unwrap().parse().unwrap()
     }
 
     fn as_account(&self) -> u64 {
@@ -137,6 +151,7 @@ impl Script {
         let state = State::new("us-east-1".parse().unwrap());
         Self {
             state,
+            others: BTreeMap::new(),
             now: UnixMillis(0),
             sequence: 0,
         }
@@ -173,8 +188,11 @@ impl Script {
         if line.name == "show" {
             return (self.show(&line), false);
         }
+        if line.name == "carry" {
+            return (self.carry(&line), false);
+        }
         let proposal = self.proposal(&line);
-        let Applied { outcome, repeated } = apply(&mut self.state, &proposal);
+        let Applied { outcome, repeated } = apply(self.of(line.region()), &proposal);
         let refused = outcome.is_err();
         let mut lines = match outcome {
             Ok(events) if events.is_empty() => vec!["nothing".to_owned()],
@@ -190,6 +208,65 @@ impl Script {
         )
     }
 
+    /// A Region's state.
+    fn of(&mut self, region: Region) -> &mut State {
+        if region == *self.state.region() {
+            return &mut self.state;
+        }
+        let new = || State::new(region.clone());
+        self.others.entry(region.clone()).or_insert_with(new)
+    }
+
+    /// Every Region's state.
+    pub(crate) fn states(&self) -> impl Iterator<Item = &State> {
+        std::iter::once(&self.state).chain(self.others.values())
+    }
+
+    fn carry(&mut self, line: &Line<'_>) -> Vec<String> {
+        let [from, to]: [Region; 2] = [0, 1].map(|at: usize| line.words[at].parse().unwrap());
+        let sender = self.of(from.clone());
+        let waiting = sender.outbox(&to);
+        let messages: Vec<(u64, Message)> = waiting
+            .map(|(number, message)| (number, Message::clone(message)))
+            .collect();
+        let after = sender.channel(&to).delivered;
+        let Some((through, _)) = messages.last().cloned() else {
+            return vec!["nothing waits".to_owned()];
+        };
+        let mut said: Vec<String> = messages
+            .iter()
+            .map(|(number, message)| format!("{number}: {}", message_text(message)))
+            .collect();
+        let deliver = Command::Deliver {
+            from: from.clone(),
+            after,
+            messages,
+        };
+        let heard = self.as_region(to.clone(), deliver);
+        said.extend(
+            heard
+                .iter()
+                .map(|event| format!("{to}: {}", event_text(event))),
+        );
+        self.as_region(from, Command::Delivered { to, through });
+        said.iter().map(|line| with_key_names(line)).collect()
+    }
+
+    fn as_region(&mut self, region: Region, command: Command) -> Vec<Event> {
+        self.sequence += 1;
+        let proposal = Proposal {
+            request: RequestId {
+                node: 1,
+                boot: 0,
+                sequence: self.sequence,
+            },
+            caller: None,
+            now: self.now,
+            command,
+        };
+        apply(self.of(region), &proposal).outcome.unwrap()
+    }
+
     fn proposal(&mut self, line: &Line<'_>) -> Proposal {
         if let Some(now) = line.option("now") {
             self.now = seconds(now);
@@ -201,6 +278,8 @@ impl Script {
                 | Command::AdvanceClock { .. }
                 | Command::ConfirmClock { .. }
                 | Command::RaiseFeatureLevel { .. }
+                | Command::Deliver { .. }
+                | Command::Delivered { .. }
         );
         let caller = match line.option("as") {
             Some("region") => None,
@@ -233,7 +312,13 @@ impl Script {
         }
     }
 
-    fn show(&self, line: &Line<'_>) -> Vec<String> {
+    fn show(&mut self, line: &Line<'_>) -> Vec<String> {
+        let region = line.region();
+        if region != *self.state.region() {
+            let state = self.of(region);
+            let key = state.key(line.key(0)).map(|key| key_text(key));
+            return vec![with_key_names(&key.unwrap_or("gone".to_owned()))];
+        }
         match line.words[0] {
             "clock" => vec![format!("{}", self.state.clock())],
             "counts" => {
@@ -351,6 +436,28 @@ fn command(line: &Line<'_>) -> Command {
         "RaiseFeatureLevel" => Command::RaiseFeatureLevel {
             level: line.option("level").unwrap().parse().unwrap(),
         },
+        "ReplicateKey" => Command::ReplicateKey {
+            key: line.key(0),
+            region: line.to(),
+            description: line.option("description").unwrap_or_default().to_owned(),
+            policy: line.policy(),
+            bypass_lockout_check: line.words.contains(&"bypass"),
+            tags: line.tags(),
+        },
+        "UpdatePrimaryRegion" => Command::UpdatePrimaryRegion {
+            key: line.key(0),
+            to: line.to(),
+        },
+        // Without messages: `carry` has those.
+        "Deliver" => Command::Deliver {
+            from: line.words[0].parse().unwrap(),
+            after: line.option("after").unwrap().parse().unwrap(),
+            messages: vec![],
+        },
+        "Delivered" => Command::Delivered {
+            to: line.words[0].parse().unwrap(),
+            through: line.option("through").unwrap().parse().unwrap(),
+        },
         other => panic!("no such command: {other}"),
     }
 }
@@ -423,6 +530,108 @@ fn event_text(event: &Event) -> String {
         Event::ClockAdvanced { by_ms } => format!("{name} by_ms={by_ms}"),
         Event::ClockConfirmed { now } => format!("{name} now={now}"),
         Event::FeatureLevelRaised { level } => format!("{name} level={level}"),
+        Event::KeyReplicated { key, family, sent } => format!(
+            "{name} {} {}{}",
+            key_text(key),
+            family_text(family),
+            sent_text(sent)
+        ),
+        Event::FamilyChanged {
+            key,
+            change,
+            family,
+            state,
+            materials,
+            sent,
+        } => {
+            let materials = if materials.is_empty() {
+                String::new()
+            } else {
+                format!(" materials+{}", materials.len())
+            };
+            format!(
+                "{name} {} {change:?} state={state} {}{materials}{}",
+                key.id,
+                family_text(family),
+                sent_text(sent)
+            )
+        }
+        Event::MessagesSent { sent } => format!("{name} {}", sent_text(sent)),
+        Event::MessageTaken { from, number } => format!("{name} {number} of {from}"),
+        Event::MessagesDelivered { to, through } => format!("{name} {to} through={through}"),
+    }
+}
+
+fn roster_text<'a>(roster: impl Iterator<Item = (&'a Region, &'a Entry)>) -> String {
+    let entry = |(region, entry): (&Region, &Entry)| {
+        let has = if entry.confirmed.is_empty() {
+            " waits"
+        } else {
+            ""
+        };
+        format!("{region}@{}{has}", entry.incarnation.version)
+    };
+    roster.map(entry).collect::<Vec<_>>().join(", ")
+}
+
+fn family_text(family: &Family) -> String {
+    let Stamp { epoch, version } = family.stamp;
+    let mut text = format!(
+        "family={epoch}.{version} primary={} [{}]",
+        family.primary,
+        roster_text(family.roster.iter())
+    );
+    if family.transit != Transit::Settled {
+        text += &format!(" transit={:?}", family.transit);
+    }
+    text
+}
+
+fn sent_text(sent: &[(Region, Message)]) -> String {
+    let tell = |(to, message): &(Region, Message)| {
+        let message = message_text(message);
+        let kind = message.split_once(' ').map_or(&*message, |(kind, _)| kind);
+        format!(" -> {to}: {kind}")
+    };
+    sent.iter().map(tell).collect()
+}
+
+fn message_text(message: &Message) -> String {
+    let record_text = |record: &FamilyRecord, materials: &[NewMaterial]| {
+        let Stamp { epoch, version } = record.stamp;
+        format!(
+            "{} {epoch}.{version} primary={} [{}] with {} of {} materials",
+            record.key.id,
+            record.primary,
+            roster_text(record.roster.iter()),
+            materials.len(),
+            record.materials.len()
+        )
+    };
+    match message {
+        Message::Record { record, materials } => {
+            format!("record {}", record_text(record, materials))
+        }
+        Message::Confirmation {
+            key,
+            incarnation,
+            materials,
+        } => format!(
+            "confirmation {} @{} has {} materials",
+            key.id,
+            incarnation.version,
+            materials.len()
+        ),
+        Message::Tombstone { key, incarnation } => {
+            format!("tombstone {} @{}", key.id, incarnation.version)
+        }
+        Message::MoveRequest {
+            record, materials, ..
+        } => format!("request {}", record_text(record, materials)),
+        Message::MoveAnswer { key, refusal, .. } => match refusal {
+            None => format!("reserved {}", key.id),
+            Some(refusal) => format!("refused {}: {refusal}", key.id),
+        },
     }
 }
 
@@ -484,6 +693,11 @@ variant_names!(
         ClockAdvanced,
         ClockConfirmed,
         FeatureLevelRaised,
+        KeyReplicated,
+        FamilyChanged,
+        MessagesSent,
+        MessageTaken,
+        MessagesDelivered,
     }
 );
 
@@ -510,5 +724,14 @@ variant_names!(
         ClockUnconfirmed,
         FeatureLevelNotHigher,
         OutcomeUnknown,
+        NotMultiRegion,
+        NotPrimary,
+        NoPrimaryToMove,
+        PrimaryIsThere,
+        ReplicaExists,
+        NoReplicaThere,
+        ReplicaIsCreating,
+        MessagesMissing,
+        NeverSent,
     }
 );
