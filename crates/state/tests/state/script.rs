@@ -248,7 +248,9 @@ impl Script {
                 .iter()
                 .map(|event| format!("{to}: {}", event_text(event))),
         );
-        self.as_region(from, Command::Delivered { to, through });
+        let delivered = self.as_region(from.clone(), Command::Delivered { to, through });
+        let forgotten = delivered.iter().map(event_text);
+        said.extend(forgotten.map(|event| format!("{from}: {event}")));
         said.iter().map(|line| with_key_names(line)).collect()
     }
 
