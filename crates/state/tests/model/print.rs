@@ -132,7 +132,7 @@ fn write_delivery(text: &mut String, ranks: &Ranks, cursor: u64, delivery: &Deli
 pub(crate) fn of(world: &World) -> u128 {
     let ranks = gather(world);
     let mut text = String::with_capacity(512);
-    write!(text, "{}", world.asks_left).unwrap();
+    write!(text, "{:?}", world.asks).unwrap();
     for (at, state) in world.regions.iter().enumerate() {
         write!(text, "/{at}").unwrap();
         if let Some(buried) = state.buried(key_ref()) {
@@ -140,7 +140,8 @@ pub(crate) fn of(world: &World) -> u128 {
         }
         if let Some(key) = world.key(at) {
             let due = key.deletion.is_some();
-            write!(text, "k{:?}{:?}{due}", key.state, key.multi_region).unwrap();
+            let policy = key.policy.is_some();
+            write!(text, "k{:?}{:?}{due}{policy}", key.state, key.multi_region).unwrap();
             write_materials(&mut text, &key.materials);
         }
         if let Some(family) = state.family(key_ref()) {

@@ -18,8 +18,14 @@ pub(crate) const REGIONS: [&str; 3] = ["eu-west-1", "us-east-1", "us-west-2"];
 
 const DAY_MS: u64 = UnixMillis::DAY_MS;
 
+/// A policy that lets the account do everything, as the default one does.
+const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"kms:*","Resource":"*"}]}"#;
+
+/// Every channel between two Regions.
+pub(crate) const CHANNELS: [(usize, usize); 6] = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)];
+
 /// What a client asks of a Region, for the one family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Ask {
     Replicate(usize),
     Move(usize),
@@ -27,6 +33,8 @@ pub(crate) enum Ask {
     Cancel,
     Disable,
     Enable,
+    /// Another policy.
+    Policy,
 }
 
 /// One step.
@@ -42,6 +50,15 @@ pub(crate) enum Step {
     DeliverUnheard(usize, usize),
     /// A courier that was thought dead delivers what it took when the channel was last unheard.
     DeliverLate(usize, usize),
+}
+
+/// Which commands clients may still give.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Asks {
+    /// So many, whatever they are.
+    Any(u8),
+    /// These, in any order.
+    These(Vec<(usize, Ask)>),
 }
 
 /// What a courier carries.
@@ -74,8 +91,8 @@ pub(crate) enum Flaw {
 pub(crate) struct World {
     pub(crate) regions: Vec<State>,
     pub(crate) links: BTreeMap<(usize, usize), Link>,
-    /// Commands that clients may still give.
-    pub(crate) asks_left: u8,
+    /// Commands that clients may still give, in any order.
+    pub(crate) asks: Asks,
     /// Proposals so far: names the next one.
     proposals: u64,
     /// Of the projection that says which worlds are the same.
@@ -138,12 +155,15 @@ fn material() -> NewMaterial {
 
 impl World {
     /// A primary in the first Region, with replicas in some of the others.
-    pub(crate) fn new(replicas: &[usize], asks: u8, unheard: u8) -> Self {
+    ///
+    /// Each of the channels `unheard` once fails to say that a message was taken, and delivers it
+    /// again late.
+    pub(crate) fn new(replicas: &[usize], asks: Asks, unheard: &[(usize, usize)]) -> Self {
         let mut links = BTreeMap::new();
         for from in 0..REGIONS.len() {
             for to in (0..REGIONS.len()).filter(|to| *to != from) {
                 let link = Link {
-                    unheard_left: unheard,
+                    unheard_left: unheard.contains(&(from, to)).into(),
                     late: None,
                 };
                 links.insert((from, to), link);
@@ -154,7 +174,7 @@ impl World {
                 .map(|at| State::new(region(at)))
                 .collect(),
             links,
-            asks_left: asks,
+            asks,
             proposals: 0,
             print: 0,
         };
@@ -242,6 +262,11 @@ impl World {
             Ask::Cancel => Command::CancelKeyDeletion { key },
             Ask::Disable => Command::DisableKey { key },
             Ask::Enable => Command::EnableKey { key },
+            Ask::Policy => Command::PutKeyPolicy {
+                key,
+                policy: POLICY.to_owned(),
+                bypass_lockout_check: false,
+            },
         };
         self.propose(at, Some(caller()), command)
     }
@@ -295,7 +320,13 @@ impl World {
         let mut next = self.clone();
         match step {
             Step::Client(at, ask) => {
-                next.asks_left -= 1;
+                match &mut next.asks {
+                    Asks::Any(left) => *left -= 1,
+                    Asks::These(asks) => {
+                        let given = asks.iter().position(|asked| *asked == (at, ask));
+                        asks.remove(given.expect("it was offered"));
+                    }
+                }
                 if !next.ask(at, ask) {
                     return None;
                 }
@@ -338,15 +369,24 @@ impl World {
             if self.regions[at].next_due().is_some() {
                 steps.push(Step::Expire(at));
             }
-            if self.asks_left == 0 || self.key(at).is_none() {
-                continue;
-            }
-            for to in (0..REGIONS.len()).filter(|to| *to != at) {
-                steps.push(Step::Client(at, Ask::Replicate(to)));
-                steps.push(Step::Client(at, Ask::Move(to)));
-            }
-            for ask in [Ask::Schedule, Ask::Cancel, Ask::Disable, Ask::Enable] {
-                steps.push(Step::Client(at, ask));
+            match &self.asks {
+                Asks::Any(1..) if self.key(at).is_some() => {
+                    for to in (0..REGIONS.len()).filter(|to| *to != at) {
+                        steps.push(Step::Client(at, Ask::Replicate(to)));
+                        steps.push(Step::Client(at, Ask::Move(to)));
+                    }
+                    for ask in [Ask::Schedule, Ask::Cancel, Ask::Disable, Ask::Enable] {
+                        steps.push(Step::Client(at, ask));
+                    }
+                }
+                Asks::Any(_) => {}
+                Asks::These(asks) => {
+                    let mut here: Vec<_> =
+                        asks.iter().filter(|(region, _)| *region == at).collect();
+                    here.sort();
+                    here.dedup();
+                    steps.extend(here.into_iter().map(|(at, ask)| Step::Client(*at, *ask)));
+                }
             }
         }
     }
