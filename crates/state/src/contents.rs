@@ -14,6 +14,7 @@ use keyrum_types::{AccountId, AliasName, KeyId, NodeId, Region, UnixMillis};
 use rpds::RedBlackTreeMapSync as Map;
 use serde::{Deserialize, Serialize};
 
+use crate::rotation::{self, Rotation};
 use crate::{Alias, Digest, Key, KeyRef};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
@@ -39,6 +40,11 @@ pub(crate) enum Row {
         sequence: u64,
         outcome: Arc<[u8]>,
     },
+    /// Absent while nobody has done anything about the key's rotation.
+    Rotation {
+        key: KeyRef,
+        rotation: Arc<Rotation>,
+    },
 }
 
 /// Which fact.
@@ -48,6 +54,7 @@ pub(crate) enum RowName<'a> {
     Alias(AccountId, &'a AliasName),
     Window(NodeId),
     Answer(NodeId, u64),
+    Rotation(KeyRef),
 }
 
 /// The facts there is one of.
@@ -89,6 +96,9 @@ pub struct State {
     aliases_by_key: Map<(KeyRef, AliasName), ()>,
     windows: Map<NodeId, Window>,
     answers: Map<(NodeId, u64), Arc<[u8]>>,
+    rotations: Map<KeyRef, Arc<Rotation>>,
+    /// Keys that are to be rotated, by date; of two kinds of rows, see [`State::rotation_date`].
+    rotations_due: Map<(UnixMillis, KeyRef), ()>,
     digest: Digest,
 }
 
@@ -132,6 +142,8 @@ impl State {
             aliases_by_key: Map::new_sync(),
             windows: Map::new_sync(),
             answers: Map::new_sync(),
+            rotations: Map::new_sync(),
+            rotations_due: Map::new_sync(),
             digest,
         }
     }
@@ -164,6 +176,24 @@ impl State {
     /// The earliest date, by the Region's clock, at which a `Tick` has something to do.
     pub fn next_due(&self) -> Option<UnixMillis> {
         self.due.first().map(|((due, _), ())| *due)
+    }
+
+    /// The earliest date, by the Region's clock, at which a key is to be rotated.
+    pub fn next_rotation_due(&self) -> Option<UnixMillis> {
+        self.rotations_due.first().map(|((due, _), ())| *due)
+    }
+
+    /// Keys that are to be rotated by `time` and the dates they are due, by date and then by name.
+    pub fn rotations_due_by(&self, time: UnixMillis) -> impl Iterator<Item = (KeyRef, UnixMillis)> {
+        self.rotations_due
+            .keys()
+            .take_while(move |(due, _)| *due <= time)
+            .map(|(due, key)| (*key, *due))
+    }
+
+    /// What a key's rotation is set to and has done; `None` if nobody has done anything about it.
+    pub fn rotation(&self, key: KeyRef) -> Option<&Arc<Rotation>> {
+        self.rotations.get(&key)
     }
 
     /// A key, in whatever state it is.
@@ -280,11 +310,16 @@ impl State {
                 sequence,
                 outcome: Arc::clone(outcome),
             });
+        let rotations = self.rotations.iter().map(|(&key, rotation)| Row::Rotation {
+            key,
+            rotation: Arc::clone(rotation),
+        });
         registers
             .chain(keys)
             .chain(aliases)
             .chain(windows)
             .chain(answers)
+            .chain(rotations)
     }
 
     pub(crate) fn registers(&self) -> &Registers {
@@ -308,8 +343,8 @@ impl State {
         self.answers.get(&(node, sequence))
     }
 
-    /// Keys due by `time`, by due date and then by name.
-    pub(crate) fn due_by(&self, time: UnixMillis) -> impl Iterator<Item = KeyRef> {
+    /// Keys to be deleted by `time`, by due date and then by name.
+    pub fn due_by(&self, time: UnixMillis) -> impl Iterator<Item = KeyRef> {
         self.due
             .keys()
             .take_while(move |(due, _)| *due <= time)
@@ -333,6 +368,7 @@ impl State {
                     self.key_counts.insert_mut(key.account, count + 1);
                 }
                 self.keys.insert_mut(key.reference(), Arc::clone(key));
+                self.index_rotation(key.reference());
                 former.map(Row::Key)
             }
             Row::Alias {
@@ -368,6 +404,12 @@ impl State {
                     sequence,
                     outcome,
                 })
+            }
+            Row::Rotation { key, rotation } => {
+                let former = self.take_rotation_from_index(*key);
+                self.rotations.insert_mut(*key, Arc::clone(rotation));
+                self.index_rotation(*key);
+                former
             }
         };
         if let Some(former) = former {
@@ -409,6 +451,11 @@ impl State {
                     outcome,
                 })
             }
+            RowName::Rotation(key) => {
+                let former = self.take_rotation_from_index(key);
+                self.rotations.remove_mut(&key);
+                former
+            }
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
@@ -420,7 +467,31 @@ impl State {
         if let Some(deletion) = &former.deletion {
             self.due.remove_mut(&(deletion.due, key));
         }
+        if let Some(date) = self.rotation_date(key) {
+            self.rotations_due.remove_mut(&(date, key));
+        }
         Some(former)
+    }
+
+    fn take_rotation_from_index(&mut self, key: KeyRef) -> Option<Row> {
+        if let Some(date) = self.rotation_date(key) {
+            self.rotations_due.remove_mut(&(date, key));
+        }
+        let rotation = Arc::clone(self.rotation(key)?);
+        Some(Row::Rotation { key, rotation })
+    }
+
+    /// When a key is to be rotated, as the rows say now.
+    fn rotation_date(&self, key: KeyRef) -> Option<UnixMillis> {
+        let rotation = self.rotations.get(&key)?;
+        rotation::due_date(self.keys.get(&key)?, rotation)
+    }
+
+    /// Enters a key whose row or whose rotation's was just written.
+    fn index_rotation(&mut self, key: KeyRef) {
+        if let Some(date) = self.rotation_date(key) {
+            self.rotations_due.insert_mut((date, key), ());
+        }
     }
 
     fn take_alias_from_indexes(&mut self, account: AccountId, name: &AliasName) -> Option<Row> {

@@ -86,7 +86,10 @@ fn keys_of(event: &Event) -> Vec<KeyRef> {
         | Event::KeyDescriptionUpdated { key, .. }
         | Event::KeyTagged { key, .. }
         | Event::KeyUntagged { key, .. }
-        | Event::KeyPolicyPut { key, .. } => vec![*key],
+        | Event::KeyPolicyPut { key, .. }
+        | Event::KeyRotationEnabled { key, .. }
+        | Event::KeyRotationDisabled { key }
+        | Event::KeyRotated { key, .. } => vec![*key],
         Event::AliasCreated { target, .. } | Event::AliasDeleted { target, .. } => vec![*target],
         Event::AliasUpdated { former, target, .. } => vec![*former, *target],
         Event::ClockAdvanced { .. }
@@ -182,6 +185,30 @@ fn show_event(event: &Event) -> Value {
         Event::FeatureLevelRaised { level } => {
             json!({ "event": "FeatureLevelRaised", "level": level })
         }
+        Event::KeyRotationEnabled { key, period, next } => json!({
+            "event": "KeyRotationEnabled",
+            "key": name(key),
+            "period_days": period.days(),
+            "next_ms": next.0,
+        }),
+        Event::KeyRotationDisabled { key } => {
+            json!({ "event": "KeyRotationDisabled", "key": name(key) })
+        }
+        Event::KeyRotated {
+            key,
+            previous,
+            material,
+            kind,
+            next,
+            ..
+        } => json!({
+            "event": "KeyRotated",
+            "key": name(key),
+            "kind": kind.name(),
+            "previous": previous.to_string(),
+            "material": material.id.to_string(),
+            "next_ms": next.map(|next| next.0),
+        }),
     }
 }
 
