@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keyrum_types::{
     AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, Region,
-    SealedMaterial, UnixMillis, WaitingDays,
+    RotationDays, SealedMaterial, UnixMillis, WaitingDays,
 };
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,17 @@ pub struct NewMaterial {
     pub id: MaterialId,
     /// The bytes, sealed under the Region's domain key.
     pub sealed: SealedMaterial,
+}
+
+/// A rotation whose date has come, and the material for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DueRotation {
+    /// Which key.
+    pub key: KeyRef,
+    /// The date it is for: the key's next one when this was proposed.
+    pub due: UnixMillis,
+    /// What will be current.
+    pub material: NewMaterial,
 }
 
 /// A mutation. Imperative: it can still be refused.
@@ -185,6 +196,31 @@ pub enum Command {
         /// The new level; greater than the present one.
         level: u32,
     },
+    /// Lets a key be rotated automatically, or changes how often it is.
+    EnableKeyRotation {
+        /// Which key.
+        key: KeyRef,
+        /// `None` to keep the period there is, or else the usual one.
+        period: Option<RotationDays>,
+    },
+    /// Stops automatic rotation.
+    DisableKeyRotation {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// Gives a key new material now.
+    RotateKeyOnDemand {
+        /// Which key.
+        key: KeyRef,
+        /// What will be current. Not used for a key whose material is imported.
+        material: NewMaterial,
+    },
+    /// Carries out rotations that are due by the Region's clock, a bounded number at a time.
+    /// Proposed by the leader, only when some are.
+    RotateKeys {
+        /// At most 256; any after those are left for the next time.
+        rotations: Vec<DueRotation>,
+    },
     /// Adds a replica key in another Region. The answer comes before the key is there.
     ReplicateKey {
         /// Which primary key.
@@ -245,6 +281,10 @@ impl Command {
             Self::AdvanceClock { .. } => "AdvanceClock",
             Self::ConfirmClock { .. } => "ConfirmClock",
             Self::RaiseFeatureLevel { .. } => "RaiseFeatureLevel",
+            Self::EnableKeyRotation { .. } => "EnableKeyRotation",
+            Self::DisableKeyRotation { .. } => "DisableKeyRotation",
+            Self::RotateKeyOnDemand { .. } => "RotateKeyOnDemand",
+            Self::RotateKeys { .. } => "RotateKeys",
             Self::ReplicateKey { .. } => "ReplicateKey",
             Self::UpdatePrimaryRegion { .. } => "UpdatePrimaryRegion",
             Self::Deliver { .. } => "Deliver",

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
 use crate::family::{Family, Message, Stamp, Subject};
+use crate::rotation::{self, Rotation};
 use crate::{Alias, Digest, Key, KeyRef};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
@@ -40,6 +41,11 @@ pub(crate) enum Row {
         node: NodeId,
         sequence: u64,
         outcome: Arc<[u8]>,
+    },
+    /// Absent while nobody has done anything about the key's rotation.
+    Rotation {
+        key: KeyRef,
+        rotation: Arc<Rotation>,
     },
     Family {
         key: KeyRef,
@@ -67,6 +73,7 @@ pub(crate) enum RowName<'a> {
     Alias(AccountId, &'a AliasName),
     Window(NodeId),
     Answer(NodeId, u64),
+    Rotation(KeyRef),
     Family(KeyRef),
     Sent(&'a Region, u64),
 }
@@ -110,6 +117,9 @@ pub struct State {
     aliases_by_key: Map<(KeyRef, AliasName), ()>,
     windows: Map<NodeId, Window>,
     answers: Map<(NodeId, u64), Arc<[u8]>>,
+    rotations: Map<KeyRef, Arc<Rotation>>,
+    /// Keys that are to be rotated, by date; of two kinds of rows, see [`State::rotation_date`].
+    rotations_due: Map<(UnixMillis, KeyRef), ()>,
     families: Map<KeyRef, Arc<Family>>,
     /// For each key, the greatest incarnation that was deleted here.
     buried: Map<KeyRef, Stamp>,
@@ -160,6 +170,8 @@ impl State {
             aliases_by_key: Map::new_sync(),
             windows: Map::new_sync(),
             answers: Map::new_sync(),
+            rotations: Map::new_sync(),
+            rotations_due: Map::new_sync(),
             families: Map::new_sync(),
             buried: Map::new_sync(),
             channels: Map::new_sync(),
@@ -197,6 +209,24 @@ impl State {
     /// The earliest date, by the Region's clock, at which a `Tick` has something to do.
     pub fn next_due(&self) -> Option<UnixMillis> {
         self.due.first().map(|((due, _), ())| *due)
+    }
+
+    /// The earliest date, by the Region's clock, at which a key is to be rotated.
+    pub fn next_rotation_due(&self) -> Option<UnixMillis> {
+        self.rotations_due.first().map(|((due, _), ())| *due)
+    }
+
+    /// Keys that are to be rotated by `time` and the dates they are due, by date and then by name.
+    pub fn rotations_due_by(&self, time: UnixMillis) -> impl Iterator<Item = (KeyRef, UnixMillis)> {
+        self.rotations_due
+            .keys()
+            .take_while(move |(due, _)| *due <= time)
+            .map(|(due, key)| (*key, *due))
+    }
+
+    /// What a key's rotation is set to and has done; `None` if nobody has done anything about it.
+    pub fn rotation(&self, key: KeyRef) -> Option<&Arc<Rotation>> {
+        self.rotations.get(&key)
     }
 
     /// A key, in whatever state it is.
@@ -348,6 +378,10 @@ impl State {
                 sequence,
                 outcome: Arc::clone(outcome),
             });
+        let rotations = self.rotations.iter().map(|(&key, rotation)| Row::Rotation {
+            key,
+            rotation: Arc::clone(rotation),
+        });
         let families = self.families.iter().map(|(&key, family)| Row::Family {
             key,
             family: Arc::clone(family),
@@ -370,6 +404,7 @@ impl State {
             .chain(aliases)
             .chain(windows)
             .chain(answers)
+            .chain(rotations)
             .chain(families)
             .chain(buried)
             .chain(channels)
@@ -397,8 +432,8 @@ impl State {
         self.answers.get(&(node, sequence))
     }
 
-    /// Keys due by `time`, by due date and then by name.
-    pub(crate) fn due_by(&self, time: UnixMillis) -> impl Iterator<Item = KeyRef> {
+    /// Keys to be deleted by `time`, by due date and then by name.
+    pub fn due_by(&self, time: UnixMillis) -> impl Iterator<Item = KeyRef> {
         self.due
             .keys()
             .take_while(move |(due, _)| *due <= time)
@@ -422,6 +457,7 @@ impl State {
                     self.key_counts.insert_mut(key.account, count + 1);
                 }
                 self.keys.insert_mut(key.reference(), Arc::clone(key));
+                self.index_rotation(key.reference());
                 former.map(Row::Key)
             }
             Row::Alias {
@@ -457,6 +493,12 @@ impl State {
                     sequence,
                     outcome,
                 })
+            }
+            Row::Rotation { key, rotation } => {
+                let former = self.take_rotation_from_index(*key);
+                self.rotations.insert_mut(*key, Arc::clone(rotation));
+                self.index_rotation(*key);
+                former
             }
             Row::Family { key, family } => {
                 let former = self.families.get(key).map(Arc::clone);
@@ -532,6 +574,11 @@ impl State {
                     outcome,
                 })
             }
+            RowName::Rotation(key) => {
+                let former = self.take_rotation_from_index(key);
+                self.rotations.remove_mut(&key);
+                former
+            }
             RowName::Family(key) => {
                 let former = self.families.get(&key).map(Arc::clone);
                 self.families.remove_mut(&key);
@@ -565,7 +612,31 @@ impl State {
         if let Some(deletion) = &former.deletion {
             self.due.remove_mut(&(deletion.due, key));
         }
+        if let Some(date) = self.rotation_date(key) {
+            self.rotations_due.remove_mut(&(date, key));
+        }
         Some(former)
+    }
+
+    fn take_rotation_from_index(&mut self, key: KeyRef) -> Option<Row> {
+        if let Some(date) = self.rotation_date(key) {
+            self.rotations_due.remove_mut(&(date, key));
+        }
+        let rotation = Arc::clone(self.rotation(key)?);
+        Some(Row::Rotation { key, rotation })
+    }
+
+    /// When a key is to be rotated, as the rows say now.
+    fn rotation_date(&self, key: KeyRef) -> Option<UnixMillis> {
+        let rotation = self.rotations.get(&key)?;
+        rotation::due_date(self.keys.get(&key)?, rotation)
+    }
+
+    /// Enters a key whose row or whose rotation's was just written.
+    fn index_rotation(&mut self, key: KeyRef) {
+        if let Some(date) = self.rotation_date(key) {
+            self.rotations_due.insert_mut((date, key), ());
+        }
     }
 
     fn take_alias_from_indexes(&mut self, account: AccountId, name: &AliasName) -> Option<Row> {

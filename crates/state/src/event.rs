@@ -3,7 +3,10 @@
 //! Audit records and `keyrum log show` derive from events, so each carries what a reader needs
 //! without the state it was applied to.
 
-use keyrum_types::{AccountId, AliasName, KeyState, Region, UnixMillis};
+use keyrum_types::{
+    AccountId, AliasName, KeyState, MaterialId, Origin, Region, RotationDays, RotationKind,
+    UnixMillis,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::family::{Family, Message};
@@ -121,6 +124,37 @@ pub enum Event {
     FeatureLevelRaised {
         /// The new level.
         level: u32,
+    },
+    /// Automatic rotation is on from now on, or its period changed.
+    KeyRotationEnabled {
+        /// Which key.
+        key: KeyRef,
+        /// From one rotation to the next.
+        period: RotationDays,
+        /// When the next one is due, by the Region's clock.
+        next: UnixMillis,
+    },
+    /// Automatic rotation is off from now on.
+    KeyRotationDisabled {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// The key encrypts with new material from now on.
+    KeyRotated {
+        /// Which key.
+        key: KeyRef,
+        /// Where its material comes from.
+        origin: Origin,
+        /// The version that was current before.
+        previous: MaterialId,
+        /// The version that is current now, sealed.
+        material: NewMaterial,
+        /// When, by the Region's clock.
+        at: UnixMillis,
+        /// Why.
+        kind: RotationKind,
+        /// The next automatic rotation's date; `None` if this one did not change it.
+        next: Option<UnixMillis>,
     },
     /// A replica key exists from now on, Creating.
     KeyReplicated {

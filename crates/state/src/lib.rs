@@ -34,6 +34,7 @@ mod lifecycle;
 mod metadata;
 mod policy;
 mod refusal;
+mod rotation;
 mod tag;
 
 use keyrum_types::UnixMillis;
@@ -43,7 +44,7 @@ pub use access::{Permitted, permit_key};
 pub use alias::ALIASES_PER_KEY_MAX;
 pub use channel::Channel;
 pub use clock::CLOCK_JUMP_MAX_MS;
-pub use command::{Caller, Command, KeyRef, NewMaterial, Proposal, RequestId};
+pub use command::{Caller, Command, DueRotation, KeyRef, NewMaterial, Proposal, RequestId};
 pub use contents::{FEATURE_LEVEL_SUPPORTED, State};
 pub use dedup::{ANSWERS_PER_NODE_BYTES_MAX, NODES_MAX, REQUESTS_PER_NODE_MAX, WINDOWS_MAX};
 pub use digest::Digest;
@@ -53,6 +54,10 @@ pub use key::{Alias, Deletion, Key};
 pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_KEYS_MAX};
 pub use policy::POLICY_BYTES_MAX;
 pub use refusal::Refusal;
+pub use rotation::{
+    AutomaticRotation, CompletedRotation, ON_DEMAND_ROTATIONS_MAX, PendingRotation,
+    ROTATE_KEYS_MAX, Rotation,
+};
 pub use tag::TAGS_PER_KEY_MAX;
 
 use access::{Call, region_only, required};
@@ -187,6 +192,17 @@ pub fn decide(
             region_only(caller, action)?;
             feature::raise(state, *level)
         }
+        Command::EnableKeyRotation { key, period } => {
+            rotation::enable(state, &call()?.key(*key)?, *period, at)
+        }
+        Command::DisableKeyRotation { key } => rotation::disable(state, &call()?.key(*key)?),
+        Command::RotateKeyOnDemand { key, material } => {
+            rotation::rotate_on_demand(state, &call()?.key(*key)?, material, at)
+        }
+        Command::RotateKeys { rotations } => {
+            region_only(caller, action)?;
+            rotation::rotate_due(state, rotations, at)
+        }
         Command::ReplicateKey {
             key,
             region,
@@ -241,6 +257,9 @@ fn evolve(state: &mut State, event: &Event) {
         Event::ClockAdvanced { by_ms } => clock::advanced(state, *by_ms),
         Event::ClockConfirmed { now } => clock::confirmed(state, *now),
         Event::FeatureLevelRaised { level } => feature::raised(state, *level),
+        Event::KeyRotationEnabled { .. }
+        | Event::KeyRotationDisabled { .. }
+        | Event::KeyRotated { .. } => rotation::evolve(state, event),
         Event::KeyReplicated { .. } | Event::FamilyChanged { .. } | Event::MessagesSent { .. } => {
             conversation::evolve_family(state, event);
         }

@@ -1,6 +1,6 @@
 //! A command's replicated "no".
 
-use keyrum_types::{AliasName, KeyState, Region, UnixMillis};
+use keyrum_types::{AliasName, KeySpec, KeyState, Origin, Region, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::KeyRef;
@@ -112,6 +112,44 @@ pub enum Refusal {
     /// The request id is older than the state remembers: whether it was applied is unknown.
     #[error("the request is too old to tell whether it was applied")]
     OutcomeUnknown,
+    /// The operation is not for keys whose material comes from there.
+    #[error("key {} has the origin {origin}", key.id)]
+    OriginNotForOperation {
+        /// Which key.
+        key: KeyRef,
+        /// Where its material comes from.
+        origin: Origin,
+    },
+    /// The operation is not for keys of that kind.
+    #[error("key {} has the spec {spec}", key.id)]
+    SpecNotForOperation {
+        /// Which key.
+        key: KeyRef,
+        /// Its kind.
+        spec: KeySpec,
+    },
+    /// An automatic rotation is under way or so close that none can be had on demand.
+    #[error("key {} is rotated automatically at {due}", key.id)]
+    RotationDue {
+        /// Which key.
+        key: KeyRef,
+        /// When that is due, or when it began.
+        due: UnixMillis,
+    },
+    /// The key was rotated on demand as often as it may be.
+    #[error("key {} was rotated on demand {limit} times, the most it may be", key.id)]
+    TooManyRotations {
+        /// Which key.
+        key: KeyRef,
+        /// The limit.
+        limit: u8,
+    },
+    /// A key whose material is imported rotates to imported material, and none waits for that.
+    #[error("key {} has no imported material to rotate to", key.id)]
+    NoMaterialToRotateTo {
+        /// Which key.
+        key: KeyRef,
+    },
     /// A single-Region key has no family.
     #[error("key {} is not a multi-Region key", key.id)]
     NotMultiRegion {

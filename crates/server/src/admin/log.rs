@@ -87,7 +87,10 @@ fn keys_of(event: &Event) -> Vec<KeyRef> {
         | Event::KeyTagged { key, .. }
         | Event::KeyUntagged { key, .. }
         | Event::KeyPolicyPut { key, .. }
-        | Event::FamilyChanged { key, .. } => vec![*key],
+        | Event::KeyRotationEnabled { key, .. }
+        | Event::KeyRotationDisabled { key }
+        | Event::KeyRotated { key, .. } => vec![*key],
+        Event::FamilyChanged { key, .. } => vec![*key],
         Event::KeyReplicated { key, .. } => vec![key.reference()],
         Event::MessagesSent { sent } => sent.iter().map(|(_, message)| message.key()).collect(),
         Event::AliasCreated { target, .. } | Event::AliasDeleted { target, .. } => vec![*target],
@@ -187,6 +190,30 @@ fn show_event(event: &Event) -> Value {
         Event::FeatureLevelRaised { level } => {
             json!({ "event": "FeatureLevelRaised", "level": level })
         }
+        Event::KeyRotationEnabled { key, period, next } => json!({
+            "event": "KeyRotationEnabled",
+            "key": name(key),
+            "period_days": period.days(),
+            "next_ms": next.0,
+        }),
+        Event::KeyRotationDisabled { key } => {
+            json!({ "event": "KeyRotationDisabled", "key": name(key) })
+        }
+        Event::KeyRotated {
+            key,
+            previous,
+            material,
+            kind,
+            next,
+            ..
+        } => json!({
+            "event": "KeyRotated",
+            "key": name(key),
+            "kind": kind.name(),
+            "previous": previous.to_string(),
+            "material": material.id.to_string(),
+            "next_ms": next.map(|next| next.0),
+        }),
         Event::KeyReplicated { key, family, sent } => json!({
             "event": "KeyReplicated",
             "key": name(&key.reference()),

@@ -10,12 +10,13 @@
 use std::collections::BTreeMap;
 
 use keyrum_state::{
-    Applied, Caller, Command, Entry, Event, Family, FamilyRecord, Key, KeyRef, Message,
-    NewMaterial, Proposal, Refusal, RequestId, Stamp, State, Transit, apply,
+    Applied, Caller, Command, CompletedRotation, DueRotation, Entry, Event, Family, FamilyRecord,
+    Key, KeyRef, Message, NewMaterial, Proposal, Refusal, RequestId, Rotation, Stamp, State,
+    Transit, apply,
 };
 use keyrum_types::{
-    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, Origin, Region, SealedMaterial,
-    UnixMillis, WaitingDays,
+    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, Origin, Region, RotationDays,
+    SealedMaterial, UnixMillis, WaitingDays,
 };
 
 pub(crate) fn account(number: u64) -> AccountId {
@@ -136,6 +137,11 @@ impl<'a> Line<'a> {
             text => text.to_owned(),
         })
     }
+}
+
+/// What a version made by [`material`] is called in a transcript.
+fn material_name(id: &MaterialId) -> String {
+    format!("m{}", id.0[0])
 }
 
 fn parse_key_id(text: &str) -> KeyId {
@@ -273,13 +279,14 @@ impl Script {
         if let Some(now) = line.option("now") {
             self.now = seconds(now);
         }
-        let command = command(line);
+        let command = command(line, &self.state);
         let of_region = matches!(
             command,
             Command::Tick
                 | Command::AdvanceClock { .. }
                 | Command::ConfirmClock { .. }
                 | Command::RaiseFeatureLevel { .. }
+                | Command::RotateKeys { .. }
                 | Command::Deliver { .. }
                 | Command::Delivered { .. }
         );
@@ -332,6 +339,22 @@ impl Script {
                     of(2)
                 )]
             }
+            "rotation" => {
+                let key = line.key(1);
+                let Some(materials) = self.state.key(key).map(|key| &key.materials) else {
+                    return vec!["gone".to_owned()];
+                };
+                let names: Vec<_> = materials.iter().map(|m| material_name(&m.id)).collect();
+                let mut text = format!("{} materials={}", key.id, names.join(","));
+                if let Some(rotation) = self.state.rotation(key) {
+                    text += &rotation_text(rotation);
+                }
+                vec![with_key_names(&text)]
+            }
+            "due" => match self.state.next_rotation_due() {
+                Some(due) => vec![format!("a rotation is due at {due}")],
+                None => vec!["no rotation will be due".to_owned()],
+            },
             "aliases" => {
                 let aliases = self.state.aliases(account(line.as_account()), None);
                 let lines = aliases.map(|(name, alias)| {
@@ -356,7 +379,7 @@ impl Script {
     }
 }
 
-fn command(line: &Line<'_>) -> Command {
+fn command(line: &Line<'_>, state: &State) -> Command {
     match line.name {
         "CreateKey" => Command::CreateKey {
             key: line.key(0).id,
@@ -377,7 +400,8 @@ fn command(line: &Line<'_>) -> Command {
             policy: line.policy(),
             bypass_lockout_check: line.words.contains(&"bypass"),
             tags: line.tags(),
-            material: (line.option("origin").is_none()).then(|| material(1)),
+            material: (line.option("origin").is_none() || line.words.contains(&"imported"))
+                .then(|| material(1)),
         },
         "EnableKey" => Command::EnableKey { key: line.key(0) },
         "DisableKey" => Command::DisableKey { key: line.key(0) },
@@ -438,6 +462,24 @@ fn command(line: &Line<'_>) -> Command {
         "RaiseFeatureLevel" => Command::RaiseFeatureLevel {
             level: line.option("level").unwrap().parse().unwrap(),
         },
+        "EnableKeyRotation" => Command::EnableKeyRotation {
+            key: line.key(0),
+            period: line
+                .option("period")
+                .map(|days| RotationDays::new(days.parse().unwrap()).unwrap()),
+        },
+        "DisableKeyRotation" => Command::DisableKeyRotation { key: line.key(0) },
+        "RotateKeyOnDemand" => Command::RotateKeyOnDemand {
+            key: line.key(0),
+            material: material(line.option("material").unwrap().parse().unwrap()),
+        },
+        "RotateKeys" => Command::RotateKeys {
+            rotations: line
+                .words
+                .iter()
+                .map(|word| due_rotation(word, state))
+                .collect(),
+        },
         "ReplicateKey" => Command::ReplicateKey {
             key: line.key(0),
             region: line.to(),
@@ -464,6 +506,30 @@ fn command(line: &Line<'_>) -> Command {
     }
 }
 
+/// `K1@1700000000/m2`: a key of account 1, the date, the material; `next` is the key's own date.
+fn due_rotation(word: &str, state: &State) -> DueRotation {
+    let (key, rest) = word.split_once('@').unwrap();
+    let (due, number) = rest.split_once("/m").unwrap();
+    let key = KeyRef {
+        account: account(1),
+        id: parse_key_id(key),
+    };
+    let next = |key| {
+        state
+            .rotation(key)?
+            .automatic
+            .map(|automatic| automatic.next)
+    };
+    DueRotation {
+        key,
+        due: match due {
+            "next" => next(key).expect("automatic rotation is on"),
+            date => seconds(date),
+        },
+        material: material(number.parse().unwrap()),
+    }
+}
+
 fn key_text(key: &Key) -> String {
     let mut text = format!("{} state={} created={}", key.id, key.state, key.created);
     text += &format!(
@@ -486,6 +552,23 @@ fn key_text(key: &Key) -> String {
         text += &format!(" tags={:?}", key.tags);
     }
     text + &format!(" materials={}", key.materials.len())
+}
+
+fn rotation_text(rotation: &Rotation) -> String {
+    let mut text = String::new();
+    if let Some(automatic) = &rotation.automatic {
+        text += &format!(
+            " every {}d next={}",
+            automatic.period.days(),
+            automatic.next
+        );
+    }
+    text += &format!(" on_demand={}", rotation.on_demand_count);
+    for CompletedRotation { material, at, kind } in &rotation.rotations {
+        text += &format!(" {}:{kind}@{at}", material_name(material));
+    }
+    assert_eq!(rotation.pending, None, "rotations take no time so far");
+    text
 }
 
 fn event_text(event: &Event) -> String {
@@ -532,6 +615,26 @@ fn event_text(event: &Event) -> String {
         Event::ClockAdvanced { by_ms } => format!("{name} by_ms={by_ms}"),
         Event::ClockConfirmed { now } => format!("{name} now={now}"),
         Event::FeatureLevelRaised { level } => format!("{name} level={level}"),
+        Event::KeyRotationEnabled { key, period, next } => {
+            format!("{name} {} every {}d next={next}", key.id, period.days())
+        }
+        Event::KeyRotationDisabled { key } => format!("{name} {}", key.id),
+        Event::KeyRotated {
+            key,
+            origin,
+            previous,
+            material,
+            at,
+            kind,
+            next,
+        } => {
+            let (from, to) = (material_name(previous), material_name(&material.id));
+            let next = next.map_or(String::new(), |next| format!(" next={next}"));
+            format!(
+                "{name} {} {origin} {from} -> {to} {kind} at={at}{next}",
+                key.id
+            )
+        }
         Event::KeyReplicated { key, family, sent } => format!(
             "{name} {} {}{}",
             key_text(key),
@@ -695,6 +798,9 @@ variant_names!(
         ClockAdvanced,
         ClockConfirmed,
         FeatureLevelRaised,
+        KeyRotationEnabled,
+        KeyRotationDisabled,
+        KeyRotated,
         KeyReplicated,
         FamilyChanged,
         MessagesSent,
@@ -726,6 +832,11 @@ variant_names!(
         ClockUnconfirmed,
         FeatureLevelNotHigher,
         OutcomeUnknown,
+        OriginNotForOperation,
+        SpecNotForOperation,
+        RotationDue,
+        TooManyRotations,
+        NoMaterialToRotateTo,
         NotMultiRegion,
         NotPrimary,
         NoPrimaryToMove,
