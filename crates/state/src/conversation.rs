@@ -5,7 +5,7 @@
 //! other's, *stepped down* in the first and *stepped up* in the second. Between the last two nobody
 //! is primary, and at no cut of the logs are two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keyrum_types::{KeyState, MultiRegionRole, Region, UnixMillis};
@@ -14,8 +14,11 @@ use crate::access::{Call, Permitted};
 use crate::channel::send;
 use crate::contents::{Row, RowName};
 use crate::event::FamilyChange;
-use crate::family::{Entry, Family, FamilyRecord, Initial, Message, Subject, Transit, held};
-use crate::{Caller, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, permit_key};
+use crate::family::{
+    Entry, Family, FamilyRecord, Initial, Message, Subject, Transit, all_held, held, rotation_of,
+};
+use crate::rotation::{self, Rotation};
+use crate::{Caller, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, evolve, permit_key};
 
 type Sent = Vec<(Region, Message)>;
 
@@ -49,7 +52,90 @@ fn changed(
         family,
         state,
         materials: Vec::new(),
+        rotation: None,
         sent,
+    }
+}
+
+/// Refuses what is shared on any member but the primary, and while nobody is primary or a move is
+/// under way.
+pub(crate) fn primary_only(state: &State, key: &Key, operation: &str) -> Result<(), Refusal> {
+    not_moving(state, key)?;
+    match key.multi_region {
+        Some(MultiRegionRole::Replica) => Err(Refusal::ReplicaNotForOperation {
+            key: key.reference(),
+            operation: operation.to_owned(),
+        }),
+        Some(MultiRegionRole::Primary) | None => Ok(()),
+    }
+}
+
+fn not_moving(state: &State, key: &Key) -> Result<(), Refusal> {
+    match state.family(key.reference()).map(|family| &family.transit) {
+        None | Some(Transit::Settled) => Ok(()),
+        Some(Transit::Requested { .. } | Transit::Reserved { .. } | Transit::SteppedDown) => {
+            Err(Refusal::WrongState {
+                key: key.reference(),
+                state: KeyState::Updating,
+            })
+        }
+    }
+}
+
+/// Whether the family has members in other Regions, confirmed or not.
+pub(crate) fn has_replicas(state: &State, key: KeyRef) -> bool {
+    let family = state.family(key);
+    family.is_some_and(|family| family.roster.len() > 1)
+}
+
+/// Adds to a change of a key's rotation that the other members are told of it.
+pub(crate) fn tell_rotation(state: &State, key: KeyRef, mut events: Vec<Event>) -> Vec<Event> {
+    if events.is_empty() || state.family(key).is_none() {
+        return events;
+    }
+    let ahead = after(state, &events);
+    if let Some((key, mut family)) = led(&ahead, key) {
+        let rotation = rotation_of(&ahead, key.reference());
+        family.stamp = family.stamp.next();
+        let own = ahead.region().clone();
+        confirm_own(&mut family, &own, &key, &rotation);
+        let sent = family.records(&key, &rotation, &own);
+        let change = FamilyChange::RotationChanged;
+        events.push(changed(key.reference(), change, family, key.state, sent));
+    }
+    events
+}
+
+/// Completes the family's rotation if every member has its material.
+fn complete_rotation(state: &State, key: KeyRef, at: UnixMillis) -> Vec<Event> {
+    let Some((present, family)) = led(state, key) else {
+        return Vec::new();
+    };
+    let Some(pending) = rotation_of(state, key).pending else {
+        return Vec::new();
+    };
+    let own = state.region();
+    let others = family.roster.iter().filter(|(region, _)| *region != own);
+    let confirmed = |entry: &Entry| entry.confirmed.contains(&pending.material.id);
+    if !others.into_iter().all(|(_, entry)| confirmed(entry)) {
+        return Vec::new();
+    }
+    let completed = rotation::completed(&present, &pending, at);
+    tell_rotation(state, key, completed.into_iter().collect())
+}
+
+/// The state these events lead to.
+fn after(state: &State, events: &[Event]) -> State {
+    let mut ahead = state.clone();
+    events.iter().for_each(|event| evolve(&mut ahead, event));
+    ahead
+}
+
+/// The primary's own log is its confirmation.
+fn confirm_own(family: &mut Family, own: &Region, key: &Key, rotation: &Rotation) {
+    if let Some(entry) = family.roster.get_mut(own) {
+        entry.confirmed.extend(held(key, rotation));
+        entry.initial = None;
     }
 }
 
@@ -66,6 +152,7 @@ fn only_enabled(key: &Key) -> Result<(), Refusal> {
 pub(crate) fn replicate(call: &Call<'_>, key: KeyRef, new: &NewReplica<'_>) -> Outcome {
     let target = call.key(key)?;
     let present = target.key();
+    not_moving(call.state, present)?;
     match present.multi_region {
         None => return Err(Refusal::NotMultiRegion { key }),
         Some(MultiRegionRole::Replica) => return Err(Refusal::NotPrimary { key }),
@@ -102,13 +189,14 @@ pub(crate) fn replicate(call: &Call<'_>, key: KeyRef, new: &NewReplica<'_>) -> O
     let change = FamilyChange::ReplicaAdded {
         region: new.region.clone(),
     };
-    let sent = family.records(present, own);
+    let sent = family.records(present, &rotation_of(call.state, key), own);
     Ok(vec![changed(key, change, family, present.state, sent)])
 }
 
 pub(crate) fn request_move(call: &Call<'_>, key: KeyRef, to: &Region) -> Outcome {
     let target = call.key(key)?;
     let present = target.key();
+    not_moving(call.state, present)?;
     match present.multi_region {
         None => return Err(Refusal::NotMultiRegion { key }),
         Some(MultiRegionRole::Replica) => return Err(Refusal::NoPrimaryToMove { key }),
@@ -134,7 +222,8 @@ pub(crate) fn request_move(call: &Call<'_>, key: KeyRef, to: &Region) -> Outcome
     let at = family.stamp;
     family.transit = Transit::Requested { to: to.clone(), at };
     family.refused = None;
-    let (record, materials) = family.record_for(present, to);
+    let rotation = rotation_of(call.state, key);
+    let (record, materials) = family.record_for(present, &rotation, to);
     let request = Message::MoveRequest {
         record,
         materials,
@@ -183,6 +272,16 @@ pub(crate) fn last_words(state: &State, key: KeyRef) -> Option<Event> {
 
 /// What a message leads to. Never refuses: what says nothing new changes nothing.
 pub(crate) fn hear(state: &State, from: &Region, message: &Message, at: UnixMillis) -> Vec<Event> {
+    let mut events = first_effect(state, from, message, at);
+    if !events.is_empty() {
+        // A confirmation, an entry that left, or stepping up may be what a rotation waited for.
+        let ahead = after(state, &events);
+        events.extend(complete_rotation(&ahead, message.key(), at));
+    }
+    events
+}
+
+fn first_effect(state: &State, from: &Region, message: &Message, at: UnixMillis) -> Vec<Event> {
     match message {
         Message::Record { record, materials } => hear_record(state, record, materials, at),
         Message::Confirmation {
@@ -203,7 +302,8 @@ pub(crate) fn hear(state: &State, from: &Region, message: &Message, at: UnixMill
                 let mut sent = Vec::new();
                 if was_creating {
                     family.stamp = family.stamp.next();
-                    sent = family.records(&key, state.region());
+                    let rotation = rotation_of(state, key.reference());
+                    sent = family.records(&key, &rotation, state.region());
                 }
                 let change = FamilyChange::Confirmed {
                     region: from.clone(),
@@ -222,11 +322,7 @@ pub(crate) fn hear(state: &State, from: &Region, message: &Message, at: UnixMill
             caller,
         } => {
             let mut events = hear_record(state, record, materials, at);
-            let mut after = state.clone();
-            events
-                .iter()
-                .for_each(|event| crate::evolve(&mut after, event));
-            events.push(judge_move(&after, from, record, caller));
+            events.push(judge_move(&after(state, &events), from, record, caller));
             events
         }
         Message::MoveAnswer { key, at, refusal } => state
@@ -236,7 +332,10 @@ pub(crate) fn hear(state: &State, from: &Region, message: &Message, at: UnixMill
                 matches!(&family.transit,
                     Transit::Requested { to, at: asked } if to == from && asked == at)
             })
-            .map(|(key, family)| end_request(key, Family::clone(family), from, refusal.clone()))
+            .map(|(key, family)| {
+                let family = Family::clone(family);
+                end_request(state, key, family, from, refusal.clone())
+            })
             .into_iter()
             .collect(),
     }
@@ -267,7 +366,8 @@ fn replica_gone(
     family.stamp = family.stamp.next();
     let alone = family.roster.len() == 1;
     let wait = family.wait_days.take_if(|_| alone);
-    let sent = family.records(key, state.region());
+    let rotation = rotation_of(state, key.reference());
+    let sent = family.records(key, &rotation, state.region());
     let change = FamilyChange::ReplicaGone {
         region: region.clone(),
     };
@@ -319,7 +419,13 @@ fn judge_move(state: &State, from: &Region, record: &FamilyRecord, caller: &Call
 }
 
 /// The asked member has answered: step down, or stay.
-fn end_request(key: &Key, mut family: Family, to: &Region, refusal: Option<Refusal>) -> Event {
+fn end_request(
+    state: &State,
+    key: &Key,
+    mut family: Family,
+    to: &Region,
+    refusal: Option<Refusal>,
+) -> Event {
     let name = key.reference();
     if let Some(refusal) = refusal {
         let Transit::Requested { at, .. } = std::mem::take(&mut family.transit) else {
@@ -333,7 +439,9 @@ fn end_request(key: &Key, mut family: Family, to: &Region, refusal: Option<Refus
     family.stamp = family.stamp.next_epoch();
     family.primary = to.clone();
     // To the new primary alone, and the last one written here.
-    let sent = vec![(to.clone(), family.record_message(key, to))];
+    let rotation = rotation_of(state, name);
+    confirm_own(&mut family, state.region(), key, &rotation);
+    let sent = vec![(to.clone(), family.record_message(key, &rotation, to))];
     let change = FamilyChange::SteppedDown { to: to.clone() };
     changed(name, change, family, KeyState::Updating, sent)
 }
@@ -391,7 +499,7 @@ fn arrival(
         description: initial.description.into(),
         policy: initial.policy,
         tags: initial.tags,
-        materials: in_order(record, &[], new),
+        materials: in_order(record, new.iter()),
     };
     let family = Family {
         stamp: record.stamp,
@@ -402,25 +510,35 @@ fn arrival(
         refused: None,
         wait_days: None,
     };
-    let sent = confirmation(state, &key, &family).into_iter().collect();
-    Event::KeyReplicated { key, family, sent }
+    let rotation = record.rotation.with(new.iter());
+    let sent = confirmation(state, &key, &rotation, &family);
+    Event::KeyReplicated {
+        key,
+        family,
+        rotation,
+        sent: sent.into_iter().collect(),
+    }
 }
 
 /// The record's versions that are here, in the record's order.
-fn in_order(record: &FamilyRecord, held: &[NewMaterial], new: &[NewMaterial]) -> Vec<NewMaterial> {
-    let by_id: BTreeMap<_, _> = held
-        .iter()
-        .chain(new)
-        .map(|material| (material.id, material))
-        .collect();
+fn in_order<'m>(
+    record: &FamilyRecord,
+    held: impl Iterator<Item = &'m NewMaterial>,
+) -> Vec<NewMaterial> {
+    let by_id: BTreeMap<_, _> = held.map(|material| (material.id, material)).collect();
     let wanted = record.materials.iter().filter_map(|id| by_id.get(id));
     wanted.map(|material| (*material).clone()).collect()
 }
 
 /// The answer to a record that lacks one of this member's confirmations.
-fn confirmation(state: &State, key: &Key, family: &Family) -> Option<(Region, Message)> {
+fn confirmation(
+    state: &State,
+    key: &Key,
+    rotation: &Rotation,
+    family: &Family,
+) -> Option<(Region, Message)> {
     let own = family.roster.get(state.region())?;
-    let held = held(key);
+    let held = held(key, rotation);
     if family.is_led_by(state.region()) || held.is_subset(&own.confirmed) {
         return None;
     }
@@ -443,8 +561,11 @@ fn take_record(
 ) -> Event {
     let own = state.region();
     let mut key = key.clone();
-    let known = held(&key);
-    key.materials = in_order(record, &key.materials, new);
+    let present = rotation_of(state, record.key);
+    let known: BTreeSet<_> = key.materials.iter().map(|material| material.id).collect();
+    let here: Vec<NewMaterial> = all_held(&key, &present).chain(new).cloned().collect();
+    key.materials = in_order(record, here.iter());
+    let rotation = record.rotation.with(here.iter());
     let mut family = Family {
         stamp: record.stamp,
         primary: record.primary.clone(),
@@ -456,10 +577,7 @@ fn take_record(
         // Stepped down for this Region: stepping up takes the same entry.
         family.transit = Transit::Settled;
         family.stamp = family.stamp.next();
-        if let Some(entry) = family.roster.get_mut(own) {
-            entry.confirmed.extend(held(&key));
-            entry.initial = None;
-        }
+        confirm_own(&mut family, own, &key, &rotation);
         change = FamilyChange::SteppedUp;
     } else {
         if family.transit == Transit::SteppedDown {
@@ -476,9 +594,10 @@ fn take_record(
         };
     }
     let sent = if family.is_led_by(own) {
-        family.records(&key, own)
+        family.records(&key, &rotation, own)
     } else {
-        confirmation(state, &key, &family).into_iter().collect()
+        let answer = confirmation(state, &key, &rotation, &family);
+        answer.into_iter().collect()
     };
     let arrived = key.materials.iter().filter(|m| !known.contains(&m.id));
     Event::FamilyChanged {
@@ -487,6 +606,7 @@ fn take_record(
         family,
         state: key.state,
         materials: arrived.cloned().collect(),
+        rotation: (rotation != present).then_some(rotation),
         sent,
     }
 }
@@ -498,6 +618,7 @@ pub(crate) fn evolve_family(state: &mut State, event: &Event) {
             family,
             state: shown,
             materials,
+            rotation,
             sent,
             change: _,
         } => {
@@ -508,10 +629,21 @@ pub(crate) fn evolve_family(state: &mut State, event: &Event) {
                 key.materials.extend(materials.iter().cloned());
             });
             put_family(state, *key, family);
+            if let Some(rotation) = rotation {
+                put_rotation(state, *key, rotation);
+            }
             sent
         }
-        Event::KeyReplicated { key, family, sent } => {
+        Event::KeyReplicated {
+            key,
+            family,
+            rotation,
+            sent,
+        } => {
             state.put(Row::Key(Arc::new(key.clone())));
+            if *rotation != Rotation::default() {
+                put_rotation(state, key.reference(), rotation);
+            }
             put_family(state, key.reference(), family);
             sent
         }
@@ -529,6 +661,13 @@ fn role_in(family: &Family, own: &Region) -> MultiRegionRole {
     } else {
         MultiRegionRole::Replica
     }
+}
+
+fn put_rotation(state: &mut State, key: KeyRef, rotation: &Rotation) {
+    state.put(Row::Rotation {
+        key,
+        rotation: rotation.clone().into(),
+    });
 }
 
 fn put_family(state: &mut State, key: KeyRef, family: &Family) {

@@ -10,6 +10,7 @@ use keyrum_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::family::{Family, Message};
+use crate::rotation::Rotation;
 use crate::{Key, KeyRef, NewMaterial};
 
 /// One change. Released variants keep their meaning and their place for good.
@@ -162,6 +163,8 @@ pub enum Event {
         key: Key,
         /// Its family as the record told it.
         family: Family,
+        /// Its rotation as the record told it.
+        rotation: Rotation,
         /// What other Regions are told.
         sent: Vec<(Region, Message)>,
     },
@@ -175,8 +178,10 @@ pub enum Event {
         family: Family,
         /// The key's state from now on.
         state: KeyState,
-        /// Material that is new here, to follow what there is.
+        /// Material that is new to the key, to follow what there is.
         materials: Vec<NewMaterial>,
+        /// The rotation as a record told it; `None` where it stays as it is.
+        rotation: Option<Rotation>,
         /// What other Regions are told.
         sent: Vec<(Region, Message)>,
     },
@@ -198,6 +203,19 @@ pub enum Event {
         to: Region,
         /// All through this number.
         through: u64,
+    },
+    /// New material was made for a family; it is current once every member has confirmed it.
+    KeyRotationStarted {
+        /// Which key.
+        key: KeyRef,
+        /// The new version.
+        material: NewMaterial,
+        /// When, by the Region's clock.
+        at: UnixMillis,
+        /// Why.
+        kind: RotationKind,
+        /// When the next automatic rotation is due, if that changed.
+        next: Option<UnixMillis>,
     },
 }
 
@@ -245,4 +263,6 @@ pub enum FamilyChange {
     SteppedUp,
     /// The primary is deleted once its replicas are.
     DeletionWaitsForReplicas,
+    /// Automatic rotation was set otherwise, a rotation began, or one was completed.
+    RotationChanged,
 }

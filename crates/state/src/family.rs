@@ -9,9 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use keyrum_types::{KeySpec, KeyUsage, MaterialId, Origin, Region};
+use keyrum_types::{KeySpec, KeyUsage, MaterialId, Origin, Region, RotationKind, UnixMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::rotation::{AutomaticRotation, CompletedRotation, PendingRotation, Rotation};
 use crate::{Caller, Key, KeyRef, NewMaterial, Refusal, State};
 
 /// When a record was written, in its family's own time. Ordered.
@@ -124,6 +125,51 @@ pub struct FamilyRecord {
     pub roster: BTreeMap<Region, Entry>,
     /// Every version of the material, oldest first; the last is current.
     pub materials: Vec<MaterialId>,
+    /// What rotation is set to and has done.
+    pub rotation: SharedRotation,
+}
+
+/// A key's [`Rotation`] as it travels: without material.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedRotation {
+    /// Set while automatic rotation is on.
+    pub automatic: Option<AutomaticRotation>,
+    /// How many rotations were asked for.
+    pub on_demand_count: u8,
+    /// Oldest first.
+    pub rotations: Vec<CompletedRotation>,
+    /// The rotation under way: its material, when it began, and why.
+    pub pending: Option<(MaterialId, UnixMillis, RotationKind)>,
+}
+
+impl SharedRotation {
+    fn of(rotation: &Rotation) -> Self {
+        let pending = rotation.pending.as_ref();
+        Self {
+            automatic: rotation.automatic,
+            on_demand_count: rotation.on_demand_count,
+            rotations: rotation.rotations.clone(),
+            pending: pending.map(|pending| (pending.material.id, pending.started, pending.kind)),
+        }
+    }
+
+    /// The same with the material, which is among `held`.
+    pub(crate) fn with<'m>(&self, mut held: impl Iterator<Item = &'m NewMaterial>) -> Rotation {
+        let pending = self.pending.and_then(|(id, started, kind)| {
+            let material = held.find(|material| material.id == id)?.clone();
+            Some(PendingRotation {
+                material,
+                started,
+                kind,
+            })
+        });
+        Rotation {
+            automatic: self.automatic,
+            on_demand_count: self.on_demand_count,
+            rotations: self.rotations.clone(),
+            pending,
+        }
+    }
 }
 
 /// What one Region's log tells another's.
@@ -213,7 +259,7 @@ impl Family {
         };
         let own = Entry {
             incarnation: stamp,
-            confirmed: held(key),
+            confirmed: held(key, &rotation_of(state, key.reference())),
             initial: None,
         };
         Self {
@@ -236,13 +282,14 @@ impl Family {
     pub(crate) fn record_for(
         &self,
         key: &Key,
+        rotation: &Rotation,
         region: &Region,
     ) -> (Arc<FamilyRecord>, Vec<NewMaterial>) {
         let confirmed = self.roster.get(region).map(|entry| &entry.confirmed);
         let missing = |material: &&NewMaterial| {
             confirmed.is_none_or(|confirmed| !confirmed.contains(&material.id))
         };
-        let materials = key.materials.iter().filter(missing).cloned().collect();
+        let materials = all_held(key, rotation).filter(missing).cloned().collect();
         let record = FamilyRecord {
             key: key.reference(),
             spec: key.spec,
@@ -252,25 +299,55 @@ impl Family {
             primary: self.primary.clone(),
             roster: self.roster.clone(),
             materials: key.materials.iter().map(|material| material.id).collect(),
+            rotation: SharedRotation::of(rotation),
         };
         (Arc::new(record), materials)
     }
 
     /// The record for every other member.
-    pub(crate) fn records(&self, key: &Key, own: &Region) -> Vec<(Region, Message)> {
+    pub(crate) fn records(
+        &self,
+        key: &Key,
+        rotation: &Rotation,
+        own: &Region,
+    ) -> Vec<(Region, Message)> {
         let others = self.roster.keys().filter(|region| *region != own);
         others
-            .map(|region| (region.clone(), self.record_message(key, region)))
+            .map(|region| (region.clone(), self.record_message(key, rotation, region)))
             .collect()
     }
 
-    pub(crate) fn record_message(&self, key: &Key, region: &Region) -> Message {
-        let (record, materials) = self.record_for(key, region);
+    pub(crate) fn record_message(
+        &self,
+        key: &Key,
+        rotation: &Rotation,
+        region: &Region,
+    ) -> Message {
+        let (record, materials) = self.record_for(key, rotation, region);
         Message::Record { record, materials }
     }
 }
 
-/// The versions of the material that a key has here.
-pub(crate) fn held(key: &Key) -> BTreeSet<MaterialId> {
-    key.materials.iter().map(|material| material.id).collect()
+/// What a key's rotation is set to and has done; nothing if nobody has done anything about it.
+pub(crate) fn rotation_of(state: &State, key: KeyRef) -> Rotation {
+    let rotation = state.rotation(key);
+    rotation
+        .map(|rotation| Rotation::clone(rotation))
+        .unwrap_or_default()
+}
+
+/// All material that is here, that of a pending rotation last.
+pub(crate) fn all_held<'k>(
+    key: &'k Key,
+    rotation: &'k Rotation,
+) -> impl Iterator<Item = &'k NewMaterial> {
+    let pending = rotation.pending.iter().map(|pending| &pending.material);
+    key.materials.iter().chain(pending)
+}
+
+/// The names of all material that is here.
+pub(crate) fn held(key: &Key, rotation: &Rotation) -> BTreeSet<MaterialId> {
+    all_held(key, rotation)
+        .map(|material| material.id)
+        .collect()
 }

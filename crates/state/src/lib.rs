@@ -49,7 +49,7 @@ pub use contents::{FEATURE_LEVEL_SUPPORTED, State};
 pub use dedup::{ANSWERS_PER_NODE_BYTES_MAX, NODES_MAX, REQUESTS_PER_NODE_MAX, WINDOWS_MAX};
 pub use digest::Digest;
 pub use event::{Event, FamilyChange};
-pub use family::{Entry, Family, FamilyRecord, Initial, Message, Stamp, Transit};
+pub use family::{Entry, Family, FamilyRecord, Initial, Message, SharedRotation, Stamp, Transit};
 pub use key::{Alias, Deletion, Key};
 pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_KEYS_MAX};
 pub use policy::POLICY_BYTES_MAX;
@@ -259,7 +259,8 @@ fn evolve(state: &mut State, event: &Event) {
         Event::FeatureLevelRaised { level } => feature::raised(state, *level),
         Event::KeyRotationEnabled { .. }
         | Event::KeyRotationDisabled { .. }
-        | Event::KeyRotated { .. } => rotation::evolve(state, event),
+        | Event::KeyRotated { .. }
+        | Event::KeyRotationStarted { .. } => rotation::evolve(state, event),
         Event::KeyReplicated { .. } | Event::FamilyChanged { .. } | Event::MessagesSent { .. } => {
             conversation::evolve_family(state, event);
         }

@@ -214,4 +214,12 @@ pub enum Refusal {
         /// The number.
         number: u64,
     },
+    /// What is shared is set on the primary alone.
+    #[error("key {} is a multi-Region replica key, which is not for {operation}", key.id)]
+    ReplicaNotForOperation {
+        /// Which key.
+        key: KeyRef,
+        /// What was asked.
+        operation: String,
+    },
 }

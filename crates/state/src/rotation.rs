@@ -14,12 +14,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use keyrum_types::{KeySpec, KeyState, MaterialId, Origin, RotationDays, RotationKind, UnixMillis};
+use keyrum_types::{
+    KeySpec, KeyState, MaterialId, MultiRegionRole, Origin, RotationDays, RotationKind, UnixMillis,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Permitted;
 use crate::contents::Row;
-use crate::{DueRotation, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State};
+use crate::{DueRotation, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation};
 
 /// How many rotations a RotateKeys carries out at most; it bounds the size of its outcome.
 pub const ROTATE_KEYS_MAX: usize = 256;
@@ -89,6 +91,7 @@ pub struct PendingRotation {
 pub(crate) fn due_date(key: &Key, rotation: &Rotation) -> Option<UnixMillis> {
     let automatic = rotation.automatic.as_ref()?;
     let can_be = key.state == KeyState::Enabled
+        && key.multi_region != Some(MultiRegionRole::Replica)
         && key.current_material().is_some()
         && rotation.pending.is_none();
     (can_be && automatic.next != NEVER).then_some(automatic.next)
@@ -109,6 +112,7 @@ pub(crate) fn enable(
 ) -> Outcome {
     let key = target.reference();
     own_origin(target.key())?;
+    conversation::primary_only(state, target.key(), "EnableKeyRotation")?;
     usable(target.key())?;
     symmetric(target.key())?;
     let present = state.rotation(key).and_then(|rotation| rotation.automatic);
@@ -118,23 +122,24 @@ pub(crate) fn enable(
         (Some(_), _) => return Ok(vec![]),
         (None, period) => period.unwrap_or(RotationDays::DEFAULT),
     };
-    Ok(vec![Event::KeyRotationEnabled {
+    let enabled = Event::KeyRotationEnabled {
         key,
         period,
         next: at.plus_days(period.days().into()),
-    }])
+    };
+    Ok(conversation::tell_rotation(state, key, vec![enabled]))
 }
 
 /// Taken for every kind of key, since it is off for all that cannot have it.
 pub(crate) fn disable(state: &State, target: &Permitted<'_>) -> Outcome {
     let key = target.reference();
     own_origin(target.key())?;
+    conversation::primary_only(state, target.key(), "DisableKeyRotation")?;
     usable(target.key())?;
     let present = state.rotation(key).and_then(|rotation| rotation.automatic);
-    Ok(match present {
-        Some(_) => vec![Event::KeyRotationDisabled { key }],
-        None => vec![],
-    })
+    let disabled = present.map(|_| Event::KeyRotationDisabled { key });
+    let events = disabled.into_iter().collect();
+    Ok(conversation::tell_rotation(state, key, events))
 }
 
 /// Deviation: takes effect at once, where the real service needs about two minutes; so a second
@@ -150,6 +155,7 @@ pub(crate) fn rotate_on_demand(
         Origin::AwsKms | Origin::External => {}
         Origin::AwsCloudhsm | Origin::ExternalKeyStore => own_origin(target.key())?,
     }
+    conversation::primary_only(state, target.key(), "RotateKeyOnDemand")?;
     usable(target.key())?;
     symmetric(target.key())?;
     if target.key().origin == Origin::External {
@@ -173,12 +179,42 @@ pub(crate) fn rotate_on_demand(
     if let Some(due) = under_way.map(|pending| pending.started).or(close) {
         return Err(Refusal::RotationDue { key, due });
     }
-    rotated(target.key(), material, at, RotationKind::OnDemand, None)
-        .map(|event| vec![event])
-        .ok_or(Refusal::WrongState {
+    if target.key().current_material().is_none() {
+        return Err(Refusal::WrongState {
             key,
             state: KeyState::PendingImport,
+        });
+    }
+    let kind = RotationKind::OnDemand;
+    Ok(begin(state, target.key(), material, at, kind, None))
+}
+
+/// A rotation takes place at once in a key without replicas; in a family it begins.
+fn begin(
+    state: &State,
+    key: &Key,
+    material: &NewMaterial,
+    at: UnixMillis,
+    kind: RotationKind,
+    next: Option<UnixMillis>,
+) -> Vec<Event> {
+    let event = if conversation::has_replicas(state, key.reference()) {
+        Some(Event::KeyRotationStarted {
+            key: key.reference(),
+            material: material.clone(),
+            at,
+            kind,
+            next,
         })
+    } else {
+        rotated(key, material, at, kind, next)
+    };
+    conversation::tell_rotation(state, key.reference(), event.into_iter().collect())
+}
+
+/// The end of a family's rotation: its material is current from now on.
+pub(crate) fn completed(key: &Key, pending: &PendingRotation, at: UnixMillis) -> Option<Event> {
+    rotated(key, &pending.material, at, pending.kind, None)
 }
 
 /// Carries out what is due. An element that is not, because somebody else carried it out or the
@@ -194,16 +230,11 @@ pub(crate) fn rotate_due(state: &State, rotations: &[DueRotation], at: UnixMilli
             return None;
         }
         let next = next_date(rotation.due, period, at);
-        rotated(
-            key,
-            &rotation.material,
-            at,
-            RotationKind::Automatic,
-            Some(next),
-        )
+        let kind = RotationKind::Automatic;
+        Some(begin(state, key, &rotation.material, at, kind, Some(next)))
     };
     let taken = rotations.iter().take(ROTATE_KEYS_MAX);
-    Ok(taken.filter_map(&mut event).collect())
+    Ok(taken.filter_map(&mut event).flatten().collect())
 }
 
 /// `None` if the key has no material to be followed by another.
@@ -292,11 +323,28 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
                 if *kind == RotationKind::OnDemand {
                     rotation.on_demand_count += 1;
                 }
+                rotation.pending = None;
                 if let (Some(automatic), Some(next)) = (&mut rotation.automatic, next) {
                     automatic.next = *next;
                 }
             });
         }
+        Event::KeyRotationStarted {
+            key,
+            material,
+            at,
+            kind,
+            next,
+        } => edit(state, *key, |rotation| {
+            rotation.pending = Some(PendingRotation {
+                material: material.clone(),
+                started: *at,
+                kind: *kind,
+            });
+            if let (Some(automatic), Some(next)) = (&mut rotation.automatic, next) {
+                automatic.next = *next;
+            }
+        }),
         other => unreachable!("not an event of a key's rotation: {other:?}"),
     }
 }

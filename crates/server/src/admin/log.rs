@@ -89,7 +89,8 @@ fn keys_of(event: &Event) -> Vec<KeyRef> {
         | Event::KeyPolicyPut { key, .. }
         | Event::KeyRotationEnabled { key, .. }
         | Event::KeyRotationDisabled { key }
-        | Event::KeyRotated { key, .. } => vec![*key],
+        | Event::KeyRotated { key, .. }
+        | Event::KeyRotationStarted { key, .. } => vec![*key],
         Event::FamilyChanged { key, .. } => vec![*key],
         Event::KeyReplicated { key, .. } => vec![key.reference()],
         Event::MessagesSent { sent } => sent.iter().map(|(_, message)| message.key()).collect(),
@@ -214,7 +215,23 @@ fn show_event(event: &Event) -> Value {
             "material": material.id.to_string(),
             "next_ms": next.map(|next| next.0),
         }),
-        Event::KeyReplicated { key, family, sent } => json!({
+        Event::KeyRotationStarted {
+            key,
+            material,
+            at,
+            kind,
+            next,
+        } => json!({
+            "event": "KeyRotationStarted",
+            "key": name(key),
+            "material": material.id.to_string(),
+            "at_ms": at.0,
+            "kind": kind.name(),
+            "next_ms": next.map(|next| next.0),
+        }),
+        Event::KeyReplicated {
+            key, family, sent, ..
+        } => json!({
             "event": "KeyReplicated",
             "key": name(&key.reference()),
             "description": *key.description,
@@ -230,6 +247,7 @@ fn show_event(event: &Event) -> Value {
             state,
             materials,
             sent,
+            rotation: _,
         } => {
             let (what, region) = show_change(change);
             json!({
@@ -275,6 +293,7 @@ fn show_change(change: &FamilyChange) -> (&'static str, Option<&Region>) {
         FamilyChange::SteppedDown { to } => ("PrimarySteppedDown", Some(to)),
         FamilyChange::SteppedUp => ("PrimarySteppedUp", None),
         FamilyChange::DeletionWaitsForReplicas => ("DeletionWaitsForReplicas", None),
+        FamilyChange::RotationChanged => ("FamilyRotationChanged", None),
     }
 }
 

@@ -286,6 +286,10 @@ fn refused(refusal: Refusal, scene: Scene<'_>) -> ApiError {
         Refusal::ReplicaIsCreating { key, region } => {
             wrong_state(&key_arn(&region, key.account, key.id), KeyState::Creating)
         }
+        Refusal::ReplicaNotForOperation { key, operation } => unsupported(format!(
+            "{} is a multi-region replica key which is not valid for {operation}.",
+            scene.key(&key)
+        )),
         Refusal::MessagesMissing { .. } | Refusal::NeverSent { .. } => ApiError::fault(
             "KMSInternalException",
             "A message between Regions does not follow what was taken. Nothing was changed.",

@@ -81,6 +81,12 @@ fn forge(flaw: Flaw, receiver: &State, message: &mut Message) {
             }
             *record = forged.into();
         }
+        (Flaw::ActivateEarly, Message::Record { record, .. }) => {
+            let mut forged = (**record).clone();
+            let pending = forged.rotation.pending.take();
+            forged.materials.extend(pending.map(|(id, ..)| id));
+            *record = forged.into();
+        }
         _ => {}
     }
 }
@@ -171,6 +177,20 @@ fn scenarios() -> Vec<(&'static str, World)> {
                     (second, Ask::Cancel),
                 ]),
                 &CHANNELS,
+            ),
+        ),
+        (
+            "rotations that race with a move, a new replica and a deletion",
+            World::new(
+                &[second],
+                these(&[
+                    (first, Ask::Rotate),
+                    (first, Ask::Replicate(third)),
+                    (first, Ask::Move(second)),
+                    (second, Ask::Rotate),
+                    (third, Ask::Schedule),
+                ]),
+                &[(first, second), (second, first), (second, third)],
             ),
         ),
         (
@@ -285,6 +305,10 @@ fn broken_protocols_are_caught() {
     for (flaw, start) in [
         (Flaw::StepUpFirst, World::new(&[1], Asks::Any(1), &[])),
         (Flaw::NoStamp, World::new(&[1], Asks::Any(2), &[(0, 2)])),
+        (
+            Flaw::ActivateEarly,
+            World::new(&[1, 2], Asks::These(vec![(0, Ask::Rotate)]), &[]),
+        ),
         (
             Flaw::Revive,
             World::new(

@@ -89,6 +89,9 @@ fn write_record(text: &mut String, ranks: &Ranks, record: &FamilyRecord) {
     for id in &record.materials {
         write!(text, "m{}", id.0[0]).unwrap();
     }
+    if let Some((id, ..)) = record.rotation.pending {
+        write!(text, "P{}", id.0[0]).unwrap();
+    }
 }
 
 fn write_message(text: &mut String, ranks: &Ranks, message: &Message) {
@@ -109,7 +112,12 @@ fn write_message(text: &mut String, ranks: &Ranks, message: &Message) {
             incarnation,
             materials,
             ..
-        } => write!(text, "C{}{}", ranks.of(*incarnation), materials.len()).unwrap(),
+        } => {
+            write!(text, "C{}", ranks.of(*incarnation)).unwrap();
+            for id in materials {
+                write!(text, "c{}", id.0[0]).unwrap();
+            }
+        }
         Message::Tombstone { incarnation, .. } => {
             write!(text, "T{}", ranks.of(*incarnation)).unwrap();
         }
@@ -143,6 +151,9 @@ pub(crate) fn of(world: &World) -> u128 {
             let policy = key.policy.is_some();
             write!(text, "k{:?}{:?}{due}{policy}", key.state, key.multi_region).unwrap();
             write_materials(&mut text, &key.materials);
+            if let Some(pending) = state.rotation(key_ref()).and_then(|r| r.pending.as_ref()) {
+                write!(text, "P{}", pending.material.id.0[0]).unwrap();
+            }
         }
         if let Some(family) = state.family(key_ref()) {
             let (stamp, own) = (ranks.of(family.stamp), ranks.of(family.incarnation));

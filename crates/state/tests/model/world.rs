@@ -35,6 +35,8 @@ pub(crate) enum Ask {
     Enable,
     /// Another policy.
     Policy,
+    /// New material on demand.
+    Rotate,
 }
 
 /// One step.
@@ -84,6 +86,8 @@ pub(crate) enum Flaw {
     NoStamp,
     /// A deleted member comes back with an old record.
     Revive,
+    /// New material is used as soon as it arrives.
+    ActivateEarly,
 }
 
 /// One state of the model.
@@ -93,6 +97,8 @@ pub(crate) struct World {
     pub(crate) links: BTreeMap<(usize, usize), Link>,
     /// Commands that clients may still give, in any order.
     pub(crate) asks: Asks,
+    /// Versions of the material made so far.
+    materials: u8,
     /// Proposals so far: names the next one.
     proposals: u64,
     /// Of the projection that says which worlds are the same.
@@ -146,10 +152,10 @@ fn caller() -> Caller {
     }
 }
 
-fn material() -> NewMaterial {
+fn material(number: u8) -> NewMaterial {
     NewMaterial {
-        id: MaterialId([1; 32]),
-        sealed: SealedMaterial(vec![1].into()),
+        id: MaterialId([number; 32]),
+        sealed: SealedMaterial(vec![number].into()),
     }
 }
 
@@ -175,6 +181,7 @@ impl World {
                 .collect(),
             links,
             asks,
+            materials: 1,
             proposals: 0,
             print: 0,
         };
@@ -190,7 +197,7 @@ impl World {
                 policy: None,
                 bypass_lockout_check: false,
                 tags: vec![],
-                material: Some(material()),
+                material: Some(material(1)),
             },
         );
         assert!(created);
@@ -262,6 +269,13 @@ impl World {
             Ask::Cancel => Command::CancelKeyDeletion { key },
             Ask::Disable => Command::DisableKey { key },
             Ask::Enable => Command::EnableKey { key },
+            Ask::Rotate => {
+                self.materials += 1;
+                Command::RotateKeyOnDemand {
+                    key,
+                    material: material(self.materials),
+                }
+            }
             Ask::Policy => Command::PutKeyPolicy {
                 key,
                 policy: POLICY.to_owned(),
@@ -375,7 +389,13 @@ impl World {
                         steps.push(Step::Client(at, Ask::Replicate(to)));
                         steps.push(Step::Client(at, Ask::Move(to)));
                     }
-                    for ask in [Ask::Schedule, Ask::Cancel, Ask::Disable, Ask::Enable] {
+                    for ask in [
+                        Ask::Schedule,
+                        Ask::Cancel,
+                        Ask::Disable,
+                        Ask::Enable,
+                        Ask::Rotate,
+                    ] {
                         steps.push(Step::Client(at, ask));
                     }
                 }
@@ -411,12 +431,28 @@ impl World {
     }
 
     /// Whether every member that can be used has all material that another uses or has used.
+    /// Whether one member has all material of another: a ciphertext names its version, and a
+    /// pending one is there already.
+    fn has_all(&self, key: &Key, other: &Key) -> bool {
+        let at = (0..REGIONS.len()).find(|at| self.key(*at).is_some_and(|k| std::ptr::eq(k, key)));
+        let rotation = at.and_then(|at| self.regions[at].rotation(key_ref()));
+        let pending = rotation.and_then(|rotation| rotation.pending.as_ref());
+        other.materials.iter().all(|material| {
+            let waits = pending.is_some_and(|pending| pending.material.id == material.id);
+            waits || key.material(&material.id).is_some()
+        })
+    }
+
     pub(crate) fn all_decrypt(&self) -> bool {
         let usable = |key: &&Key| matches!(key.state, KeyState::Enabled | KeyState::Updating);
         let members: Vec<&Key> = self.members().map(|(_, key)| key).collect();
         members.iter().copied().filter(usable).all(|one| {
-            let has = |key: &Key| one.materials.iter().all(|m| key.material(&m.id).is_some());
-            !one.materials.is_empty() && members.iter().copied().filter(usable).all(has)
+            !one.materials.is_empty()
+                && members
+                    .iter()
+                    .copied()
+                    .filter(usable)
+                    .all(|other| self.has_all(other, one))
         })
     }
 
@@ -441,13 +477,17 @@ impl World {
             family.map(|family| {
                 let roster = family.roster.iter();
                 let roster: Vec<_> = roster.map(|(r, e)| (r.clone(), e.incarnation)).collect();
-                (family.primary.clone(), roster)
+                let key = self.key(*at).expect("it is a member");
+                let materials: Vec<_> = key.materials.iter().map(|m| m.id).collect();
+                let rotation = self.regions[*at].rotation(key_ref());
+                let pending = rotation.is_some_and(|rotation| rotation.pending.is_some());
+                (family.primary.clone(), roster, materials, pending)
             })
         });
         let first = rosters.next().flatten();
-        let Some((_, roster)) = &first else {
+        let Some((_, roster, _, pending)) = &first else {
             return false;
         };
-        roster.len() == members.len() && rosters.all(|other| other == first)
+        !pending && roster.len() == members.len() && rosters.all(|other| other == first)
     }
 }

@@ -635,7 +635,20 @@ fn event_text(event: &Event) -> String {
                 key.id
             )
         }
-        Event::KeyReplicated { key, family, sent } => format!(
+        Event::KeyRotationStarted {
+            key,
+            material,
+            at,
+            kind,
+            next,
+        } => {
+            let material = material.id.0[0];
+            let next = next.map(|next| format!(" next={next}")).unwrap_or_default();
+            format!("{name} {} material={material} at={at} {kind}{next}", key.id)
+        }
+        Event::KeyReplicated {
+            key, family, sent, ..
+        } => format!(
             "{name} {} {}{}",
             key_text(key),
             family_text(family),
@@ -648,6 +661,7 @@ fn event_text(event: &Event) -> String {
             state,
             materials,
             sent,
+            rotation: _,
         } => {
             let materials = if materials.is_empty() {
                 String::new()
@@ -801,6 +815,7 @@ variant_names!(
         KeyRotationEnabled,
         KeyRotationDisabled,
         KeyRotated,
+        KeyRotationStarted,
         KeyReplicated,
         FamilyChanged,
         MessagesSent,
@@ -846,5 +861,6 @@ variant_names!(
         ReplicaIsCreating,
         MessagesMissing,
         NeverSent,
+        ReplicaNotForOperation,
     }
 );
