@@ -119,10 +119,10 @@ impl std::hash::Hash for World {
 
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for at in 0..REGIONS.len() {
+        for (at, name) in REGIONS.iter().enumerate() {
             let family = self.regions[at].family(key_ref());
             let key = self.key(at).map(|key| (key.state, key.multi_region));
-            writeln!(f, "{}: {key:?} {family:?}", REGIONS[at])?;
+            writeln!(f, "{name}: {key:?} {family:?}")?;
         }
         Ok(())
     }
