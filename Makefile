@@ -11,7 +11,7 @@ BENCH_ARGS ?=
 # The simulation's seed.
 SEED ?= 1
 
-.PHONY: run test test-long verify fix bench lab tools
+.PHONY: run test test-long verify verify-model fix bench lab tools
 
 # Builds Keyrum and starts two Regions of three nodes each in one process.
 run: tools
@@ -33,6 +33,10 @@ verify: tools
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) test --package keyrum-tests --test tidy
+
+# Every interleaving of multi-Region commands and messages, with a larger bound than `make test`.
+verify-model: tools
+	$(CARGO) test --package keyrum-state --test model -- --ignored --nocapture
 
 # Formats, and applies what clippy can apply.
 fix: tools

@@ -1,4 +1,4 @@
-//! Deletion when the Region's clock passes its date.
+//! Deletion when the Region's clock passes its date. Rotation: see `rotation`.
 
 use std::process::Output;
 
@@ -9,7 +9,8 @@ use keyrum_tests::{Dev, keyrum, wait};
 
 use crate::desk::{Desk, Key};
 
-fn advance(dev: &Dev, by: &str) -> Output {
+/// Runs `keyrum clock advance`.
+pub(crate) fn advance(dev: &Dev, by: &str) -> Output {
     let mut command = std::process::Command::new(keyrum());
     command
         .args(["clock", "advance", by, "--data"])
@@ -86,6 +87,8 @@ async fn keys_are_deleted_when_their_date_has_passed() {
     );
     let output = advance(&dev, "2d");
     assert!(output.status.success(), "{output:?}");
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed.matches(", 1 key deleted").count(), 2, "{printed}");
     gone(&desk, &week).await;
 
     let message = format!("Key '{}' does not exist", week.arn);

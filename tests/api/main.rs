@@ -16,6 +16,7 @@ mod names;
 mod paging;
 mod policies;
 mod raw;
+mod rotation;
 mod states;
 mod sts;
 mod tags;

@@ -187,5 +187,13 @@ async fn some_operations_take_no_alias() {
             code,
             message,
         );
+        let call = kms.enable_key_rotation().key_id(name);
+        refused(call.send().await, code, message);
+        let call = kms.disable_key_rotation().key_id(name);
+        refused(call.send().await, code, message);
+        let call = kms.rotate_key_on_demand().key_id(name);
+        refused(call.send().await, code, message);
+        let call = kms.list_key_rotations().key_id(name);
+        refused(call.send().await, code, message);
     }
 }

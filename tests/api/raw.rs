@@ -181,8 +181,9 @@ async fn missing_members_are_told() {
             r#"{"CiphertextBlob":"eA=="}"#,
             one("destinationKeyId"),
         ),
-        // Not there yet, but a bad request is told so nevertheless.
         ("EnableKeyRotation", "{}", one("keyId")),
+        // Not there yet, but a bad request is told so nevertheless.
+        ("GetPublicKey", "{}", one("keyId")),
         ("ReplicateKey", r#"{"KeyId":"x"}"#, one("replicaRegion")),
     ] {
         kms(operation, body)
@@ -205,9 +206,9 @@ async fn operations_of_later_days_are_known() {
     let id = r#"{"KeyId":"1234abcd-12ab-34cd-56ef-1234567890ab"}"#;
     for operation in [
         "GetPublicKey",
-        "EnableKeyRotation",
+        "GetKeyLastUsage",
         "ListGrants",
-        "ListKeyRotations",
+        "DeleteImportedKeyMaterial",
     ] {
         let answer = kms(operation, id).await;
         let kind = answer.json()["__type"].as_str().unwrap().to_owned();

@@ -385,6 +385,29 @@ async fn cryptography(desk: &Desk, key: &Key) {
     assert_eq!(random.plaintext().unwrap().as_ref().len(), 1024);
 }
 
+async fn rotation(desk: &Desk) {
+    let (kms, key) = (&desk.kms, desk.key().await);
+    let blob = desk.ciphertext(&key.id).await;
+    let call = kms.enable_key_rotation().key_id(&key.arn);
+    call.rotation_period_in_days(90).send().await.unwrap();
+    let call = kms.rotate_key_on_demand().key_id(&key.arn);
+    let rotated = call.send().await.unwrap();
+    assert_eq!(rotated.key_id(), Some(key.arn.as_str()));
+    let call = kms.get_key_rotation_status().key_id(&key.arn);
+    let status = call.send().await.unwrap();
+    assert!(status.key_rotation_enabled() && status.next_rotation_date().is_some());
+    assert_eq!(status.rotation_period_in_days(), Some(90));
+    let call = kms.disable_key_rotation().key_id(&key.arn);
+    call.send().await.unwrap();
+    let call = kms.list_key_rotations().key_id(&key.arn);
+    let listed = call.send().await.unwrap();
+    let material = desk.describe(&key.id).await.current_key_material_id;
+    assert_eq!(listed.rotations().len(), 1);
+    assert_eq!(listed.rotations()[0].key_material_id, material);
+    let decrypted = kms.decrypt().ciphertext_blob(blob).send().await.unwrap();
+    assert_ne!(decrypted.key_material_id, material);
+}
+
 async fn walk(desk: &Desk) {
     let key = keys(desk).await;
     deletion(desk).await;
@@ -392,6 +415,7 @@ async fn walk(desk: &Desk) {
     tags(desk, &key).await;
     policies(desk, &key).await;
     cryptography(desk, &key).await;
+    rotation(desk).await;
 
     // What a real program meets first: an operation of another day.
     let call = desk.kms.get_parameters_for_import().key_id(&key.id);

@@ -211,6 +211,8 @@ pub(crate) struct ClockMoved {
     pub(crate) region_clock_ms: u64,
     /// How many keys' waits were over.
     pub(crate) keys_deleted: u64,
+    /// How many keys were due for rotation.
+    pub(crate) keys_rotated: u64,
 }
 
 /// A part of a node's history.

@@ -130,13 +130,13 @@ fn describe(entry: &Value) -> String {
 
 fn plain_name(name: &str) -> &str {
     name.strip_suffix("_ms")
-        .filter(|name| ["due", "now"].contains(name))
+        .filter(|name| ["due", "now", "next"].contains(name))
         .unwrap_or(name)
 }
 
 fn plain(name: &str, value: &Value) -> String {
     match (name, value) {
-        ("due_ms" | "now_ms", Value::Number(ms)) => time(ms.as_u64().unwrap_or(0)),
+        ("due_ms" | "now_ms" | "next_ms", Value::Number(ms)) => time(ms.as_u64().unwrap_or(0)),
         (_, Value::Object(key)) if key.contains_key("id") => {
             key["id"].as_str().unwrap_or("?").to_owned()
         }
@@ -170,12 +170,17 @@ pub(crate) async fn advance_clock(args: ClockAdvance) -> Result<ExitCode, Failur
             },
         })?;
         moved.push(region.as_str());
-        let keys = match clock.keys_deleted {
+        let keys = |count, done| match count {
             0 => String::new(),
-            1 => ", 1 key deleted".to_owned(),
-            count => format!(", {count} keys deleted"),
+            1 => format!(", 1 key {done}"),
+            count => format!(", {count} keys {done}"),
         };
-        println!("{region}: {}{keys}", time(clock.region_clock_ms));
+        println!(
+            "{region}: {}{}{}",
+            time(clock.region_clock_ms),
+            keys(clock.keys_deleted, "deleted"),
+            keys(clock.keys_rotated, "rotated"),
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -114,7 +114,11 @@ impl Admin {
             (&Method::POST, "/clock/advance") => {
                 let advance: Advance = read(body)?;
                 let moved = self.service.advance_clock(advance.by_ms).await?;
-                Ok(json!({ "region_clock_ms": moved.now.0, "keys_deleted": moved.keys_deleted }))
+                Ok(json!({
+                    "region_clock_ms": moved.now.0,
+                    "keys_deleted": moved.keys_deleted,
+                    "keys_rotated": moved.keys_rotated,
+                }))
             }
             (&Method::POST, "/members/add") => {
                 let member: NewMember = read(body)?;

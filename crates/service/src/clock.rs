@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyrum_consensus::ReadMode;
-use keyrum_state::{Command, Event, State};
+use keyrum_state::{Command, KeyRef, State};
 use keyrum_types::{KeyState, UnixMillis};
 use tokio::time::{Instant, sleep};
 
@@ -17,7 +17,7 @@ const LOOK_MS_MIN: u64 = 200;
 /// its wall clock does not.
 const LOOK_MS_MAX: u64 = 60_000;
 
-/// How long to wait after a Tick that could not be proposed or found nothing due.
+/// How long to wait after what is due could not be proposed or was found not to be.
 const RETRY_MS: u64 = 1_000;
 
 /// Shortest time between two searches for kept material whose key can no longer be used.
@@ -28,14 +28,15 @@ const FORGET_MS: u64 = 5_000;
 pub struct ClockAdvanced {
     /// The Region's clock now.
     pub now: UnixMillis,
-    /// How many keys this call deleted because their wait was over. Keys that the leader's own
-    /// clock found due at the same moment are gone too, but not counted.
+    /// How many keys were deleted meanwhile because their wait was over.
     pub keys_deleted: u64,
+    /// How many keys were rotated meanwhile because their date had come.
+    pub keys_rotated: u64,
 }
 
 impl Service {
-    /// Runs until this node stops: while it leads, proposes a Tick when something is due; on
-    /// every node, forgets material that may no longer be used. Idle, it sleeps.
+    /// Runs until this node stops: while it leads, proposes what is due when it is; on every node,
+    /// forgets material that may no longer be used. Idle, it sleeps.
     pub async fn run_clock(&self) {
         tokio::select! {
             _ = self.inner.group.stopped() => {}
@@ -63,7 +64,7 @@ impl Service {
                 // No view of the state is held while asleep: it would keep what was deleted.
                 let due = due_in_ms(&group.state(), self.inner.world.clock.now());
                 let look = match due {
-                    Some(0) => match self.tick().await {
+                    Some(0) => match self.carry_out_due().await {
                         // A majority's clocks say that it is not due yet.
                         Ok(0) => Some(RETRY_MS),
                         Ok(_) => continue,
@@ -107,33 +108,67 @@ impl Service {
         if !self.inner.settings.test_clock {
             return Err(ServiceError::ClockNotForTests);
         }
+        let group = &self.inner.group;
+        let before = group.read(ReadMode::Linearizable).await?;
         self.propose_as_region(Command::AdvanceClock { by_ms })
             .await?;
-        let mut keys_deleted = 0;
         loop {
-            let state = self.inner.group.read(ReadMode::Linearizable).await?;
-            // By the clock of the last command, which no later Tick can be behind.
-            if state.next_due().is_none_or(|due| due > state.clock()) {
-                return Ok(ClockAdvanced {
-                    now: state.clock(),
-                    keys_deleted,
-                });
+            let state = group.read(ReadMode::Linearizable).await?;
+            // By the clock of the last command, which no later command can be behind.
+            if next_due(&state).is_none_or(|due| due > state.clock()) {
+                return Ok(advanced(&before, &state));
             }
-            keys_deleted += self.tick().await?;
+            drop(state);
+            self.carry_out_due().await?;
         }
     }
 
-    /// Lets a bounded part of what is due happen; gives how many keys were deleted.
-    async fn tick(&self) -> Result<u64, ServiceError> {
-        let events = self.propose_as_region(Command::Tick).await?;
-        let deleted = |event: &&Event| matches!(event, Event::KeyDeleted { .. });
-        Ok(events.iter().filter(deleted).count() as u64)
+    /// Lets a bounded part of what is due happen; gives how many keys that changed.
+    async fn carry_out_due(&self) -> Result<usize, ServiceError> {
+        let (deletions, rotations) = {
+            let state = self.inner.group.state();
+            let time = state.region_time(self.inner.world.clock.now());
+            let deletions = state.next_due().is_some_and(|due| due <= time);
+            (deletions, self.due_rotations(&state, time))
+        };
+        let mut changed = 0;
+        if deletions {
+            changed += self.propose_as_region(Command::Tick).await?.len();
+        }
+        if !rotations.is_empty() {
+            let command = Command::RotateKeys { rotations };
+            changed += self.propose_as_region(command).await?.len();
+        }
+        Ok(changed)
     }
+}
+
+/// What came of a moved clock, whoever proposed it: the leader sees what is due as soon as this
+/// call does.
+fn advanced(before: &State, after: &State) -> ClockAdvanced {
+    let now = after.clock();
+    let deleted = before.due_by(now).filter(|key| after.key(*key).is_none());
+    let rotations = |state: &State, key: KeyRef| {
+        let rotation = state.rotation(key);
+        rotation.map_or(0, |rotation| rotation.rotations.len())
+    };
+    let due = before.rotations_due_by(now);
+    let rotated = due.filter(|(key, _)| rotations(after, *key) > rotations(before, *key));
+    ClockAdvanced {
+        now,
+        keys_deleted: deleted.count() as u64,
+        keys_rotated: rotated.count() as u64,
+    }
+}
+
+fn next_due(state: &State) -> Option<UnixMillis> {
+    let dates = [state.next_due(), state.next_rotation_due()];
+    dates.into_iter().flatten().min()
 }
 
 /// How long until something is due, by the Region's clock if the machine's says `machine`;
 /// `None` if nothing ever is.
 fn due_in_ms(state: &State, machine: UnixMillis) -> Option<u64> {
-    let due = state.next_due()?;
+    let due = next_due(state)?;
     Some(due.0.saturating_sub(state.region_time(machine).0))
 }

@@ -133,6 +133,9 @@ pub enum ServiceError {
         /// The most it may have, in bytes.
         bytes_max: usize,
     },
+    /// A choice of material for a key that has one only.
+    #[error("which material to include can be said for symmetric keys only")]
+    IncludeMaterialOfAsymmetric,
     /// More items than the operation gives at once. In the grammar of model constraints.
     #[error("the limit {limit} is greater than {max}")]
     LimitTooLarge {

@@ -50,7 +50,10 @@ pub use page::{Page, PageRequest};
 pub use policy::{
     GetKeyPolicyInput, GetKeyPolicyOutput, ListKeyPoliciesInput, POLICY_NAME, PutKeyPolicyInput,
 };
-pub use rotation::{GetKeyRotationStatusInput, GetKeyRotationStatusOutput};
+pub use rotation::{
+    EnableKeyRotationInput, GetKeyRotationStatusOutput, IncludeKeyMaterial, KeyMaterialState,
+    ListKeyRotationsInput, RotateKeyOnDemandOutput, RotationEntry,
+};
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 
 use materials::{MATERIALS_MAX, Materials};

@@ -1,7 +1,6 @@
 //! Operations that make keys, show them, and take them through their states.
 
-use keyrum_crypto::{KeyName, MaterialSecret};
-use keyrum_state::{Caller, Command, Event, NewMaterial, Refusal, State, permit_key};
+use keyrum_state::{Caller, Command, Event, KeyRef, Refusal, State, permit_key};
 use keyrum_types::{
     KeyId, KeySpec, KeyState, KeyUsage, Origin, Region, UnixMillis, WaitingDays, key_arn,
 };
@@ -44,7 +43,8 @@ pub struct CreateKeyInput {
 }
 
 /// What operations on one key are asked that take nothing else: EnableKey, DisableKey,
-/// CancelKeyDeletion and DescribeKey.
+/// CancelKeyDeletion, DescribeKey, DisableKeyRotation, RotateKeyOnDemand and
+/// GetKeyRotationStatus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyInput {
     /// The key's id or ARN; for DescribeKey also an alias.
@@ -134,10 +134,7 @@ impl Service {
                 true => KeyId::multi_region(random),
                 false => KeyId::single_region(random),
             };
-            let secret = MaterialSecret::generate(entropy);
-            let id = secret.id(key);
-            let name = KeyName { account, key };
-            let sealed = self.inner.keyring.seal(name, id, &secret, entropy);
+            let material = self.new_material(KeyRef { account, id: key });
             let command = Command::CreateKey {
                 key,
                 spec: kind.spec,
@@ -147,7 +144,7 @@ impl Service {
                 policy: input.policy.clone(),
                 bypass_lockout_check: input.bypass_lockout_check,
                 tags: input.tags.clone(),
-                material: Some(NewMaterial { id, sealed }),
+                material: Some(material),
             };
             draws += 1;
             match self.propose(ctx, command).await {

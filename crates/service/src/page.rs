@@ -42,6 +42,10 @@ pub(crate) const LIST_KEY_POLICIES: PageLimits = PageLimits {
     default: 100,
     max: 1000,
 };
+pub(crate) const LIST_KEY_ROTATIONS: PageLimits = PageLimits {
+    default: 100,
+    max: 1000,
+};
 pub(crate) const LIST_RESOURCE_TAGS: PageLimits = PageLimits {
     default: 50,
     max: 50,
@@ -212,6 +216,7 @@ mod tests {
             (LIST_ALIASES, 50, 100),
             (LIST_KEYS, 100, 1000),
             (LIST_KEY_POLICIES, 100, 1000),
+            (LIST_KEY_ROTATIONS, 100, 1000),
             (LIST_RESOURCE_TAGS, 50, 50),
         ] {
             assert_eq!(limits.check(&request(None, None)), Ok(default));

@@ -1,46 +1,283 @@
-//! Operations on the rotation of a key's material. Rotation itself is later work.
+//! Operations on the rotation of a key's material: turning it on and off, asking for it, and what it
+//! has done. Carrying out what is due: see `clock`.
 
-use keyrum_types::key_arn;
+use std::collections::BTreeMap;
 
+use keyrum_crypto::{KeyName, MaterialSecret};
+use keyrum_state::{
+    AutomaticRotation, Command, CompletedRotation, DueRotation, Key, KeyRef, NewMaterial,
+    ROTATE_KEYS_MAX, Refusal, Rotation, State, permit_key,
+};
+use keyrum_types::{
+    KeySpec, KeyState, MaterialId, Origin, Region, RotationDays, RotationKind, UnixMillis, key_arn,
+};
+
+use crate::page::{LIST_KEY_ROTATIONS, Markers, Page, PageRequest};
 use crate::resolve::Accounts;
-use crate::{RequestContext, Service, ServiceError};
+use crate::{KeyInput, RequestContext, Service, ServiceError};
 
-/// What GetKeyRotationStatus is asked.
+/// What EnableKeyRotation is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GetKeyRotationStatusInput {
+pub struct EnableKeyRotationInput {
     /// The key's id or ARN.
     pub key_id: String,
+    /// If absent, the period there is, or else the usual one.
+    pub period: Option<RotationDays>,
 }
 
-/// What GetKeyRotationStatus answers: automatic rotation is off for every key so far.
+/// What RotateKeyOnDemand answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotateKeyOnDemandOutput {
+    /// Which key.
+    pub key_arn: String,
+}
+
+/// What GetKeyRotationStatus answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GetKeyRotationStatusOutput {
     /// Which key.
     pub key_arn: String,
-    /// Whether its material is rotated automatically.
-    pub enabled: bool,
+    /// `None` if its material is not rotated automatically.
+    pub automatic: Option<AutomaticRotation>,
+    /// When the on-demand rotation that is under way began.
+    pub on_demand_started: Option<UnixMillis>,
+}
+
+/// What ListKeyRotations is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListKeyRotationsInput {
+    /// The key's id or ARN.
+    pub key_id: String,
+    /// Which material; may be given for symmetric keys only.
+    pub include: Option<IncludeKeyMaterial>,
+    /// Which part of the list.
+    pub page: PageRequest,
+}
+
+/// Which material ListKeyRotations gives. Source: AWS KMS API Reference, `IncludeKeyMaterial`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IncludeKeyMaterial {
+    /// What a rotation made current.
+    #[default]
+    RotationsOnly,
+    /// The first material too, and what will be current.
+    All,
+}
+
+/// One version of a key's material.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationEntry {
+    /// The key.
+    pub key_arn: String,
+    /// Names the version.
+    pub material: MaterialId,
+    /// Whether it encrypts.
+    pub state: KeyMaterialState,
+    /// When and why it became current; absent for the first material and for what is not current
+    /// yet.
+    pub rotation: Option<(UnixMillis, RotationKind)>,
+}
+
+/// What a version of a key's material is for. Source: AWS KMS API Reference, `KeyMaterialState`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyMaterialState {
+    /// Encrypts and decrypts.
+    Current,
+    /// Decrypts.
+    NonCurrent,
+    /// Waits to be current.
+    PendingRotation,
 }
 
 impl Service {
-    /// Whether a key's material is rotated automatically.
+    /// Lets a key's material be rotated automatically.
+    pub async fn enable_key_rotation(
+        &self,
+        ctx: &RequestContext,
+        input: EnableKeyRotationInput,
+    ) -> Result<(), ServiceError> {
+        let key = self.key_only(ctx, &input.key_id, Accounts::Own)?;
+        let period = input.period;
+        self.propose(ctx, Command::EnableKeyRotation { key, period })
+            .await
+            .map(drop)
+    }
+
+    /// Stops that.
+    pub async fn disable_key_rotation(
+        &self,
+        ctx: &RequestContext,
+        input: KeyInput,
+    ) -> Result<(), ServiceError> {
+        let key = self.key_only(ctx, &input.key_id, Accounts::Own)?;
+        self.propose(ctx, Command::DisableKeyRotation { key })
+            .await
+            .map(drop)
+    }
+
+    /// Gives a key new material now.
+    pub async fn rotate_key_on_demand(
+        &self,
+        ctx: &RequestContext,
+        input: KeyInput,
+    ) -> Result<RotateKeyOnDemandOutput, ServiceError> {
+        let key = self.key_only(ctx, &input.key_id, Accounts::Own)?;
+        let material = self.new_material(key);
+        self.propose(ctx, Command::RotateKeyOnDemand { key, material })
+            .await?;
+        Ok(RotateKeyOnDemandOutput {
+            key_arn: key_arn(self.region(), key.account, key.id),
+        })
+    }
+
+    /// Whether and when a key's material is rotated.
     pub async fn get_key_rotation_status(
         &self,
         ctx: &RequestContext,
-        input: GetKeyRotationStatusInput,
+        input: KeyInput,
     ) -> Result<GetKeyRotationStatusOutput, ServiceError> {
-        self.with_key(
-            ctx,
-            &input.key_id,
-            Accounts::Any,
-            "GetKeyRotationStatus",
-            |key| {
-                let key_arn = key_arn(self.region(), key.account, key.id);
-                Ok(GetKeyRotationStatusOutput {
-                    key_arn,
-                    enabled: false,
-                })
-            },
-        )
-        .await
+        let key = self.key_only(ctx, &input.key_id, Accounts::Any)?;
+        let state = self.read(ctx).await?;
+        let key = permit_key(&state, &ctx.caller, key, "GetKeyRotationStatus")?;
+        rotation_status(&state, key.key())
+    }
+
+    /// A key's rotations, oldest first.
+    pub async fn list_key_rotations(
+        &self,
+        ctx: &RequestContext,
+        input: ListKeyRotationsInput,
+    ) -> Result<Page<RotationEntry>, ServiceError> {
+        let limit = LIST_KEY_ROTATIONS.check(&input.page)?;
+        let key = self.key_only(ctx, &input.key_id, Accounts::Own)?;
+        let state = self.read(ctx).await?;
+        let key = permit_key(&state, &ctx.caller, key, "ListKeyRotations")?;
+        let markers = Markers {
+            key: self.token_key(),
+            operation: "ListKeyRotations",
+            account: ctx.caller.account,
+            filter: format!("{} {:?}", key.key().id, input.include.unwrap_or_default()),
+        };
+        list_key_rotations(&state, key.key(), &input, limit, markers)
+    }
+
+    /// New random material for a key, sealed.
+    pub(crate) fn new_material(&self, key: KeyRef) -> NewMaterial {
+        let entropy = &*self.inner.world.entropy;
+        let secret = MaterialSecret::generate(entropy);
+        let id = secret.id(key.id);
+        let name = KeyName {
+            account: key.account,
+            key: key.id,
+        };
+        let sealed = self.inner.keyring.seal(name, id, &secret, entropy);
+        NewMaterial { id, sealed }
+    }
+
+    /// A bounded part of the rotations that are due by `time`, with material for each.
+    pub(crate) fn due_rotations(&self, state: &State, time: UnixMillis) -> Vec<DueRotation> {
+        let due = state.rotations_due_by(time).take(ROTATE_KEYS_MAX);
+        due.map(|(key, due)| DueRotation {
+            key,
+            due,
+            material: self.new_material(key),
+        })
+        .collect()
     }
 }
+
+/// Keys of a custom key store have their material elsewhere, and nothing to tell about it.
+fn not_in_custom_store(key: &Key) -> Result<(), ServiceError> {
+    match key.origin {
+        Origin::AwsKms | Origin::External => Ok(()),
+        origin @ (Origin::AwsCloudhsm | Origin::ExternalKeyStore) => {
+            let key = key.reference();
+            Err(Refusal::OriginNotForOperation { key, origin }.into())
+        }
+    }
+}
+
+fn rotation_status(state: &State, key: &Key) -> Result<GetKeyRotationStatusOutput, ServiceError> {
+    not_in_custom_store(key)?;
+    let rotation = state.rotation(key.reference());
+    let on_demand = rotation
+        .and_then(|rotation| rotation.pending.as_ref())
+        .filter(|pending| pending.kind == RotationKind::OnDemand);
+    Ok(GetKeyRotationStatusOutput {
+        key_arn: key_arn(state.region(), key.account, key.id),
+        // It reads off while the key waits to be deleted, and comes back if the key does.
+        automatic: rotation
+            .and_then(|rotation| rotation.automatic)
+            .filter(|_| key.state != KeyState::PendingDeletion),
+        on_demand_started: on_demand.map(|pending| pending.started),
+    })
+}
+
+fn list_key_rotations(
+    state: &State,
+    key: &Key,
+    input: &ListKeyRotationsInput,
+    limit: usize,
+    markers: Markers<'_>,
+) -> Result<Page<RotationEntry>, ServiceError> {
+    not_in_custom_store(key)?;
+    let symmetric = key.spec == KeySpec::SymmetricDefault;
+    if !symmetric && input.include.is_some() {
+        return Err(ServiceError::IncludeMaterialOfAsymmetric);
+    }
+    // A version's place: versions are only ever added, at the end.
+    let from = match markers.position(&input.page)? {
+        None => 0,
+        Some(bytes) => {
+            let last = bytes.try_into().map_err(|_| ServiceError::InvalidMarker)?;
+            u32::from_be_bytes(last) as usize + 1
+        }
+    };
+    let include = input.include.unwrap_or_default();
+    let rotation = state.rotation(key.reference()).map(|row| &**row);
+    let versions = match symmetric {
+        true => versions(key, rotation, state.region()),
+        false => Vec::new(),
+    };
+    let wanted = versions.into_iter().enumerate().skip(from);
+    let wanted = wanted.filter(|(_, version)| match include {
+        IncludeKeyMaterial::All => true,
+        IncludeKeyMaterial::RotationsOnly => version.rotation.is_some(),
+    });
+    let position = |(place, _): &(usize, _)| {
+        let place = u32::try_from(*place).expect("a key has few versions");
+        place.to_be_bytes().to_vec()
+    };
+    let page = markers.page(wanted, limit, position);
+    Ok(page.map(|(_, version)| version))
+}
+
+/// Every version of a key's material, oldest first.
+fn versions(key: &Key, rotation: Option<&Rotation>, region: &Region) -> Vec<RotationEntry> {
+    let arn = key_arn(region, key.account, key.id);
+    let done = rotation.map_or(&[][..], |rotation| &rotation.rotations);
+    let done: BTreeMap<MaterialId, &CompletedRotation> =
+        done.iter().map(|done| (done.material, done)).collect();
+    let current = key.current_material().map(|material| material.id);
+    let made = key.materials.iter().map(|version| RotationEntry {
+        key_arn: arn.clone(),
+        material: version.id,
+        state: match Some(version.id) == current {
+            true => KeyMaterialState::Current,
+            false => KeyMaterialState::NonCurrent,
+        },
+        rotation: done.get(&version.id).map(|done| (done.at, done.kind)),
+    });
+    let pending = rotation.and_then(|rotation| rotation.pending.as_ref());
+    let pending = pending.map(|pending| RotationEntry {
+        key_arn: arn.clone(),
+        material: pending.material.id,
+        state: KeyMaterialState::PendingRotation,
+        rotation: None,
+    });
+    made.chain(pending).collect()
+}
+
+#[cfg(test)]
+#[path = "rotation_tests.rs"]
+mod tests;

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use keyrum_types::{
-    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, SealedMaterial,
-    UnixMillis, WaitingDays,
+    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, Region,
+    RotationDays, SealedMaterial, UnixMillis, WaitingDays,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::family::Message;
 
 /// Names one proposal for good, so that a retry inside the cluster is recognised.
 ///
@@ -63,6 +65,17 @@ pub struct NewMaterial {
     pub id: MaterialId,
     /// The bytes, sealed under the Region's domain key.
     pub sealed: SealedMaterial,
+}
+
+/// A rotation whose date has come, and the material for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DueRotation {
+    /// Which key.
+    pub key: KeyRef,
+    /// The date it is for: the key's next one when this was proposed.
+    pub due: UnixMillis,
+    /// What will be current.
+    pub material: NewMaterial,
 }
 
 /// A mutation. Imperative: it can still be refused.
@@ -183,6 +196,69 @@ pub enum Command {
         /// The new level; greater than the present one.
         level: u32,
     },
+    /// Lets a key be rotated automatically, or changes how often it is.
+    EnableKeyRotation {
+        /// Which key.
+        key: KeyRef,
+        /// `None` to keep the period there is, or else the usual one.
+        period: Option<RotationDays>,
+    },
+    /// Stops automatic rotation.
+    DisableKeyRotation {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// Gives a key new material now.
+    RotateKeyOnDemand {
+        /// Which key.
+        key: KeyRef,
+        /// What will be current. Not used for a key whose material is imported.
+        material: NewMaterial,
+    },
+    /// Carries out rotations that are due by the Region's clock, a bounded number at a time.
+    /// Proposed by the leader, only when some are.
+    RotateKeys {
+        /// At most 256; any after those are left for the next time.
+        rotations: Vec<DueRotation>,
+    },
+    /// Adds a replica key in another Region. The answer comes before the key is there.
+    ReplicateKey {
+        /// Which primary key.
+        key: KeyRef,
+        /// Where the replica goes.
+        region: Region,
+        /// The replica's; at most 8192 characters.
+        description: String,
+        /// The replica's policy as sent; `None` for the default policy.
+        policy: Option<String>,
+        /// Whether the caller switched the lockout check off.
+        bypass_lockout_check: bool,
+        /// The replica's, in the order sent.
+        tags: Vec<(String, String)>,
+    },
+    /// Asks another Region's member to become primary.
+    UpdatePrimaryRegion {
+        /// Which primary key.
+        key: KeyRef,
+        /// Where the new primary is.
+        to: Region,
+    },
+    /// Takes what another Region's log has for this one. Proposed by the courier.
+    Deliver {
+        /// The sending Region.
+        from: Region,
+        /// All of the channel's messages through this number were taken before, or replaced.
+        after: u64,
+        /// With their numbers, ascending; material sealed for this Region.
+        messages: Vec<(u64, Message)>,
+    },
+    /// Forgets what another Region's log has taken. Proposed by the courier.
+    Delivered {
+        /// The receiving Region.
+        to: Region,
+        /// It has taken all through this number.
+        through: u64,
+    },
 }
 
 impl Command {
@@ -205,6 +281,14 @@ impl Command {
             Self::AdvanceClock { .. } => "AdvanceClock",
             Self::ConfirmClock { .. } => "ConfirmClock",
             Self::RaiseFeatureLevel { .. } => "RaiseFeatureLevel",
+            Self::EnableKeyRotation { .. } => "EnableKeyRotation",
+            Self::DisableKeyRotation { .. } => "DisableKeyRotation",
+            Self::RotateKeyOnDemand { .. } => "RotateKeyOnDemand",
+            Self::RotateKeys { .. } => "RotateKeys",
+            Self::ReplicateKey { .. } => "ReplicateKey",
+            Self::UpdatePrimaryRegion { .. } => "UpdatePrimaryRegion",
+            Self::Deliver { .. } => "Deliver",
+            Self::Delivered { .. } => "Delivered",
         }
     }
 }

@@ -14,6 +14,9 @@ use keyrum_types::{AccountId, AliasName, KeyId, NodeId, Region, UnixMillis};
 use rpds::RedBlackTreeMapSync as Map;
 use serde::{Deserialize, Serialize};
 
+use crate::channel::Channel;
+use crate::family::{Family, Message, Stamp, Subject};
+use crate::rotation::{self, Rotation};
 use crate::{Alias, Digest, Key, KeyRef};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
@@ -39,6 +42,28 @@ pub(crate) enum Row {
         sequence: u64,
         outcome: Arc<[u8]>,
     },
+    /// Absent while nobody has done anything about the key's rotation.
+    Rotation {
+        key: KeyRef,
+        rotation: Arc<Rotation>,
+    },
+    Family {
+        key: KeyRef,
+        family: Arc<Family>,
+    },
+    Buried {
+        key: KeyRef,
+        incarnation: Stamp,
+    },
+    Channel {
+        with: Region,
+        channel: Channel,
+    },
+    Sent {
+        to: Region,
+        number: u64,
+        message: Arc<Message>,
+    },
 }
 
 /// Which fact.
@@ -48,6 +73,9 @@ pub(crate) enum RowName<'a> {
     Alias(AccountId, &'a AliasName),
     Window(NodeId),
     Answer(NodeId, u64),
+    Rotation(KeyRef),
+    Family(KeyRef),
+    Sent(&'a Region, u64),
 }
 
 /// The facts there is one of.
@@ -89,6 +117,16 @@ pub struct State {
     aliases_by_key: Map<(KeyRef, AliasName), ()>,
     windows: Map<NodeId, Window>,
     answers: Map<(NodeId, u64), Arc<[u8]>>,
+    rotations: Map<KeyRef, Arc<Rotation>>,
+    /// Keys that are to be rotated, by date; of two kinds of rows, see [`State::rotation_date`].
+    rotations_due: Map<(UnixMillis, KeyRef), ()>,
+    families: Map<KeyRef, Arc<Family>>,
+    /// For each key, the greatest incarnation that was deleted here.
+    buried: Map<KeyRef, Stamp>,
+    channels: Map<Region, Channel>,
+    outbox: Map<(Region, u64), Arc<Message>>,
+    /// Where in the outbox the message on a subject waits.
+    waiting: Map<(Region, Subject), u64>,
     digest: Digest,
 }
 
@@ -132,6 +170,13 @@ impl State {
             aliases_by_key: Map::new_sync(),
             windows: Map::new_sync(),
             answers: Map::new_sync(),
+            rotations: Map::new_sync(),
+            rotations_due: Map::new_sync(),
+            families: Map::new_sync(),
+            buried: Map::new_sync(),
+            channels: Map::new_sync(),
+            outbox: Map::new_sync(),
+            waiting: Map::new_sync(),
             digest,
         }
     }
@@ -164,6 +209,24 @@ impl State {
     /// The earliest date, by the Region's clock, at which a `Tick` has something to do.
     pub fn next_due(&self) -> Option<UnixMillis> {
         self.due.first().map(|((due, _), ())| *due)
+    }
+
+    /// The earliest date, by the Region's clock, at which a key is to be rotated.
+    pub fn next_rotation_due(&self) -> Option<UnixMillis> {
+        self.rotations_due.first().map(|((due, _), ())| *due)
+    }
+
+    /// Keys that are to be rotated by `time` and the dates they are due, by date and then by name.
+    pub fn rotations_due_by(&self, time: UnixMillis) -> impl Iterator<Item = (KeyRef, UnixMillis)> {
+        self.rotations_due
+            .keys()
+            .take_while(move |(due, _)| *due <= time)
+            .map(|(due, key)| (*key, *due))
+    }
+
+    /// What a key's rotation is set to and has done; `None` if nobody has done anything about it.
+    pub fn rotation(&self, key: KeyRef) -> Option<&Arc<Rotation>> {
+        self.rotations.get(&key)
     }
 
     /// A key, in whatever state it is.
@@ -243,6 +306,41 @@ impl State {
             })
     }
 
+    /// A multi-Region key's family, as this Region's log knows it; `None` for a primary that never
+    /// had a replica.
+    pub fn family(&self, key: KeyRef) -> Option<&Arc<Family>> {
+        self.families.get(&key)
+    }
+
+    /// The greatest incarnation of a key that was really deleted here.
+    pub fn buried(&self, key: KeyRef) -> Option<Stamp> {
+        self.buried.get(&key).copied()
+    }
+
+    /// How far this Region has come with another.
+    pub fn channel(&self, with: &Region) -> Channel {
+        self.channels.get(with).copied().unwrap_or_default()
+    }
+
+    /// What waits for another Region, by ascending number.
+    pub fn outbox<'s>(
+        &'s self,
+        to: &Region,
+    ) -> impl Iterator<Item = (u64, &'s Arc<Message>)> + use<'s> {
+        let range = self.outbox.range((to.clone(), 0)..=(to.clone(), u64::MAX));
+        range.map(|((_, number), message)| (*number, message))
+    }
+
+    /// The number of the message on a subject that waits for a Region.
+    pub(crate) fn waiting_on(&self, to: &Region, subject: Subject) -> Option<u64> {
+        self.waiting.get(&(to.clone(), subject)).copied()
+    }
+
+    /// Every Region that was ever sent something or heard.
+    pub fn regions_spoken_to(&self) -> impl Iterator<Item = &Region> {
+        self.channels.keys()
+    }
+
     /// The sum over all contents, kept up to date by every change. Two replicas that applied
     /// the same log have the same.
     pub fn digest(&self) -> Digest {
@@ -280,11 +378,37 @@ impl State {
                 sequence,
                 outcome: Arc::clone(outcome),
             });
+        let rotations = self.rotations.iter().map(|(&key, rotation)| Row::Rotation {
+            key,
+            rotation: Arc::clone(rotation),
+        });
+        let families = self.families.iter().map(|(&key, family)| Row::Family {
+            key,
+            family: Arc::clone(family),
+        });
+        let buried = self
+            .buried
+            .iter()
+            .map(|(&key, &incarnation)| Row::Buried { key, incarnation });
+        let channels = self.channels.iter().map(|(with, &channel)| Row::Channel {
+            with: with.clone(),
+            channel,
+        });
+        let outbox = self.outbox.iter().map(|((to, number), message)| Row::Sent {
+            to: to.clone(),
+            number: *number,
+            message: Arc::clone(message),
+        });
         registers
             .chain(keys)
             .chain(aliases)
             .chain(windows)
             .chain(answers)
+            .chain(rotations)
+            .chain(families)
+            .chain(buried)
+            .chain(channels)
+            .chain(outbox)
     }
 
     pub(crate) fn registers(&self) -> &Registers {
@@ -308,8 +432,8 @@ impl State {
         self.answers.get(&(node, sequence))
     }
 
-    /// Keys due by `time`, by due date and then by name.
-    pub(crate) fn due_by(&self, time: UnixMillis) -> impl Iterator<Item = KeyRef> {
+    /// Keys to be deleted by `time`, by due date and then by name.
+    pub fn due_by(&self, time: UnixMillis) -> impl Iterator<Item = KeyRef> {
         self.due
             .keys()
             .take_while(move |(due, _)| *due <= time)
@@ -333,6 +457,7 @@ impl State {
                     self.key_counts.insert_mut(key.account, count + 1);
                 }
                 self.keys.insert_mut(key.reference(), Arc::clone(key));
+                self.index_rotation(key.reference());
                 former.map(Row::Key)
             }
             Row::Alias {
@@ -368,6 +493,46 @@ impl State {
                     sequence,
                     outcome,
                 })
+            }
+            Row::Rotation { key, rotation } => {
+                let former = self.take_rotation_from_index(*key);
+                self.rotations.insert_mut(*key, Arc::clone(rotation));
+                self.index_rotation(*key);
+                former
+            }
+            Row::Family { key, family } => {
+                let former = self.families.get(key).map(Arc::clone);
+                self.families.insert_mut(*key, Arc::clone(family));
+                former.map(|family| Row::Family { key: *key, family })
+            }
+            Row::Buried { key, incarnation } => {
+                let former = self.buried.get(key).copied();
+                self.buried.insert_mut(*key, *incarnation);
+                former.map(|incarnation| Row::Buried {
+                    key: *key,
+                    incarnation,
+                })
+            }
+            Row::Channel { with, channel } => {
+                let former = self.channels.get(with).copied();
+                self.channels.insert_mut(with.clone(), *channel);
+                former.map(|channel| Row::Channel {
+                    with: with.clone(),
+                    channel,
+                })
+            }
+            Row::Sent {
+                to,
+                number,
+                message,
+            } => {
+                let former = self.take_message(to, *number);
+                if let Some(subject) = message.subject() {
+                    self.waiting.insert_mut((to.clone(), subject), *number);
+                }
+                self.outbox
+                    .insert_mut((to.clone(), *number), Arc::clone(message));
+                former
             }
         };
         if let Some(former) = former {
@@ -409,10 +574,37 @@ impl State {
                     outcome,
                 })
             }
+            RowName::Rotation(key) => {
+                let former = self.take_rotation_from_index(key);
+                self.rotations.remove_mut(&key);
+                former
+            }
+            RowName::Family(key) => {
+                let former = self.families.get(&key).map(Arc::clone);
+                self.families.remove_mut(&key);
+                former.map(|family| Row::Family { key, family })
+            }
+            RowName::Sent(to, number) => self.take_message(to, number),
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
         }
+    }
+
+    fn take_message(&mut self, to: &Region, number: u64) -> Option<Row> {
+        let name = (to.clone(), number);
+        let message = self.outbox.get(&name).map(Arc::clone)?;
+        self.outbox.remove_mut(&name);
+        if let Some(subject) = message.subject()
+            && self.waiting_on(to, subject) == Some(number)
+        {
+            self.waiting.remove_mut(&(to.clone(), subject));
+        }
+        Some(Row::Sent {
+            to: to.clone(),
+            number,
+            message,
+        })
     }
 
     fn take_key_from_indexes(&mut self, key: KeyRef) -> Option<Arc<Key>> {
@@ -420,7 +612,31 @@ impl State {
         if let Some(deletion) = &former.deletion {
             self.due.remove_mut(&(deletion.due, key));
         }
+        if let Some(date) = self.rotation_date(key) {
+            self.rotations_due.remove_mut(&(date, key));
+        }
         Some(former)
+    }
+
+    fn take_rotation_from_index(&mut self, key: KeyRef) -> Option<Row> {
+        if let Some(date) = self.rotation_date(key) {
+            self.rotations_due.remove_mut(&(date, key));
+        }
+        let rotation = Arc::clone(self.rotation(key)?);
+        Some(Row::Rotation { key, rotation })
+    }
+
+    /// When a key is to be rotated, as the rows say now.
+    fn rotation_date(&self, key: KeyRef) -> Option<UnixMillis> {
+        let rotation = self.rotations.get(&key)?;
+        rotation::due_date(self.keys.get(&key)?, rotation)
+    }
+
+    /// Enters a key whose row or whose rotation's was just written.
+    fn index_rotation(&mut self, key: KeyRef) {
+        if let Some(date) = self.rotation_date(key) {
+            self.rotations_due.insert_mut((date, key), ());
+        }
     }
 
     fn take_alias_from_indexes(&mut self, account: AccountId, name: &AliasName) -> Option<Row> {

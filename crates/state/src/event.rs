@@ -3,10 +3,15 @@
 //! Audit records and `keyrum log show` derive from events, so each carries what a reader needs
 //! without the state it was applied to.
 
-use keyrum_types::{AccountId, AliasName, KeyState, UnixMillis};
+use keyrum_types::{
+    AccountId, AliasName, KeyState, MaterialId, Origin, Region, RotationDays, RotationKind,
+    UnixMillis,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{Key, KeyRef};
+use crate::family::{Family, Message};
+use crate::rotation::Rotation;
+use crate::{Key, KeyRef, NewMaterial};
 
 /// One change. Released variants keep their meaning and their place for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,4 +126,143 @@ pub enum Event {
         /// The new level.
         level: u32,
     },
+    /// Automatic rotation is on from now on, or its period changed.
+    KeyRotationEnabled {
+        /// Which key.
+        key: KeyRef,
+        /// From one rotation to the next.
+        period: RotationDays,
+        /// When the next one is due, by the Region's clock.
+        next: UnixMillis,
+    },
+    /// Automatic rotation is off from now on.
+    KeyRotationDisabled {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// The key encrypts with new material from now on.
+    KeyRotated {
+        /// Which key.
+        key: KeyRef,
+        /// Where its material comes from.
+        origin: Origin,
+        /// The version that was current before.
+        previous: MaterialId,
+        /// The version that is current now, sealed.
+        material: NewMaterial,
+        /// When, by the Region's clock.
+        at: UnixMillis,
+        /// Why.
+        kind: RotationKind,
+        /// The next automatic rotation's date; `None` if this one did not change it.
+        next: Option<UnixMillis>,
+    },
+    /// A replica key exists from now on, Creating.
+    KeyReplicated {
+        /// The whole new key, its material sealed.
+        key: Key,
+        /// Its family as the record told it.
+        family: Family,
+        /// Its rotation as the record told it.
+        rotation: Rotation,
+        /// What other Regions are told.
+        sent: Vec<(Region, Message)>,
+    },
+    /// A key's family changed.
+    FamilyChanged {
+        /// Which key.
+        key: KeyRef,
+        /// What happened.
+        change: FamilyChange,
+        /// The family from now on.
+        family: Family,
+        /// The key's state from now on.
+        state: KeyState,
+        /// Material that is new to the key, to follow what there is.
+        materials: Vec<NewMaterial>,
+        /// The rotation as a record told it; `None` where it stays as it is.
+        rotation: Option<Rotation>,
+        /// What other Regions are told.
+        sent: Vec<(Region, Message)>,
+    },
+    /// Other Regions are told something.
+    MessagesSent {
+        /// To whom, and what.
+        sent: Vec<(Region, Message)>,
+    },
+    /// A message of another Region was taken; what it led to follows.
+    MessageTaken {
+        /// The sending Region.
+        from: Region,
+        /// The message's number.
+        number: u64,
+    },
+    /// Another Region has what was sent to it.
+    MessagesDelivered {
+        /// The receiving Region.
+        to: Region,
+        /// All through this number.
+        through: u64,
+    },
+    /// New material was made for a family; it is current once every member has confirmed it.
+    KeyRotationStarted {
+        /// Which key.
+        key: KeyRef,
+        /// The new version.
+        material: NewMaterial,
+        /// When, by the Region's clock.
+        at: UnixMillis,
+        /// Why.
+        kind: RotationKind,
+        /// When the next automatic rotation is due, if that changed.
+        next: Option<UnixMillis>,
+    },
+}
+
+/// What happened to a family, in one Region's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FamilyChange {
+    /// A replica is wanted in a Region.
+    ReplicaAdded {
+        /// Which.
+        region: Region,
+    },
+    /// A Region has the material it was sent.
+    Confirmed {
+        /// Which.
+        region: Region,
+    },
+    /// A replica was really deleted.
+    ReplicaGone {
+        /// In which Region.
+        region: Region,
+    },
+    /// A record of the primary was taken.
+    RecordTaken,
+    /// The primary is to move.
+    MoveRequested {
+        /// To which Region.
+        to: Region,
+    },
+    /// This member waits to become primary.
+    MoveReserved {
+        /// In place of which Region's.
+        from: Region,
+    },
+    /// The primary stays.
+    MoveRefused {
+        /// Which Region refused.
+        to: Region,
+    },
+    /// This member is no longer primary.
+    SteppedDown {
+        /// Which Region's is to be.
+        to: Region,
+    },
+    /// This member is primary.
+    SteppedUp,
+    /// The primary is deleted once its replicas are.
+    DeletionWaitsForReplicas,
+    /// Automatic rotation was set otherwise, a rotation began, or one was completed.
+    RotationChanged,
 }

@@ -18,19 +18,23 @@
 
 mod access;
 mod alias;
+mod channel;
 mod clock;
 pub mod codec;
 mod command;
 mod contents;
+mod conversation;
 mod dedup;
 mod digest;
 mod event;
+mod family;
 mod feature;
 mod key;
 mod lifecycle;
 mod metadata;
 mod policy;
 mod refusal;
+mod rotation;
 mod tag;
 
 use keyrum_types::UnixMillis;
@@ -38,16 +42,22 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{Permitted, permit_key};
 pub use alias::ALIASES_PER_KEY_MAX;
+pub use channel::Channel;
 pub use clock::CLOCK_JUMP_MAX_MS;
-pub use command::{Caller, Command, KeyRef, NewMaterial, Proposal, RequestId};
+pub use command::{Caller, Command, DueRotation, KeyRef, NewMaterial, Proposal, RequestId};
 pub use contents::{FEATURE_LEVEL_SUPPORTED, State};
 pub use dedup::{ANSWERS_PER_NODE_BYTES_MAX, NODES_MAX, REQUESTS_PER_NODE_MAX, WINDOWS_MAX};
 pub use digest::Digest;
-pub use event::Event;
+pub use event::{Event, FamilyChange};
+pub use family::{Entry, Family, FamilyRecord, Initial, Message, SharedRotation, Stamp, Transit};
 pub use key::{Alias, Deletion, Key};
 pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_KEYS_MAX};
 pub use policy::POLICY_BYTES_MAX;
 pub use refusal::Refusal;
+pub use rotation::{
+    AutomaticRotation, CompletedRotation, ON_DEMAND_ROTATIONS_MAX, PendingRotation,
+    ROTATE_KEYS_MAX, Rotation,
+};
 pub use tag::TAGS_PER_KEY_MAX;
 
 use access::{Call, region_only, required};
@@ -150,7 +160,7 @@ pub fn decide(
         Command::EnableKey { key } => lifecycle::enable(&call()?.key(*key)?),
         Command::DisableKey { key } => lifecycle::disable(&call()?.key(*key)?),
         Command::ScheduleKeyDeletion { key, wait } => {
-            lifecycle::schedule_deletion(&call()?.key(*key)?, *wait, at)
+            lifecycle::schedule_deletion(state, &call()?.key(*key)?, *wait, at)
         }
         Command::CancelKeyDeletion { key } => lifecycle::cancel_deletion(&call()?.key(*key)?),
         Command::UpdateKeyDescription { key, description } => {
@@ -182,6 +192,47 @@ pub fn decide(
             region_only(caller, action)?;
             feature::raise(state, *level)
         }
+        Command::EnableKeyRotation { key, period } => {
+            rotation::enable(state, &call()?.key(*key)?, *period, at)
+        }
+        Command::DisableKeyRotation { key } => rotation::disable(state, &call()?.key(*key)?),
+        Command::RotateKeyOnDemand { key, material } => {
+            rotation::rotate_on_demand(state, &call()?.key(*key)?, material, at)
+        }
+        Command::RotateKeys { rotations } => {
+            region_only(caller, action)?;
+            rotation::rotate_due(state, rotations, at)
+        }
+        Command::ReplicateKey {
+            key,
+            region,
+            description,
+            policy,
+            bypass_lockout_check,
+            tags,
+        } => {
+            let new = conversation::NewReplica {
+                region,
+                description,
+                policy: policy.as_deref(),
+                bypass_lockout_check: *bypass_lockout_check,
+                tags,
+            };
+            conversation::replicate(&call()?, *key, &new)
+        }
+        Command::UpdatePrimaryRegion { key, to } => conversation::request_move(&call()?, *key, to),
+        Command::Deliver {
+            from,
+            after,
+            messages,
+        } => {
+            region_only(caller, action)?;
+            channel::deliver(state, from, *after, messages, at)
+        }
+        Command::Delivered { to, through } => {
+            region_only(caller, action)?;
+            channel::delivered(state, to, *through)
+        }
     }
 }
 
@@ -206,6 +257,16 @@ fn evolve(state: &mut State, event: &Event) {
         Event::ClockAdvanced { by_ms } => clock::advanced(state, *by_ms),
         Event::ClockConfirmed { now } => clock::confirmed(state, *now),
         Event::FeatureLevelRaised { level } => feature::raised(state, *level),
+        Event::KeyRotationEnabled { .. }
+        | Event::KeyRotationDisabled { .. }
+        | Event::KeyRotated { .. }
+        | Event::KeyRotationStarted { .. } => rotation::evolve(state, event),
+        Event::KeyReplicated { .. } | Event::FamilyChanged { .. } | Event::MessagesSent { .. } => {
+            conversation::evolve_family(state, event);
+        }
+        Event::MessageTaken { .. } | Event::MessagesDelivered { .. } => {
+            channel::evolve_channel(state, event);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 //! CancelKeyDeletion, and the Tick that deletes what is due.
 //!
 //! Invariants: a key has a [`Deletion`] exactly while it is PendingDeletion; a deleted key takes
-//! its aliases with it; an account never has more than [`KEYS_PER_ACCOUNT_MAX`] keys.
+//! its aliases and its rotation with it; an account never has more than [`KEYS_PER_ACCOUNT_MAX`]
+//! keys.
 //!
 //! Which state allows what: AWS KMS Developer Guide, "Key states of AWS KMS keys".
 
@@ -14,7 +15,9 @@ use keyrum_types::{
 
 use crate::access::{Call, Permitted};
 use crate::contents::{Row, RowName};
-use crate::{Deletion, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, policy, tag};
+use crate::{
+    Deletion, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation, policy, tag,
+};
 
 /// How many keys an account may have in a Region; every state counts.
 /// Source: AWS KMS Developer Guide, "Resource quotas".
@@ -112,6 +115,7 @@ pub(crate) fn disable(target: &Permitted<'_>) -> Outcome {
 }
 
 pub(crate) fn schedule_deletion(
+    state: &State,
     target: &Permitted<'_>,
     wait: WaitingDays,
     at: UnixMillis,
@@ -122,11 +126,15 @@ pub(crate) fn schedule_deletion(
         | KeyState::Disabled
         | KeyState::PendingImport
         | KeyState::Unavailable
-        | KeyState::Creating => Ok(vec![Event::KeyDeletionScheduled {
-            key,
-            due: at.plus_days(wait.days().into()),
-            wait_days: wait.days(),
-        }]),
+        | KeyState::Creating => Ok(vec![
+            conversation::schedule_after_replicas(state, target, wait.days()).unwrap_or(
+                Event::KeyDeletionScheduled {
+                    key,
+                    due: at.plus_days(wait.days().into()),
+                    wait_days: wait.days(),
+                },
+            ),
+        ]),
         state @ (KeyState::PendingDeletion
         | KeyState::PendingReplicaDeletion
         | KeyState::Updating) => Err(Refusal::WrongState { key, state }),
@@ -183,6 +191,7 @@ pub(crate) fn tick(state: &State, at: UnixMillis) -> Outcome {
         if aliases_deleted > TICK_ALIASES_MAX && !events.is_empty() {
             break;
         }
+        events.extend(conversation::last_words(state, key));
         events.push(Event::KeyDeleted { key, aliases });
     }
     Ok(events)
@@ -204,14 +213,19 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
                 wait_days: *wait_days,
             });
         }),
-        Event::KeyDeletionCanceled { key, state: back } => state.edit_key(*key, |key| {
-            key.state = *back;
-            key.deletion = None;
-        }),
+        Event::KeyDeletionCanceled { key, state: back } => {
+            state.edit_key(*key, |key| {
+                key.state = *back;
+                key.deletion = None;
+            });
+            conversation::deletion_canceled(state, *key);
+        }
         Event::KeyDeleted { key, aliases } => {
             for alias in aliases {
                 state.remove(RowName::Alias(key.account, alias));
             }
+            state.remove(RowName::Rotation(*key));
+            conversation::bury(state, *key);
             state.remove(RowName::Key(*key));
         }
         other => unreachable!("not an event of a key's life: {other:?}"),

@@ -1,6 +1,6 @@
 //! A command's replicated "no".
 
-use keyrum_types::{AliasName, KeyState, UnixMillis};
+use keyrum_types::{AliasName, KeySpec, KeyState, Origin, Region, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::KeyRef;
@@ -112,4 +112,114 @@ pub enum Refusal {
     /// The request id is older than the state remembers: whether it was applied is unknown.
     #[error("the request is too old to tell whether it was applied")]
     OutcomeUnknown,
+    /// The operation is not for keys whose material comes from there.
+    #[error("key {} has the origin {origin}", key.id)]
+    OriginNotForOperation {
+        /// Which key.
+        key: KeyRef,
+        /// Where its material comes from.
+        origin: Origin,
+    },
+    /// The operation is not for keys of that kind.
+    #[error("key {} has the spec {spec}", key.id)]
+    SpecNotForOperation {
+        /// Which key.
+        key: KeyRef,
+        /// Its kind.
+        spec: KeySpec,
+    },
+    /// An automatic rotation is under way or so close that none can be had on demand.
+    #[error("key {} is rotated automatically at {due}", key.id)]
+    RotationDue {
+        /// Which key.
+        key: KeyRef,
+        /// When that is due, or when it began.
+        due: UnixMillis,
+    },
+    /// The key was rotated on demand as often as it may be.
+    #[error("key {} was rotated on demand {limit} times, the most it may be", key.id)]
+    TooManyRotations {
+        /// Which key.
+        key: KeyRef,
+        /// The limit.
+        limit: u8,
+    },
+    /// A key whose material is imported rotates to imported material, and none waits for that.
+    #[error("key {} has no imported material to rotate to", key.id)]
+    NoMaterialToRotateTo {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// A single-Region key has no family.
+    #[error("key {} is not a multi-Region key", key.id)]
+    NotMultiRegion {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// Only the primary of a family can do this.
+    #[error("key {} is not a multi-Region primary key", key.id)]
+    NotPrimary {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// Only the primary of a family can be asked to move.
+    #[error("key {} is not a multi-Region primary key, so it cannot move", key.id)]
+    NoPrimaryToMove {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// The primary's own Region cannot have a replica.
+    #[error("the primary of key {} is in that Region", key.id)]
+    PrimaryIsThere {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// A Region has one member of a family at most.
+    #[error("key {} has a member in {region} already", key.id)]
+    ReplicaExists {
+        /// Which key.
+        key: KeyRef,
+        /// Where.
+        region: Region,
+    },
+    /// The family has no member there.
+    #[error("key {} has no replica in {region}", key.id)]
+    NoReplicaThere {
+        /// Which key.
+        key: KeyRef,
+        /// Where.
+        region: Region,
+    },
+    /// The member there has not confirmed yet.
+    #[error("the replica of key {} in {region} is being created", key.id)]
+    ReplicaIsCreating {
+        /// Which key.
+        key: KeyRef,
+        /// Where.
+        region: Region,
+    },
+    /// A delivery that does not follow what was taken. The courier begins again at the cursor.
+    #[error("messages from {from} after number {cursor} are missing")]
+    MessagesMissing {
+        /// The sending Region.
+        from: Region,
+        /// The last one taken.
+        cursor: u64,
+    },
+    /// A Region cannot have taken what was never sent.
+    #[error("message {number} was never sent to {to}")]
+    NeverSent {
+        /// The receiving Region.
+        to: Region,
+        /// The number.
+        number: u64,
+    },
+    /// What is shared is set on the primary alone.
+    #[error("key {} is a multi-Region replica key, which is not for {operation}", key.id)]
+    ReplicaNotForOperation {
+        /// Which key.
+        key: KeyRef,
+        /// What was asked.
+        operation: String,
+    },
 }

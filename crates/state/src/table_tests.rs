@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use keyrum_types::{
-    AccountId, AliasName, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, Origin, SealedMaterial,
-    UnixMillis, WaitingDays,
+    AccountId, AliasName, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, Origin, RotationDays,
+    SealedMaterial, UnixMillis, WaitingDays,
 };
 
 use crate::{
-    Caller, Command, Deletion, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, decide,
-    evolve,
+    Caller, Command, Deletion, DueRotation, Event, Key, KeyRef, NewMaterial, Outcome, Refusal,
+    State, decide, evolve,
 };
 
 const NOW: UnixMillis = UnixMillis(1_700_000_000_000);
+/// When the keys are to be rotated: not too soon for a rotation on demand.
+const ROTATION_DUE: UnixMillis = UnixMillis(NOW.0 + UnixMillis::DAY_MS);
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/key-states.txt");
 const DOCUMENTED: &str = include_str!("../tests/data/key-states.csv");
 
@@ -32,8 +34,29 @@ fn name(text: &str) -> AliasName {
     AliasName::new(text).unwrap()
 }
 
+/// The origin of keys that can be in that state.
+fn origin(key_state: KeyState) -> Origin {
+    match key_state {
+        KeyState::PendingImport => Origin::External,
+        KeyState::Unavailable => Origin::AwsCloudhsm,
+        KeyState::Creating
+        | KeyState::Enabled
+        | KeyState::Disabled
+        | KeyState::PendingDeletion
+        | KeyState::PendingReplicaDeletion
+        | KeyState::Updating => Origin::AwsKms,
+    }
+}
+
+fn material(byte: u8) -> NewMaterial {
+    NewMaterial {
+        id: MaterialId([byte; 32]),
+        sealed: SealedMaterial([byte; 8].into()),
+    }
+}
+
 /// The key under test is number 1 with the alias `alias/one`; number 2 is Enabled and has
-/// `alias/two`.
+/// `alias/two`. Both are rotated automatically, whether or not keys of that origin can be.
 fn state_with(key_state: KeyState) -> State {
     let mut state = State::new("us-east-1".parse().unwrap());
     for (number, key_state, alias) in [
@@ -45,7 +68,7 @@ fn state_with(key_state: KeyState) -> State {
             id: key_ref(number).id,
             spec: KeySpec::SymmetricDefault,
             usage: KeyUsage::EncryptDecrypt,
-            origin: Origin::AwsKms,
+            origin: origin(key_state),
             state: key_state,
             multi_region: None,
             created: NOW,
@@ -56,13 +79,18 @@ fn state_with(key_state: KeyState) -> State {
             description: "before".into(),
             policy: None,
             tags: BTreeMap::from([("before".to_owned(), String::new())]),
-            materials: vec![NewMaterial {
-                id: MaterialId([1; 32]),
-                sealed: SealedMaterial([1; 8].into()),
-            }],
+            materials: vec![material(1)],
         };
         evolve(&mut state, &Event::KeyCreated { key });
         let target = key_ref(number);
+        evolve(
+            &mut state,
+            &Event::KeyRotationEnabled {
+                key: target,
+                period: RotationDays::DEFAULT,
+                next: ROTATION_DUE,
+            },
+        );
         evolve(
             &mut state,
             &Event::AliasCreated {
@@ -145,6 +173,31 @@ fn commands() -> Vec<(&'static str, Command)> {
                 bypass_lockout_check: false,
             },
         ),
+        (
+            "EnableKeyRotation",
+            Command::EnableKeyRotation {
+                key,
+                period: Some(RotationDays::new(90).unwrap()),
+            },
+        ),
+        ("DisableKeyRotation", Command::DisableKeyRotation { key }),
+        (
+            "RotateKeyOnDemand",
+            Command::RotateKeyOnDemand {
+                key,
+                material: material(2),
+            },
+        ),
+        (
+            "RotateKeys",
+            Command::RotateKeys {
+                rotations: vec![DueRotation {
+                    key,
+                    due: ROTATION_DUE,
+                    material: material(2),
+                }],
+            },
+        ),
         ("Tick", Command::Tick),
         ("AdvanceClock", Command::AdvanceClock { by_ms: 1 }),
         (
@@ -187,8 +240,13 @@ fn outcome(key_state: KeyState, command: &Command) -> (Outcome, State) {
             | Command::AdvanceClock { .. }
             | Command::ConfirmClock { .. }
             | Command::RaiseFeatureLevel { .. }
+            | Command::RotateKeys { .. }
     );
-    let outcome = decide(&state, (!of_region).then_some(&caller), NOW, command);
+    let now = match command {
+        Command::RotateKeys { .. } => ROTATION_DUE,
+        _ => NOW,
+    };
+    let outcome = decide(&state, (!of_region).then_some(&caller), now, command);
     for event in outcome.as_deref().unwrap_or_default() {
         evolve(&mut state, event);
     }
@@ -279,7 +337,13 @@ fn the_table_agrees_with_the_documented_one() {
                     "KMSInvalidStateException" if documented.contains("[4]") => {
                         Some(Refusal::NotPendingDeletion { key })
                     }
-                    "" | "KMSInvalidStateException" => Some(Refusal::WrongState { key, state }),
+                    "" | "KMSInvalidStateException" | "DisabledException" => {
+                        Some(Refusal::WrongState { key, state })
+                    }
+                    "UnsupportedOperationException" => Some(Refusal::OriginNotForOperation {
+                        key,
+                        origin: origin(key_state),
+                    }),
                     other => panic!("{row} in {column}: a new kind of cell, {other}"),
                 };
                 let found = outcome(key_state, &command).0.err();
@@ -290,7 +354,7 @@ fn the_table_agrees_with_the_documented_one() {
     }
     assert_eq!(
         compared,
-        12 * 8,
+        15 * 8,
         "every operation of the API that exists was compared"
     );
 }

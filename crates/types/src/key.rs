@@ -237,6 +237,17 @@ wire_names! {
 }
 
 wire_names! {
+    /// What made a version of a key's material current. Source: AWS KMS API Reference,
+    /// `RotationType`.
+    RotationKind {
+        /// The date that automatic rotation had set.
+        Automatic = "AUTOMATIC",
+        /// RotateKeyOnDemand.
+        OnDemand = "ON_DEMAND",
+    }
+}
+
+wire_names! {
     /// The part a multi-Region key plays in its family.
     #[allow(missing_docs, reason = "the names are the API's and mean what it says")]
     MultiRegionRole {

@@ -15,10 +15,12 @@ pub use alias::{ALIAS_NAME_CHARS_MAX, AliasName, InvalidAliasName};
 pub use arn::{Arn, Resource, alias_arn, key_arn};
 pub use key::{
     InvalidKeyId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, MultiRegionRole, Origin,
+    RotationKind,
 };
 pub use region::{InvalidRegion, Region};
 pub use sealed::SealedMaterial;
 pub use seams::{Clock, Entropy};
 pub use units::{
-    AccountId, InvalidAccountId, LogIndex, NodeId, UnixMillis, WaitingDays, WaitingDaysOutOfRange,
+    AccountId, InvalidAccountId, LogIndex, NodeId, RotationDays, RotationDaysOutOfRange,
+    UnixMillis, WaitingDays, WaitingDaysOutOfRange,
 };

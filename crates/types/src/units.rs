@@ -105,6 +105,48 @@ impl WaitingDays {
     }
 }
 
+/// How long a key's material stays current before it is rotated automatically.
+///
+/// Unit: whole days, 90 to 2560 inclusive; 365 when the caller names none.
+/// Source: AWS KMS API Reference, EnableKeyRotation, `RotationPeriodInDays`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u16")]
+pub struct RotationDays(u16);
+
+/// The rotation period is outside 90 to 2560 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a rotation period has 90 to 2560 days, not {days}")]
+pub struct RotationDaysOutOfRange {
+    /// What was given.
+    pub days: i64,
+}
+
+impl RotationDays {
+    /// What the real service uses when the caller names none.
+    pub const DEFAULT: Self = Self(365);
+
+    /// Checks the range.
+    pub fn new(days: i64) -> Result<Self, RotationDaysOutOfRange> {
+        match u16::try_from(days) {
+            Ok(days) if (90..=2560).contains(&days) => Ok(Self(days)),
+            _ => Err(RotationDaysOutOfRange { days }),
+        }
+    }
+
+    /// The number of days.
+    pub fn days(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<u16> for RotationDays {
+    type Error = RotationDaysOutOfRange;
+
+    fn try_from(days: u16) -> Result<Self, Self::Error> {
+        Self::new(days.into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,5 +168,16 @@ mod tests {
         assert!(WaitingDays::new(31).is_err());
         assert!(WaitingDays::new(-1).is_err());
         assert_eq!(WaitingDays::new(7).unwrap().days(), 7);
+    }
+
+    /// Catches a rotation period the real service refuses, or one it takes being refused.
+    #[test]
+    fn rotation_days_have_bounds() {
+        for days in [-1, 0, 89, 2561, 65_536 + 365] {
+            assert!(RotationDays::new(days).is_err(), "{days}");
+        }
+        for days in [90, 365, 2560] {
+            assert_eq!(i64::from(RotationDays::new(days).unwrap().days()), days);
+        }
     }
 }

@@ -2,8 +2,8 @@
 //! sealed.
 
 use keyrum_consensus::{Group, HistoryEntry};
-use keyrum_state::{Event, KeyRef};
-use keyrum_types::LogIndex;
+use keyrum_state::{Event, FamilyChange, KeyRef, Message};
+use keyrum_types::{LogIndex, Region};
 use serde_json::{Value, json};
 
 use super::Refused;
@@ -86,12 +86,21 @@ fn keys_of(event: &Event) -> Vec<KeyRef> {
         | Event::KeyDescriptionUpdated { key, .. }
         | Event::KeyTagged { key, .. }
         | Event::KeyUntagged { key, .. }
-        | Event::KeyPolicyPut { key, .. } => vec![*key],
+        | Event::KeyPolicyPut { key, .. }
+        | Event::KeyRotationEnabled { key, .. }
+        | Event::KeyRotationDisabled { key }
+        | Event::KeyRotated { key, .. }
+        | Event::KeyRotationStarted { key, .. } => vec![*key],
+        Event::FamilyChanged { key, .. } => vec![*key],
+        Event::KeyReplicated { key, .. } => vec![key.reference()],
+        Event::MessagesSent { sent } => sent.iter().map(|(_, message)| message.key()).collect(),
         Event::AliasCreated { target, .. } | Event::AliasDeleted { target, .. } => vec![*target],
         Event::AliasUpdated { former, target, .. } => vec![*former, *target],
         Event::ClockAdvanced { .. }
         | Event::ClockConfirmed { .. }
-        | Event::FeatureLevelRaised { .. } => Vec::new(),
+        | Event::FeatureLevelRaised { .. }
+        | Event::MessageTaken { .. }
+        | Event::MessagesDelivered { .. } => Vec::new(),
     }
 }
 
@@ -182,7 +191,133 @@ fn show_event(event: &Event) -> Value {
         Event::FeatureLevelRaised { level } => {
             json!({ "event": "FeatureLevelRaised", "level": level })
         }
+        Event::KeyRotationEnabled { key, period, next } => json!({
+            "event": "KeyRotationEnabled",
+            "key": name(key),
+            "period_days": period.days(),
+            "next_ms": next.0,
+        }),
+        Event::KeyRotationDisabled { key } => {
+            json!({ "event": "KeyRotationDisabled", "key": name(key) })
+        }
+        Event::KeyRotated {
+            key,
+            previous,
+            material,
+            kind,
+            next,
+            ..
+        } => json!({
+            "event": "KeyRotated",
+            "key": name(key),
+            "kind": kind.name(),
+            "previous": previous.to_string(),
+            "material": material.id.to_string(),
+            "next_ms": next.map(|next| next.0),
+        }),
+        Event::KeyRotationStarted {
+            key,
+            material,
+            at,
+            kind,
+            next,
+        } => json!({
+            "event": "KeyRotationStarted",
+            "key": name(key),
+            "material": material.id.to_string(),
+            "at_ms": at.0,
+            "kind": kind.name(),
+            "next_ms": next.map(|next| next.0),
+        }),
+        Event::KeyReplicated {
+            key, family, sent, ..
+        } => json!({
+            "event": "KeyReplicated",
+            "key": name(&key.reference()),
+            "description": *key.description,
+            "primary": family.primary.as_str(),
+            "epoch": family.stamp.epoch,
+            "version": family.stamp.version,
+            "sent": show_sent(sent),
+        }),
+        Event::FamilyChanged {
+            key,
+            change,
+            family,
+            state,
+            materials,
+            sent,
+            rotation: _,
+        } => {
+            let (what, region) = show_change(change);
+            json!({
+                "event": what,
+                "key": name(key),
+                "region": region.map(ToString::to_string),
+                "state": state.name(),
+                "primary": family.primary.as_str(),
+                "members": family.roster.keys().map(ToString::to_string).collect::<Vec<_>>(),
+                "epoch": family.stamp.epoch,
+                "version": family.stamp.version,
+                "materials": materials.iter().map(|m| m.id.to_string()).collect::<Vec<_>>(),
+                "sent": show_sent(sent),
+            })
+        }
+        Event::MessagesSent { sent } => json!({
+            "event": "MessagesSent",
+            "sent": show_sent(sent),
+        }),
+        Event::MessageTaken { from, number } => json!({
+            "event": "MessageTaken",
+            "from": from.as_str(),
+            "number": number,
+        }),
+        Event::MessagesDelivered { to, through } => json!({
+            "event": "MessagesDelivered",
+            "to": to.as_str(),
+            "through": through,
+        }),
     }
+}
+
+/// What happened to a family, and the other Region in it.
+fn show_change(change: &FamilyChange) -> (&'static str, Option<&Region>) {
+    match change {
+        FamilyChange::ReplicaAdded { region } => ("ReplicaAdded", Some(region)),
+        FamilyChange::Confirmed { region } => ("ReplicaConfirmed", Some(region)),
+        FamilyChange::ReplicaGone { region } => ("ReplicaGone", Some(region)),
+        FamilyChange::RecordTaken => ("FamilyRecordTaken", None),
+        FamilyChange::MoveRequested { to } => ("PrimaryMoveRequested", Some(to)),
+        FamilyChange::MoveReserved { from } => ("PrimaryMoveReserved", Some(from)),
+        FamilyChange::MoveRefused { to } => ("PrimaryMoveRefused", Some(to)),
+        FamilyChange::SteppedDown { to } => ("PrimarySteppedDown", Some(to)),
+        FamilyChange::SteppedUp => ("PrimarySteppedUp", None),
+        FamilyChange::DeletionWaitsForReplicas => ("DeletionWaitsForReplicas", None),
+        FamilyChange::RotationChanged => ("FamilyRotationChanged", None),
+    }
+}
+
+/// Whom something was told, in one line each. Never what they were sent: it holds material.
+fn show_sent(sent: &[(Region, Message)]) -> Vec<String> {
+    let line = |(to, message): &(Region, Message)| match message {
+        Message::Record { record, .. } => {
+            format!(
+                "{to}: record {}.{}",
+                record.stamp.epoch, record.stamp.version
+            )
+        }
+        Message::Confirmation { materials, .. } => {
+            format!("{to}: confirmation of {} materials", materials.len())
+        }
+        Message::Tombstone { .. } => format!("{to}: tombstone"),
+        Message::MoveRequest { .. } => format!("{to}: request to become primary"),
+        Message::MoveAnswer { refusal: None, .. } => format!("{to}: ready to become primary"),
+        Message::MoveAnswer {
+            refusal: Some(refusal),
+            ..
+        } => format!("{to}: refusal to become primary: {refusal}"),
+    };
+    sent.iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -103,6 +103,9 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
         ServiceError::EncryptionContextTooLong { bytes_max } => ApiError::validation(format!(
             "The encryption context must have at most {bytes_max} bytes."
         )),
+        ServiceError::IncludeMaterialOfAsymmetric => ApiError::validation(
+            "Input parameter includeKeyMaterial can only be used with symmetric keys.",
+        ),
         ServiceError::LimitTooLarge { limit, max } => ApiError::validation(format!(
             "1 validation error detected: Value '{limit}' at 'limit' failed to satisfy \
              constraint: Member must have value less than or equal to {max}"
@@ -235,6 +238,62 @@ fn refused(refusal: Refusal, scene: Scene<'_>) -> ApiError {
             ApiError::fault("KMSInternalException", "The feature level can only rise.")
         }
         Refusal::OutcomeUnknown => outcome_unknown(),
+        Refusal::OriginNotForOperation { key, origin } => unsupported(format!(
+            "{} origin is {origin} which is not valid for this operation.",
+            scene.key(&key)
+        )),
+        Refusal::SpecNotForOperation { .. } => unsupported(String::new()),
+        // Own text.
+        Refusal::RotationDue { key, .. } => ApiError::client(
+            "ConflictException",
+            format!(
+                "An automatic rotation of {} is in progress or due within 20 minutes.",
+                scene.key(&key)
+            ),
+        ),
+        Refusal::TooManyRotations { key, .. } => limit_exceeded(format!(
+            "The on-demand rotations limit has been reached for the given keyId. No more \
+             on-demand rotations can be performed for this key: {}",
+            scene.key(&key)
+        )),
+        Refusal::NoMaterialToRotateTo { key } => invalid_state(format!(
+            "No available key material pending rotation for the key: {}.",
+            scene.key(&key)
+        )),
+        Refusal::NotMultiRegion { key } => {
+            unsupported(format!("{} is not a multi-region key.", scene.key(&key)))
+        }
+        Refusal::NotPrimary { key } => unsupported(format!(
+            "{} is not a multi-region primary key.",
+            scene.key(&key)
+        )),
+        Refusal::NoPrimaryToMove { key } => invalid_state(format!(
+            "{} is not a multi-Region primary key.",
+            scene.key(&key)
+        )),
+        Refusal::PrimaryIsThere { .. } => ApiError::validation(format!(
+            "{} cannot have a replica because it contains the primary.",
+            scene.region
+        )),
+        Refusal::ReplicaExists { .. } => ApiError::client(
+            "AlreadyExistsException",
+            "You can create only one replica of each primary key in each AWS Region.",
+        ),
+        Refusal::NoReplicaThere { key, .. } => ApiError::validation(format!(
+            "{} does not have a replica key in the specified Region.",
+            key.id
+        )),
+        Refusal::ReplicaIsCreating { key, region } => {
+            wrong_state(&key_arn(&region, key.account, key.id), KeyState::Creating)
+        }
+        Refusal::ReplicaNotForOperation { key, operation } => unsupported(format!(
+            "{} is a multi-region replica key which is not valid for {operation}.",
+            scene.key(&key)
+        )),
+        Refusal::MessagesMissing { .. } | Refusal::NeverSent { .. } => ApiError::fault(
+            "KMSInternalException",
+            "A message between Regions does not follow what was taken. Nothing was changed.",
+        ),
     }
 }
 
@@ -340,7 +399,7 @@ fn tag(message: &'static str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use keyrum_types::KeyId;
+    use keyrum_types::{KeyId, KeySpec, Origin};
 
     use super::*;
 
@@ -415,6 +474,46 @@ mod tests {
                 ServiceError::Refused(Refusal::MalformedPolicy(MalformedPolicy::LocksCallerOut)),
                 "400 MalformedPolicyDocumentException: The new key policy will not allow you to \
                  update the key policy in the future."
+                    .to_owned(),
+            ),
+            (
+                Refusal::OriginNotForOperation {
+                    key,
+                    origin: Origin::External,
+                }
+                .into(),
+                format!(
+                    "400 UnsupportedOperationException: {arn} origin is EXTERNAL which is not \
+                     valid for this operation."
+                ),
+            ),
+            (
+                Refusal::SpecNotForOperation {
+                    key,
+                    spec: KeySpec::Rsa2048,
+                }
+                .into(),
+                "400 UnsupportedOperationException: ".to_owned(),
+            ),
+            (
+                Refusal::TooManyRotations { key, limit: 25 }.into(),
+                format!(
+                    "400 LimitExceededException: The on-demand rotations limit has been reached \
+                     for the given keyId. No more on-demand rotations can be performed for this \
+                     key: {arn}"
+                ),
+            ),
+            (
+                Refusal::NoMaterialToRotateTo { key }.into(),
+                format!(
+                    "400 KMSInvalidStateException: No available key material pending rotation \
+                     for the key: {arn}."
+                ),
+            ),
+            (
+                ServiceError::IncludeMaterialOfAsymmetric,
+                "400 ValidationException: Input parameter includeKeyMaterial can only be used \
+                 with symmetric keys."
                     .to_owned(),
             ),
             (

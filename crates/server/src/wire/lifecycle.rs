@@ -1,13 +1,13 @@
 //! CreateKey, DescribeKey, ListKeys, and what takes keys through their states.
 
 use keyrum_service::{
-    CreateKeyInput, KeyInput, KeyMetadata, ListKeysInput, MultiRegionConfiguration, RelatedKey,
+    CreateKeyInput, KeyMetadata, ListKeysInput, MultiRegionConfiguration, RelatedKey,
     RequestContext, ResourceOwner, ScheduleKeyDeletionInput, Service, ServiceError,
     UpdateKeyDescriptionInput,
 };
 use keyrum_types::{KeySpec, KeyUsage, Origin};
 
-use super::{NOTHING, end_of_page, page_request, tags};
+use super::{NOTHING, end_of_page, key_input, page_request, tags};
 use crate::fields::Fields;
 use crate::json::ObjectWriter;
 
@@ -142,12 +142,6 @@ pub(super) async fn update_key_description(
     };
     service.update_key_description(ctx, request).await?;
     Ok(NOTHING)
-}
-
-fn key_input(input: &mut Fields<'_>) -> KeyInput {
-    KeyInput {
-        key_id: input.required_text("KeyId"),
-    }
 }
 
 fn metadata(answer: &mut ObjectWriter, key: &KeyMetadata) {

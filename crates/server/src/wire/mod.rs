@@ -14,7 +14,7 @@ mod tag;
 
 use futures_util::FutureExt as _;
 use keyrum_consensus::world::BoxFuture;
-use keyrum_service::{EncryptionAlgorithm, Page, PageRequest, RequestContext, Service};
+use keyrum_service::{EncryptionAlgorithm, KeyInput, Page, PageRequest, RequestContext, Service};
 
 use crate::error::ApiError;
 use crate::fields::Fields;
@@ -51,7 +51,11 @@ impl Backend for Service {
                 "DeleteAlias" => alias::delete_alias(service, context, input).await,
                 "DescribeKey" => lifecycle::describe_key(service, context, input).await,
                 "DisableKey" => lifecycle::disable_key(service, context, input).await,
+                "DisableKeyRotation" => {
+                    rotation::disable_key_rotation(service, context, input).await
+                }
                 "EnableKey" => lifecycle::enable_key(service, context, input).await,
+                "EnableKeyRotation" => rotation::enable_key_rotation(service, context, input).await,
                 "Encrypt" => encryption::encrypt(service, context, input).await,
                 "GenerateDataKey" => encryption::generate_data_key(service, context, input).await,
                 "GenerateDataKeyWithoutPlaintext" => {
@@ -64,10 +68,14 @@ impl Backend for Service {
                 }
                 "ListAliases" => alias::list_aliases(service, context, input).await,
                 "ListKeyPolicies" => policy::list_key_policies(service, context, input).await,
+                "ListKeyRotations" => rotation::list_key_rotations(service, context, input).await,
                 "ListKeys" => lifecycle::list_keys(service, context, input).await,
                 "ListResourceTags" => tag::list_resource_tags(service, context, input).await,
                 "PutKeyPolicy" => policy::put_key_policy(service, context, input).await,
                 "ReEncrypt" => encryption::re_encrypt(service, context, input).await,
+                "RotateKeyOnDemand" => {
+                    rotation::rotate_key_on_demand(service, context, input).await
+                }
                 "ScheduleKeyDeletion" => {
                     lifecycle::schedule_key_deletion(service, context, input).await
                 }
@@ -101,6 +109,13 @@ impl Backend for Service {
 
 /// The body of an operation that answers nothing: the real service sends no bytes at all.
 const NOTHING: Vec<u8> = Vec::new();
+
+/// The key that a request names, when it says nothing else.
+fn key_input(input: &mut Fields<'_>) -> KeyInput {
+    KeyInput {
+        key_id: input.required_text("KeyId"),
+    }
+}
 
 /// Which part of a list a request asks for.
 fn page_request(input: &mut Fields<'_>) -> PageRequest {

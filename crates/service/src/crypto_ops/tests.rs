@@ -2,7 +2,7 @@
 
 use keyrum_crypto::{MadeBy, encrypt, parse};
 use keyrum_state::Command;
-use keyrum_types::{KeyId, WaitingDays};
+use keyrum_types::{KeyId, MaterialId, SealedMaterial, WaitingDays};
 
 use super::*;
 use crate::testing::{OTHER, OWN, TestRegion, root_of};
@@ -105,6 +105,34 @@ fn a_ciphertext_names_its_key() {
     for text in [&*two_id, "alias/two"] {
         let result = Decrypt::of(Some(text), &blob).check(&region, OWN);
         assert_eq!(result, Err(ServiceError::IncorrectKey), "{text}");
+    }
+}
+
+/// Catches a rotated key that encrypts with old material, and an old ciphertext that is opened with
+/// other material than its own, or not at all.
+#[test]
+fn a_ciphertext_names_its_material() {
+    let mut region = TestRegion::new();
+    let key = region.key(1);
+    let old_blob = blob(&region, key);
+    let first = TestRegion::secret(key.id).id(key.id);
+    let id = key.id.to_string();
+    let context = EncryptionContext::new();
+    let materials = |region: &TestRegion| {
+        let caller = root_of(OWN);
+        let decrypt = Decrypt::of(None, &old_blob);
+        let opening = decrypt.source().check(&region.state, &caller).unwrap();
+        let wanted = destination(&id, &context);
+        let found = wanted.look_up(&region.state, &caller).unwrap();
+        (opening.material.id, wanted.check_use(found).unwrap().id)
+    };
+    assert_eq!(materials(&region), (first, first));
+    for byte in 2..=3 {
+        let id = MaterialId([byte; 32]);
+        let sealed = SealedMaterial([byte; 8].into());
+        let material = NewMaterial { id, sealed };
+        region.apply(Command::RotateKeyOnDemand { key, material });
+        assert_eq!(materials(&region), (first, id));
     }
 }
 

@@ -1,7 +1,9 @@
 //! Random commands over a small world, so that they meet.
 
-use keyrum_state::{Command, KeyRef, Proposal, RequestId};
-use keyrum_types::{AliasName, KeySpec, KeyUsage, Origin, UnixMillis, WaitingDays};
+use keyrum_state::{Command, DueRotation, KeyRef, NewMaterial, Proposal, RequestId, State};
+use keyrum_types::{
+    AliasName, KeySpec, KeyUsage, MaterialId, Origin, RotationDays, UnixMillis, WaitingDays,
+};
 
 use crate::script::{account, caller, key_id, material};
 
@@ -20,7 +22,7 @@ pub(crate) struct Action {
 }
 
 /// How many kinds of action there are.
-pub(crate) const KINDS: u8 = 24;
+pub(crate) const KINDS: u8 = 31;
 
 /// Turns actions into proposals, remembering which ids are used up.
 pub(crate) struct World {
@@ -29,6 +31,10 @@ pub(crate) struct World {
     boots: [u64; 3],
     /// How many key ids were drawn; each is drawn once in a Region's life.
     keys: u64,
+    /// How many versions of material were made for rotations.
+    materials: u64,
+    /// What was due when somebody last looked; old by the time it is proposed, or not.
+    due: Vec<(KeyRef, UnixMillis)>,
 }
 
 impl World {
@@ -38,6 +44,26 @@ impl World {
             sequences: [0; 3],
             boots: [0; 3],
             keys: 0,
+            materials: 0,
+            due: vec![],
+        }
+    }
+
+    /// Looks at what is due, as a leader does before it proposes.
+    pub(crate) fn look(&mut self, state: &State) {
+        let now = state.region_time(self.now);
+        // A little ahead of time too, to be told that it is not due yet.
+        self.due = state.rotations_due_by(now.plus_days(10)).take(4).collect();
+    }
+
+    /// A version like no other.
+    fn new_material(&mut self) -> NewMaterial {
+        self.materials += 1;
+        let mut id = [0xff; 32];
+        id[..8].copy_from_slice(&self.materials.to_be_bytes());
+        NewMaterial {
+            id: MaterialId(id),
+            ..material(self.materials)
         }
     }
 
@@ -73,6 +99,7 @@ impl World {
                 | Command::AdvanceClock { .. }
                 | Command::ConfirmClock { .. }
                 | Command::RaiseFeatureLevel { .. }
+                | Command::RotateKeys { .. }
         );
         let misplaced = b == 255;
         let caller = (of_region == misplaced).then(|| caller(1 + u64::from(b.is_multiple_of(11))));
@@ -170,10 +197,44 @@ impl World {
                     .collect(),
                 voters: 3,
             },
-            _ if b.is_multiple_of(8) => Command::RaiseFeatureLevel {
+            23 if b.is_multiple_of(8) => Command::RaiseFeatureLevel {
                 level: (b / 64).into(),
             },
-            _ => Command::Tick,
+            23 => Command::Tick,
+            24..=25 => Command::EnableKeyRotation {
+                key,
+                period: (!b.is_multiple_of(3))
+                    .then(|| RotationDays::new(90 + i64::from(b % 4)).unwrap()),
+            },
+            26 => Command::DisableKeyRotation { key },
+            27..=28 => Command::RotateKeyOnDemand {
+                key,
+                material: self.new_material(),
+            },
+            29 => {
+                let due = self.due.clone();
+                let mut rotations: Vec<_> = due
+                    .into_iter()
+                    .map(|(key, due)| DueRotation {
+                        key,
+                        due,
+                        material: self.new_material(),
+                    })
+                    .collect();
+                if b.is_multiple_of(4) {
+                    // The same twice, or a key and a date that may not be.
+                    rotations.extend(rotations.first().cloned());
+                    rotations.push(DueRotation {
+                        key,
+                        due: self.now,
+                        material: self.new_material(),
+                    });
+                }
+                Command::RotateKeys { rotations }
+            }
+            _ => Command::AdvanceClock {
+                by_ms: u64::from(b % 8) * 40 * UnixMillis::DAY_MS,
+            },
         }
     }
 }

@@ -2,14 +2,19 @@
 
 use keyrum_state::codec::{StateDecoder, encode_state};
 use keyrum_state::{
-    Command, Event, Proposal, RequestId, State, TICK_ALIASES_MAX, TICK_KEYS_MAX, WINDOWS_MAX, apply,
+    Command, DueRotation, Event, Proposal, ROTATE_KEYS_MAX, RequestId, State, TICK_ALIASES_MAX,
+    TICK_KEYS_MAX, WINDOWS_MAX, apply,
 };
 
 use keyrum_types::UnixMillis;
 
-use crate::script::{Script, account};
+use crate::script::{Script, account, key_id, material};
 
 fn events_of_tick(state: &mut State, sequence: u64) -> Vec<Event> {
+    events_of(state, sequence, Command::Tick)
+}
+
+fn events_of(state: &mut State, sequence: u64, command: Command) -> Vec<Event> {
     let proposal = Proposal {
         request: RequestId {
             node: 99,
@@ -18,7 +23,7 @@ fn events_of_tick(state: &mut State, sequence: u64) -> Vec<Event> {
         },
         caller: None,
         now: UnixMillis(1_700_000_000_000),
-        command: Command::Tick,
+        command,
     };
     apply(state, &proposal).outcome.unwrap()
 }
@@ -83,6 +88,40 @@ fn a_tick_deletes_a_bounded_number_of_aliases() {
     );
     assert_eq!(script.run("show aliases").0, ["none"]);
     assert_eq!(script.state.digest(), script.state.recompute_digest());
+}
+
+/// Catches a RotateKeys whose outcome grows with what it carries, and due keys that are not found
+/// by date.
+#[test]
+fn a_rotation_of_many_keys_is_bounded() {
+    let mut script = script(&[
+        "ConfirmClock 1:1700000000 voters=1 now=1700000000",
+        "CreateKey K{1..300}",
+        "EnableKeyRotation K{1..200} period=100",
+        "EnableKeyRotation K{201..300} period=90",
+        "AdvanceClock by=8640000",
+    ]);
+    let mut rotate = |sequence, numbered_from: u64| {
+        let state = &mut script.state;
+        let due: Vec<_> = state.rotations_due_by(state.clock()).collect();
+        let rotations = due.iter().zip(numbered_from..);
+        let rotations = rotations
+            .map(|(&(key, due), number)| DueRotation {
+                key,
+                due,
+                material: material(number),
+            })
+            .collect();
+        let events = events_of(state, sequence, Command::RotateKeys { rotations });
+        assert_eq!(state.digest(), state.recompute_digest());
+        (due, events.len())
+    };
+    let (due, rotated) = rotate(0, 0);
+    assert_eq!((due.len(), rotated), (300, ROTATE_KEYS_MAX));
+    // Due ten days earlier, so before the others although their ids are greater.
+    assert_eq!(due[0].0.id, key_id(201, false));
+    assert_eq!(rotate(1, 1000).1, 300 - ROTATE_KEYS_MAX);
+    assert_eq!(rotate(2, 2000), (vec![], 0));
 }
 
 /// Catches a memory of requests that grows with the number of nodes, and a forgotten node whose

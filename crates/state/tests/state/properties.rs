@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use keyrum_state::codec::{
     StateDecoder, decode_applied, decode_proposal, encode_applied, encode_proposal, encode_state,
 };
-use keyrum_state::{Applied, Event, KeyRef, Proposal, Refusal, State, apply};
-use keyrum_types::KeyState;
+use keyrum_state::{Applied, Event, Key, KeyRef, Proposal, Refusal, Rotation, State, apply};
+use keyrum_types::{KeyState, RotationKind, UnixMillis};
 use proptest::prelude::*;
 
 use crate::generate::{Action, KINDS, World};
@@ -55,6 +55,7 @@ fn new_state() -> State {
 fn check_contents(state: &State) {
     let mut total = 0;
     let mut dues = Vec::new();
+    let mut rotations_due = Vec::new();
     for number in 1..=2 {
         let account = account(number);
         let keys: Vec<_> = state.keys(account, None).collect();
@@ -68,6 +69,13 @@ fn check_contents(state: &State) {
             );
             dues.extend(key.deletion.map(|deletion| deletion.due));
             assert!(key.tags.len() <= 50);
+            if let Some(rotation) = state.rotation(key.reference()) {
+                check_rotation(key, rotation);
+                let automatic = rotation
+                    .automatic
+                    .filter(|_| key.state == KeyState::Enabled);
+                rotations_due.extend(automatic.map(|set| (key.reference(), set.next)));
+            }
             assert_eq!(
                 state.keys(account, Some(key.id)).count(),
                 keys.len() - at - 1
@@ -96,7 +104,70 @@ fn check_contents(state: &State) {
     }
     assert_eq!(state.total_keys(), total as u64);
     assert_eq!(state.next_due(), dues.into_iter().min());
+    rotations_due.sort_by_key(|(key, due)| (*due, *key));
+    assert_eq!(
+        state.next_rotation_due(),
+        rotations_due.first().map(|(_, due)| *due)
+    );
+    let indexed: Vec<_> = state.rotations_due_by(UnixMillis(u64::MAX)).collect();
+    assert_eq!(indexed, rotations_due);
     assert_eq!(state.digest(), state.recompute_digest());
+}
+
+/// What a key's rotation promises about the key.
+fn check_rotation(key: &Key, rotation: &Rotation) {
+    let made: Vec<_> = rotation
+        .rotations
+        .iter()
+        .map(|done| done.material)
+        .collect();
+    let versions: Vec<_> = key.materials.iter().map(|version| version.id).collect();
+    assert!(versions.ends_with(&made), "{versions:?} and {made:?}");
+    assert_eq!(versions.len(), 1 + made.len(), "one came with the key");
+    let kinds = rotation.rotations.iter().map(|done| done.kind);
+    let on_demand = kinds.filter(|kind| *kind == RotationKind::OnDemand).count();
+    assert_eq!(usize::from(rotation.on_demand_count), on_demand);
+    assert!(on_demand <= 25);
+    assert!(rotation.rotations.is_sorted_by_key(|done| done.at));
+    assert_eq!(rotation.pending, None);
+}
+
+/// What a command may do to a key's material.
+fn check_materials(before: &State, after: &State, applied: &Applied) {
+    for number in 1..=2 {
+        for key in before.keys(account(number), None) {
+            let Some(now) = after.key(key.reference()) else {
+                assert_eq!(
+                    after.rotation(key.reference()),
+                    None,
+                    "a row without its key"
+                );
+                continue;
+            };
+            assert!(
+                now.materials.starts_with(&key.materials),
+                "old versions stay, in their order"
+            );
+            let rotated = now.materials.len() - key.materials.len();
+            let of_it = |event: &&Event| match event {
+                Event::KeyRotated { key: rotated, .. } => *rotated == key.reference(),
+                _ => false,
+            };
+            let events = applied.outcome.iter().flatten().filter(of_it).count();
+            assert!(rotated <= 1 && rotated == events * usize::from(!applied.repeated));
+            let automatic = |state: &State| state.rotation(key.reference())?.automatic;
+            let (was, is) = (automatic(before), automatic(after));
+            if let (Some(was), Some(is)) = (was, is)
+                && was.period == is.period
+                && was.next != is.next
+            {
+                let period_ms = u64::from(is.period.days()) * UnixMillis::DAY_MS;
+                assert_eq!((is.next.0 - was.next.0) % period_ms, 0, "off its grid");
+                assert!(is.next > after.clock() && was.next <= after.clock());
+                assert_eq!(rotated, 1, "a date passed without a rotation");
+            }
+        }
+    }
 }
 
 /// Keys that events deleted and that may not be seen again.
@@ -132,6 +203,9 @@ proptest! {
         let mut from_snapshots = new_state();
         let mut deleted = Deleted::default();
         for action in actions {
+            if action.node % 4 != 0 {
+                world.look(&live);
+            }
             let proposal = world.proposal(action);
             let before = live.clone();
             let bytes_before = bytes(&live);
@@ -153,6 +227,7 @@ proptest! {
                 prop_assert_eq!(live.digest(), before.digest(), "a refused clock left a trace");
             }
             check_contents(&live);
+            check_materials(&before, &live, &applied);
             deleted.follow(&live, &applied);
         }
     }
@@ -168,6 +243,7 @@ proptest! {
         let mut history: Vec<(Proposal, Applied)> = Vec::new();
         let mut boots: BTreeMap<u64, u64> = BTreeMap::new();
         for (action, again) in actions.into_iter().zip(again) {
+            world.look(&live);
             let proposal = world.proposal(action);
             let applied = apply(&mut live, &proposal);
             prop_assert!(!applied.repeated);

@@ -3,16 +3,20 @@
 //!
 //! A key is `K7` (or `M7`, multi-Region), of the caller's account unless written `2:K7`. Accounts
 //! are numbers. Times are seconds. A number written `{1..9}` makes the line one command for each.
+//!
+//! A command happens in us-east-1 unless it says `in=REGION`. `carry FROM TO` is what a courier does:
+//! it has all that waits in one Region for another taken there, and then forgotten here.
 
 use std::collections::BTreeMap;
 
 use keyrum_state::{
-    Applied, Caller, Command, Event, Key, KeyRef, NewMaterial, Proposal, Refusal, RequestId, State,
-    apply,
+    Applied, Caller, Command, CompletedRotation, DueRotation, Entry, Event, Family, FamilyRecord,
+    Key, KeyRef, Message, NewMaterial, Proposal, Refusal, RequestId, Rotation, Stamp, State,
+    Transit, apply,
 };
 use keyrum_types::{
-    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, Origin, SealedMaterial, UnixMillis,
-    WaitingDays,
+    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, Origin, Region, RotationDays,
+    SealedMaterial, UnixMillis, WaitingDays,
 };
 
 pub(crate) fn account(number: u64) -> AccountId {
@@ -45,9 +49,11 @@ pub(crate) fn material(number: u64) -> NewMaterial {
     }
 }
 
-/// A conversation with one state.
+/// A conversation with one state, or several.
 pub(crate) struct Script {
     pub(crate) state: State,
+    /// The states of the other Regions that are spoken of.
+    others: BTreeMap<Region, State>,
     now: UnixMillis,
     sequence: u64,
 }
@@ -79,6 +85,15 @@ impl<'a> Line<'a> {
 
     fn option(&self, name: &str) -> Option<&'a str> {
         self.options.get(name).copied()
+    }
+
+    /// Where it happens.
+    fn region(&self) -> Region {
+        self.option("in").unwrap_or("us-east-1").parse().unwrap()
+    }
+
+    fn to(&self) -> Region {
+        self.option("to").unwrap().parse().unwrap()
     }
 
     fn as_account(&self) -> u64 {
@@ -124,6 +139,11 @@ impl<'a> Line<'a> {
     }
 }
 
+/// What a version made by [`material`] is called in a transcript.
+fn material_name(id: &MaterialId) -> String {
+    format!("m{}", id.0[0])
+}
+
 fn parse_key_id(text: &str) -> KeyId {
     key_id(text[1..].parse().unwrap(), text.starts_with('M'))
 }
@@ -137,6 +157,7 @@ impl Script {
         let state = State::new("us-east-1".parse().unwrap());
         Self {
             state,
+            others: BTreeMap::new(),
             now: UnixMillis(0),
             sequence: 0,
         }
@@ -173,8 +194,11 @@ impl Script {
         if line.name == "show" {
             return (self.show(&line), false);
         }
+        if line.name == "carry" {
+            return (self.carry(&line), false);
+        }
         let proposal = self.proposal(&line);
-        let Applied { outcome, repeated } = apply(&mut self.state, &proposal);
+        let Applied { outcome, repeated } = apply(self.of(line.region()), &proposal);
         let refused = outcome.is_err();
         let mut lines = match outcome {
             Ok(events) if events.is_empty() => vec!["nothing".to_owned()],
@@ -190,17 +214,81 @@ impl Script {
         )
     }
 
+    /// A Region's state.
+    fn of(&mut self, region: Region) -> &mut State {
+        if region == *self.state.region() {
+            return &mut self.state;
+        }
+        let new = || State::new(region.clone());
+        self.others.entry(region.clone()).or_insert_with(new)
+    }
+
+    /// Every Region's state.
+    pub(crate) fn states(&self) -> impl Iterator<Item = &State> {
+        std::iter::once(&self.state).chain(self.others.values())
+    }
+
+    fn carry(&mut self, line: &Line<'_>) -> Vec<String> {
+        let [from, to]: [Region; 2] = [0, 1].map(|at: usize| line.words[at].parse().unwrap());
+        let sender = self.of(from.clone());
+        let waiting = sender.outbox(&to);
+        let messages: Vec<(u64, Message)> = waiting
+            .map(|(number, message)| (number, Message::clone(message)))
+            .collect();
+        let after = sender.channel(&to).delivered;
+        let Some((through, _)) = messages.last().cloned() else {
+            return vec!["nothing waits".to_owned()];
+        };
+        let mut said: Vec<String> = messages
+            .iter()
+            .map(|(number, message)| format!("{number}: {}", message_text(message)))
+            .collect();
+        let deliver = Command::Deliver {
+            from: from.clone(),
+            after,
+            messages,
+        };
+        let heard = self.as_region(to.clone(), deliver);
+        said.extend(
+            heard
+                .iter()
+                .map(|event| format!("{to}: {}", event_text(event))),
+        );
+        let delivered = self.as_region(from.clone(), Command::Delivered { to, through });
+        let forgotten = delivered.iter().map(event_text);
+        said.extend(forgotten.map(|event| format!("{from}: {event}")));
+        said.iter().map(|line| with_key_names(line)).collect()
+    }
+
+    fn as_region(&mut self, region: Region, command: Command) -> Vec<Event> {
+        self.sequence += 1;
+        let proposal = Proposal {
+            request: RequestId {
+                node: 1,
+                boot: 0,
+                sequence: self.sequence,
+            },
+            caller: None,
+            now: self.now,
+            command,
+        };
+        apply(self.of(region), &proposal).outcome.unwrap()
+    }
+
     fn proposal(&mut self, line: &Line<'_>) -> Proposal {
         if let Some(now) = line.option("now") {
             self.now = seconds(now);
         }
-        let command = command(line);
+        let command = command(line, &self.state);
         let of_region = matches!(
             command,
             Command::Tick
                 | Command::AdvanceClock { .. }
                 | Command::ConfirmClock { .. }
                 | Command::RaiseFeatureLevel { .. }
+                | Command::RotateKeys { .. }
+                | Command::Deliver { .. }
+                | Command::Delivered { .. }
         );
         let caller = match line.option("as") {
             Some("region") => None,
@@ -233,7 +321,13 @@ impl Script {
         }
     }
 
-    fn show(&self, line: &Line<'_>) -> Vec<String> {
+    fn show(&mut self, line: &Line<'_>) -> Vec<String> {
+        let region = line.region();
+        if region != *self.state.region() {
+            let state = self.of(region);
+            let key = state.key(line.key(0)).map(|key| key_text(key));
+            return vec![with_key_names(&key.unwrap_or("gone".to_owned()))];
+        }
         match line.words[0] {
             "clock" => vec![format!("{}", self.state.clock())],
             "counts" => {
@@ -245,6 +339,22 @@ impl Script {
                     of(2)
                 )]
             }
+            "rotation" => {
+                let key = line.key(1);
+                let Some(materials) = self.state.key(key).map(|key| &key.materials) else {
+                    return vec!["gone".to_owned()];
+                };
+                let names: Vec<_> = materials.iter().map(|m| material_name(&m.id)).collect();
+                let mut text = format!("{} materials={}", key.id, names.join(","));
+                if let Some(rotation) = self.state.rotation(key) {
+                    text += &rotation_text(rotation);
+                }
+                vec![with_key_names(&text)]
+            }
+            "due" => match self.state.next_rotation_due() {
+                Some(due) => vec![format!("a rotation is due at {due}")],
+                None => vec!["no rotation will be due".to_owned()],
+            },
             "aliases" => {
                 let aliases = self.state.aliases(account(line.as_account()), None);
                 let lines = aliases.map(|(name, alias)| {
@@ -269,7 +379,7 @@ impl Script {
     }
 }
 
-fn command(line: &Line<'_>) -> Command {
+fn command(line: &Line<'_>, state: &State) -> Command {
     match line.name {
         "CreateKey" => Command::CreateKey {
             key: line.key(0).id,
@@ -290,7 +400,8 @@ fn command(line: &Line<'_>) -> Command {
             policy: line.policy(),
             bypass_lockout_check: line.words.contains(&"bypass"),
             tags: line.tags(),
-            material: (line.option("origin").is_none()).then(|| material(1)),
+            material: (line.option("origin").is_none() || line.words.contains(&"imported"))
+                .then(|| material(1)),
         },
         "EnableKey" => Command::EnableKey { key: line.key(0) },
         "DisableKey" => Command::DisableKey { key: line.key(0) },
@@ -351,7 +462,71 @@ fn command(line: &Line<'_>) -> Command {
         "RaiseFeatureLevel" => Command::RaiseFeatureLevel {
             level: line.option("level").unwrap().parse().unwrap(),
         },
+        "EnableKeyRotation" => Command::EnableKeyRotation {
+            key: line.key(0),
+            period: line
+                .option("period")
+                .map(|days| RotationDays::new(days.parse().unwrap()).unwrap()),
+        },
+        "DisableKeyRotation" => Command::DisableKeyRotation { key: line.key(0) },
+        "RotateKeyOnDemand" => Command::RotateKeyOnDemand {
+            key: line.key(0),
+            material: material(line.option("material").unwrap().parse().unwrap()),
+        },
+        "RotateKeys" => Command::RotateKeys {
+            rotations: line
+                .words
+                .iter()
+                .map(|word| due_rotation(word, state))
+                .collect(),
+        },
+        "ReplicateKey" => Command::ReplicateKey {
+            key: line.key(0),
+            region: line.to(),
+            description: line.option("description").unwrap_or_default().to_owned(),
+            policy: line.policy(),
+            bypass_lockout_check: line.words.contains(&"bypass"),
+            tags: line.tags(),
+        },
+        "UpdatePrimaryRegion" => Command::UpdatePrimaryRegion {
+            key: line.key(0),
+            to: line.to(),
+        },
+        // Without messages: `carry` has those.
+        "Deliver" => Command::Deliver {
+            from: line.words[0].parse().unwrap(),
+            after: line.option("after").unwrap().parse().unwrap(),
+            messages: vec![],
+        },
+        "Delivered" => Command::Delivered {
+            to: line.words[0].parse().unwrap(),
+            through: line.option("through").unwrap().parse().unwrap(),
+        },
         other => panic!("no such command: {other}"),
+    }
+}
+
+/// `K1@1700000000/m2`: a key of account 1, the date, the material; `next` is the key's own date.
+fn due_rotation(word: &str, state: &State) -> DueRotation {
+    let (key, rest) = word.split_once('@').unwrap();
+    let (due, number) = rest.split_once("/m").unwrap();
+    let key = KeyRef {
+        account: account(1),
+        id: parse_key_id(key),
+    };
+    let next = |key| {
+        state
+            .rotation(key)?
+            .automatic
+            .map(|automatic| automatic.next)
+    };
+    DueRotation {
+        key,
+        due: match due {
+            "next" => next(key).expect("automatic rotation is on"),
+            date => seconds(date),
+        },
+        material: material(number.parse().unwrap()),
     }
 }
 
@@ -377,6 +552,23 @@ fn key_text(key: &Key) -> String {
         text += &format!(" tags={:?}", key.tags);
     }
     text + &format!(" materials={}", key.materials.len())
+}
+
+fn rotation_text(rotation: &Rotation) -> String {
+    let mut text = String::new();
+    if let Some(automatic) = &rotation.automatic {
+        text += &format!(
+            " every {}d next={}",
+            automatic.period.days(),
+            automatic.next
+        );
+    }
+    text += &format!(" on_demand={}", rotation.on_demand_count);
+    for CompletedRotation { material, at, kind } in &rotation.rotations {
+        text += &format!(" {}:{kind}@{at}", material_name(material));
+    }
+    assert_eq!(rotation.pending, None, "rotations take no time so far");
+    text
 }
 
 fn event_text(event: &Event) -> String {
@@ -423,6 +615,142 @@ fn event_text(event: &Event) -> String {
         Event::ClockAdvanced { by_ms } => format!("{name} by_ms={by_ms}"),
         Event::ClockConfirmed { now } => format!("{name} now={now}"),
         Event::FeatureLevelRaised { level } => format!("{name} level={level}"),
+        Event::KeyRotationEnabled { key, period, next } => {
+            format!("{name} {} every {}d next={next}", key.id, period.days())
+        }
+        Event::KeyRotationDisabled { key } => format!("{name} {}", key.id),
+        Event::KeyRotated {
+            key,
+            origin,
+            previous,
+            material,
+            at,
+            kind,
+            next,
+        } => {
+            let (from, to) = (material_name(previous), material_name(&material.id));
+            let next = next.map_or(String::new(), |next| format!(" next={next}"));
+            format!(
+                "{name} {} {origin} {from} -> {to} {kind} at={at}{next}",
+                key.id
+            )
+        }
+        Event::KeyRotationStarted {
+            key,
+            material,
+            at,
+            kind,
+            next,
+        } => {
+            let material = material.id.0[0];
+            let next = next.map(|next| format!(" next={next}")).unwrap_or_default();
+            format!("{name} {} material={material} at={at} {kind}{next}", key.id)
+        }
+        Event::KeyReplicated {
+            key, family, sent, ..
+        } => format!(
+            "{name} {} {}{}",
+            key_text(key),
+            family_text(family),
+            sent_text(sent)
+        ),
+        Event::FamilyChanged {
+            key,
+            change,
+            family,
+            state,
+            materials,
+            sent,
+            rotation: _,
+        } => {
+            let materials = if materials.is_empty() {
+                String::new()
+            } else {
+                format!(" materials+{}", materials.len())
+            };
+            format!(
+                "{name} {} {change:?} state={state} {}{materials}{}",
+                key.id,
+                family_text(family),
+                sent_text(sent)
+            )
+        }
+        Event::MessagesSent { sent } => format!("{name} {}", sent_text(sent)),
+        Event::MessageTaken { from, number } => format!("{name} {number} of {from}"),
+        Event::MessagesDelivered { to, through } => format!("{name} {to} through={through}"),
+    }
+}
+
+fn roster_text<'a>(roster: impl Iterator<Item = (&'a Region, &'a Entry)>) -> String {
+    let entry = |(region, entry): (&Region, &Entry)| {
+        let has = if entry.confirmed.is_empty() {
+            " waits"
+        } else {
+            ""
+        };
+        format!("{region}@{}{has}", entry.incarnation.version)
+    };
+    roster.map(entry).collect::<Vec<_>>().join(", ")
+}
+
+fn family_text(family: &Family) -> String {
+    let Stamp { epoch, version } = family.stamp;
+    let mut text = format!(
+        "family={epoch}.{version} primary={} [{}]",
+        family.primary,
+        roster_text(family.roster.iter())
+    );
+    if family.transit != Transit::Settled {
+        text += &format!(" transit={:?}", family.transit);
+    }
+    text
+}
+
+fn sent_text(sent: &[(Region, Message)]) -> String {
+    let tell = |(to, message): &(Region, Message)| {
+        let message = message_text(message);
+        let kind = message.split_once(' ').map_or(&*message, |(kind, _)| kind);
+        format!(" -> {to}: {kind}")
+    };
+    sent.iter().map(tell).collect()
+}
+
+fn message_text(message: &Message) -> String {
+    let record_text = |record: &FamilyRecord, materials: &[NewMaterial]| {
+        let Stamp { epoch, version } = record.stamp;
+        format!(
+            "{} {epoch}.{version} primary={} [{}] with {} of {} materials",
+            record.key.id,
+            record.primary,
+            roster_text(record.roster.iter()),
+            materials.len(),
+            record.materials.len()
+        )
+    };
+    match message {
+        Message::Record { record, materials } => {
+            format!("record {}", record_text(record, materials))
+        }
+        Message::Confirmation {
+            key,
+            incarnation,
+            materials,
+        } => format!(
+            "confirmation {} @{} has {} materials",
+            key.id,
+            incarnation.version,
+            materials.len()
+        ),
+        Message::Tombstone { key, incarnation } => {
+            format!("tombstone {} @{}", key.id, incarnation.version)
+        }
+        Message::MoveRequest {
+            record, materials, ..
+        } => format!("request {}", record_text(record, materials)),
+        Message::MoveAnswer { key, refusal, .. } => match refusal {
+            None => format!("reserved {}", key.id),
+            Some(refusal) => format!("refused {}: {refusal}", key.id),
+        },
     }
 }
 
@@ -484,6 +812,15 @@ variant_names!(
         ClockAdvanced,
         ClockConfirmed,
         FeatureLevelRaised,
+        KeyRotationEnabled,
+        KeyRotationDisabled,
+        KeyRotated,
+        KeyRotationStarted,
+        KeyReplicated,
+        FamilyChanged,
+        MessagesSent,
+        MessageTaken,
+        MessagesDelivered,
     }
 );
 
@@ -510,5 +847,20 @@ variant_names!(
         ClockUnconfirmed,
         FeatureLevelNotHigher,
         OutcomeUnknown,
+        OriginNotForOperation,
+        SpecNotForOperation,
+        RotationDue,
+        TooManyRotations,
+        NoMaterialToRotateTo,
+        NotMultiRegion,
+        NotPrimary,
+        NoPrimaryToMove,
+        PrimaryIsThere,
+        ReplicaExists,
+        NoReplicaThere,
+        ReplicaIsCreating,
+        MessagesMissing,
+        NeverSent,
+        ReplicaNotForOperation,
     }
 );
