@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::cli::NodeName;
 use crate::data::{DataFolder, loopback};
 use crate::files;
+use crate::run;
 use crate::topology::{History, Reads, Topology};
 
 /// How long requests under way may hold up a stop; with the handover of leadership the whole
@@ -207,7 +208,7 @@ impl Running {
         let (name, service) = (self.name.clone(), self.service.clone());
         self.tasks.push(world::spawn(async move {
             let reason = service.group().stopped().await;
-            eprintln!("keyrum: node {name} stopped: {reason}");
+            run::remark(&format!("keyrum: node {name} stopped: {reason}"));
         }));
     }
 

@@ -178,6 +178,72 @@ pub(crate) fn say(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Prints a line to standard error, beside what a command answers. Nothing depends on it.
+pub(crate) fn remark(line: &str) {
+    let _ = io::stderr()
+        .lock()
+        .write_all(format!("{line}\n").as_bytes());
+}
+
+/// Prints a command's answer. A reader that wants no more of it, such as `head`, is content.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = UntilClosed::new(io::stdout().lock());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
+/// Output that takes and drops everything once nobody reads it any more. Any other failure is one:
+/// its text names standard output.
+pub(crate) struct UntilClosed<W> {
+    to: W,
+    closed: bool,
+}
+
+impl<W: Write> UntilClosed<W> {
+    pub(crate) fn new(to: W) -> Self {
+        Self { to, closed: false }
+    }
+
+    /// Whether nobody reads it any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn or_closed<T>(&mut self, done: io::Result<T>, instead: T) -> io::Result<T> {
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(instead)
+            }
+            // The caller tries again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            done => done.map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot write to standard output: {error}"),
+                )
+            }),
+        }
+    }
+}
+
+impl<W: Write> Write for UntilClosed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.closed {
+            return Ok(bytes.len());
+        }
+        let written = self.to.write(bytes);
+        self.or_closed(written, bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let flushed = self.to.flush();
+        self.or_closed(flushed, ())
+    }
+}
+
 /// Why no running cluster was found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotRunning {
@@ -218,6 +284,29 @@ impl RunFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Catches output that fails because its reader has seen enough, or that hides a full disk.
+    #[test]
+    fn only_a_closed_pipe_is_no_failure() {
+        struct Broken(io::ErrorKind);
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Err(self.0.into())
+            }
+        }
+        let mut out = UntilClosed::new(Broken(io::ErrorKind::BrokenPipe));
+        assert!(!out.is_closed());
+        out.write_all(b"text").and_then(|()| out.flush()).unwrap();
+        assert!(out.is_closed());
+        let mut out = UntilClosed::new(Broken(io::ErrorKind::StorageFull));
+        let error = out.write_all(b"text").unwrap_err();
+        assert!(error.to_string().contains("standard output"), "{error}");
+        assert!(!out.is_closed() && out.flush().is_err());
+    }
 
     /// Catches a ready file that is not the one line scripts wait for, or that loses the order of
     /// Regions.

@@ -240,7 +240,9 @@ impl Supervisor {
                 let mut process = process.lock().await;
                 if let Some(status) = process.check() {
                     let words = process.last_words();
-                    eprintln!("keyrum: node {node} ended by itself ({status}){words}");
+                    run::remark(&format!(
+                        "keyrum: node {node} ended by itself ({status}){words}"
+                    ));
                 }
             }
             ended.recv().await;
@@ -496,7 +498,9 @@ impl Supervisor {
             .map(|process| world::spawn(async move { process.lock().await.stop().await }));
         for stop in stops.collect::<Vec<_>>() {
             if let Ok(Err(error)) = stop.await {
-                eprintln!("keyrum: a node's process could not be stopped: {error}");
+                run::remark(&format!(
+                    "keyrum: a node's process could not be stopped: {error}"
+                ));
             }
         }
     }

@@ -1,0 +1,45 @@
+//! What commands print where nobody reads, and what a terminal that closes does.
+
+use std::fs::File;
+use std::io;
+use std::process::Stdio;
+
+use keyrum_tests::sdk::HERE;
+use keyrum_tests::{Cluster, Shape};
+
+/// Catches a command that falls over because its reader, such as `head`, has seen enough, and one
+/// that hides that its answer was lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
+    let cluster = Cluster::up(&Shape::one_region(1)).await;
+    for (verb, args) in [
+        ("cluster", &["status"][..]),
+        ("cluster", &["status", "--json"]),
+        ("cluster", &["pause", "us-east-1/1"]),
+        ("cluster", &["resume", "us-east-1/1"]),
+        ("clock", &["advance", "1s"]),
+        ("log", &["show", "--region", HERE]),
+    ] {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let output = cluster.keyrum(verb, args).stdout(writer).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{verb} {args:?}: {words}");
+        assert!(!words.contains("panicked"), "{verb} {args:?}: {words}");
+
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = cluster.keyrum(verb, args).stdout(full).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{verb} {args:?}: {words}");
+        assert!(
+            words.contains("standard output"),
+            "{verb} {args:?}: {words}"
+        );
+        assert!(!words.contains("panicked"), "{verb} {args:?}: {words}");
+    }
+    // Not even the message about it can be written.
+    let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+    let mut command = cluster.keyrum("cluster", &["status"]);
+    let status = command.stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
