@@ -1,4 +1,5 @@
-//! What commands print where nobody reads, and what a terminal that closes does.
+//! What commands print where nobody reads, what a terminal that closes does, and what scripts see
+//! of a start.
 
 use std::fs::File;
 use std::io;
@@ -42,4 +43,28 @@ async fn a_closed_pipe_is_no_failure_and_a_full_disk_is() {
     let mut command = cluster.keyrum("cluster", &["status"]);
     let status = command.stdout(full()).stderr(full()).status().unwrap();
     assert_eq!(status.code(), Some(1));
+}
+
+/// Catches a ready file that tells of a cluster that has ended, also after a start that failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ready_file_is_there_while_the_cluster_is() {
+    let mut cluster = Cluster::up(&Shape::one_region(1)).await;
+    let file = cluster.folder().join("ready.json");
+    let up = |cluster: &Cluster| {
+        let mut command = cluster.keyrum("cluster", &["up"]);
+        command.arg("--config").arg(cluster.config());
+        command.arg("--ready-file").arg(&file);
+        command
+    };
+    // Not another's that runs.
+    assert!(!up(&cluster).output().unwrap().status.success());
+    assert!(file.exists());
+    cluster.stop().await;
+    assert!(!file.exists(), "it outlives its cluster");
+
+    std::fs::write(&file, "stale").unwrap();
+    let key = cluster.data().join(HERE).join("domain.key");
+    std::fs::remove_file(key).unwrap();
+    assert!(!up(&cluster).output().unwrap().status.success());
+    assert!(!file.exists(), "an earlier start's is left");
 }

@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, watch};
 use crate::Failure;
 use crate::assembly::{Running, endpoint_settings, limits};
 use crate::cli;
-use crate::data::DataFolder;
+use crate::data::{DataError, DataFolder};
 use crate::ports::Ports;
 use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
@@ -46,7 +46,11 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
         .as_ref()
         .map_or(args.data, |folder| folder.path().to_owned());
     let mut ports = Ports::new(&*world.entropy);
-    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy)?;
+    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy);
+    if !matches!(folder, Err(DataError::InUse { .. })) {
+        run::remove_ready_file(args.ready_file.as_deref())?;
+    }
+    let folder = folder?;
     let _ports_held = ports.into_guard();
 
     let cluster = Cluster::new(world.clone(), topology.clone(), folder);
@@ -65,6 +69,8 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     tokio::select! {
         () = async {
             cluster.closing.send_replace(true);
+            // As long as it is there, somebody may rely on it.
+            let _ = run::remove_ready_file(args.ready_file.as_deref());
             front.stop().await;
             cluster.stop().await;
         } => {}

@@ -106,7 +106,10 @@ impl Whereabouts {
         files::replace(file, &line).map_err(|error| {
             io::Error::new(
                 error.kind(),
-                format!("--ready-file {}: {error}", file.display()),
+                format!(
+                    "--ready-file {} cannot be written: {error}; name another file",
+                    file.display()
+                ),
             )
         })
     }
@@ -169,6 +172,22 @@ Ctrl-C stops it.
             held = folder.record().describe(),
             data = folder.root().display(),
         )
+    }
+}
+
+/// Removes a ready file: scripts take one that is there for a cluster that is. What another start
+/// left behind, killed or not, says nothing about this one.
+pub(crate) fn remove_ready_file(file: Option<&Path>) -> io::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io::Error::new(
+            error.kind(),
+            format!(
+                "--ready-file {} is there and cannot be removed: {error}; name another file",
+                file.display()
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::Failure;
 use crate::admin::{Admin, AdminError};
 use crate::cli::{self, NodeName};
 use crate::control::{self, Process, Reply, Request};
-use crate::data::{DataFolder, loopback};
+use crate::data::{DataError, DataFolder, loopback};
 use crate::files;
 use crate::front::Front;
 use crate::ports::Ports;
@@ -45,7 +45,11 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     let (topology, text) = Topology::load_with_text(&args.config)?;
     let data = data_folder(args.data.as_deref(), &topology);
     let mut ports = Ports::new(&*world.entropy);
-    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy)?;
+    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy);
+    if !matches!(folder, Err(DataError::InUse { .. })) {
+        run::remove_ready_file(args.ready_file.as_deref())?;
+    }
+    let folder = folder?;
     let _ports_held = ports.into_guard();
     // All nodes run by what was read here, also those that are restarted after the file changed.
     let config = folder.root().join("topology.toml");
@@ -68,6 +72,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
         outcome = supervisor.run(listener) => outcome,
         () = signals.next() => Ok(()),
     };
+    // As long as it is there, somebody may rely on it.
+    let _ = run::remove_ready_file(supervisor.ready_file.as_deref());
     let stopped = tokio::select! {
         () = async { server.stop().await; supervisor.stop_all().await } => true,
         // Dropping the processes' handles ends them.
@@ -147,7 +153,7 @@ enum Trouble {
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
-    Data(#[from] crate::data::DataError),
+    Data(#[from] DataError),
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
