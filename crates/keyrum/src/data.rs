@@ -326,13 +326,13 @@ impl DataFolder {
             .collect()
     }
 
-    /// Remembers a new node, with ports for it.
-    pub(crate) fn add_node(
-        &mut self,
-        node: &NodeName,
-        ports: &mut Ports<'_>,
-    ) -> Result<NodeRecord, DataError> {
-        let region = self.region_mut(&node.region)?;
+    /// Whether a node of this name can be added.
+    pub(crate) fn check_unused(&self, node: &NodeName) -> Result<(), DataError> {
+        let region = self
+            .region(&node.region)
+            .ok_or_else(|| DataError::NoSuchRegion {
+                region: node.region.clone(),
+            })?;
         let used =
             |id: NodeId| region.nodes.iter().any(|n| n.id == id) || region.removed.contains(&id);
         if used(node.id) {
@@ -346,6 +346,17 @@ impl DataFolder {
                 next,
             });
         }
+        Ok(())
+    }
+
+    /// Remembers a new node, with ports for it.
+    pub(crate) fn add_node(
+        &mut self,
+        node: &NodeName,
+        ports: &mut Ports<'_>,
+    ) -> Result<NodeRecord, DataError> {
+        self.check_unused(node)?;
+        let region = self.region_mut(&node.region)?;
         let (api, peer, admin) = (ports.free()?, ports.free()?, ports.free()?);
         let record = NodeRecord {
             id: node.id,
@@ -365,6 +376,21 @@ impl DataFolder {
         region.nodes.retain(|record| record.id != node.id);
         region.removed.push(node.id);
         self.save()
+    }
+
+    /// Forgets a node that its group never heard of, with all it has: as if it had never been
+    /// added.
+    pub(crate) fn unmake_node(&mut self, node: &NodeName) -> Result<(), DataError> {
+        self.remove_data(node)?;
+        let region = self.region_mut(&node.region)?;
+        region.nodes.retain(|record| record.id != node.id);
+        self.save()
+    }
+
+    /// Removes a node's own folder.
+    pub(crate) fn remove_data(&self, node: &NodeName) -> Result<(), DataError> {
+        let folder = self.node_folder(node);
+        files::remove_all(&folder).map_err(io_at(&folder))
     }
 
     fn region_mut(&mut self, name: &Region) -> Result<&mut RegionRecord, DataError> {

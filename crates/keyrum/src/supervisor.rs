@@ -10,9 +10,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use keyrum_consensus::Role;
 use keyrum_consensus::world::{self, World};
-use keyrum_types::Region;
+use keyrum_types::{NodeId, Region};
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,8 +31,16 @@ use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
 use crate::topology::Topology;
 
+mod members;
+
+use members::names;
+
 /// How long a node may take from its start to its first answer.
 const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a Region may take to get a leader that a majority follows before a change of its nodes
+/// is refused.
+const QUORUM_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often something that has no notification is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -140,6 +147,24 @@ enum Trouble {
     Silent { node: NodeName, output: PathBuf },
     #[error("no node of {region} answers")]
     NobodyAnswers { region: Region },
+    #[error(
+        "nothing was changed: {region} has no quorum, since {silent} of its {voters} voters do not answer; `keyrum cluster restart` (or `resume`) {} first",
+        names(region, down)
+    )]
+    NoMajority {
+        region: Region,
+        silent: usize,
+        voters: usize,
+        down: Vec<NodeId>,
+    },
+    #[error("nothing was changed: {region} has no leader; `keyrum cluster status` shows its nodes")]
+    NoLeader { region: Region },
+    #[error("nothing was changed: without {node}, {region} would have no quorum, since {} would be needed and {} not answer; `keyrum cluster restart` (or `resume`) first", names(region, down), if down.len() == 1 { "does" } else { "do" })]
+    Needed {
+        region: Region,
+        node: NodeName,
+        down: Vec<NodeId>,
+    },
     #[error("{node} is the last node of its Region: stop the cluster instead")]
     LastNode { node: NodeName },
     #[error(
@@ -343,110 +368,6 @@ impl Supervisor {
                 ))
             }
         }
-    }
-
-    async fn add(&self, node: &NodeName) -> Result<(), Trouble> {
-        let record = {
-            let mut ports = Ports::new(&*self.world.entropy);
-            let mut folder = self.folder();
-            let record = folder.add_node(node, &mut ports)?;
-            folder.ensure_certs()?;
-            folder.prepare_node(node, &*self.world.entropy)?;
-            record
-        };
-        self.start_node(node)?;
-        self.note_processes()?;
-        let ready = async {
-            self.wait_until_up(node).await?;
-            self.any_member(node).await
-        };
-        let member = match ready.await {
-            Ok(member) => member,
-            Err(trouble) => {
-                // The group never heard of it: as if nothing had been asked, but for the id.
-                self.forget(node).await?;
-                return Err(trouble);
-            }
-        };
-        let joined = async {
-            // This is not given up half-way: it could come about after it was taken back.
-            member.add_learner(node.id, loopback(record.peer)).await?;
-            tokio::select! {
-                // Comes back once the new node has caught up.
-                promoted = member.promote(node.id) => Ok(promoted?),
-                trouble = self.gone(node) => Err(trouble),
-            }
-        };
-        match joined.await {
-            Ok(()) => {
-                self.front.update(&self.folder());
-                Ok(())
-            }
-            Err(cause) => Err(self.take_back(node, cause).await),
-        }
-    }
-
-    /// Undoes an addition that failed on the way, and says what is to be reported.
-    async fn take_back(&self, node: &NodeName, cause: Trouble) -> Trouble {
-        // The change may have been made all the same: a learner that never catches up is a
-        // member, and an answer can get lost.
-        let removed = async { Ok(self.any_member(node).await?.remove(node.id).await?) };
-        match removed.await {
-            Ok(()) => match self.forget(node).await {
-                Ok(()) => cause,
-                Err(trouble) => trouble,
-            },
-            Err(removal) => {
-                // A member that is forgotten could never be removed, and may be needed for a
-                // majority: it goes on.
-                self.front.update(&self.folder());
-                Trouble::HalfAdded {
-                    node: node.clone(),
-                    cause: Box::new(cause),
-                    removal: Box::new(removal),
-                }
-            }
-        }
-    }
-
-    async fn remove(&self, node: &NodeName, process: &Shared) -> Result<(), Trouble> {
-        if self.nodes_of(&node.region).len() == 1 {
-            return Err(Trouble::LastNode { node: node.clone() });
-        }
-        self.any_member(node).await?.remove(node.id).await?;
-        process.lock().await.stop().await?;
-        self.forget(node).await
-    }
-
-    async fn forget(&self, node: &NodeName) -> Result<(), Trouble> {
-        let process = self.nodes().remove(node);
-        if let Some(process) = process {
-            process.lock().await.stop().await?;
-        }
-        self.folder().remove_node(node)?;
-        self.front.update(&self.folder());
-        self.note_processes()?;
-        Ok(())
-    }
-
-    /// A node other than `node` that answers, the leader if there is one.
-    async fn any_member(&self, node: &NodeName) -> Result<Admin, Trouble> {
-        let mut found = None;
-        for other in self
-            .nodes_of(&node.region)
-            .into_iter()
-            .filter(|other| other != node)
-        {
-            let admin = self.admin(&other);
-            match admin.status().await {
-                Ok(status) if status.role == Role::Leader => return Ok(admin),
-                Ok(_) => found = Some(admin),
-                Err(_) => {}
-            }
-        }
-        found.ok_or_else(|| Trouble::NobodyAnswers {
-            region: node.region.clone(),
-        })
     }
 
     async fn wait_until_up(&self, node: &NodeName) -> Result<(), Trouble> {

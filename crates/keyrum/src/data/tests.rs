@@ -102,6 +102,21 @@ fn a_node_id_is_never_used_twice() {
     assert!(claim(root.path(), &topology(&["us-east-1"], 3)).is_ok());
 }
 
+/// Catches an addition that came to nothing and leaves something behind.
+#[test]
+fn a_node_that_never_joined_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let mut folder = claim(root.path(), &topology(&["us-east-1"], 3)).unwrap();
+    let before = folder.record().clone();
+    let four: NodeName = "us-east-1/4".parse().unwrap();
+    folder.add_node(&four, &mut Ports::new(&Counting)).unwrap();
+    folder.prepare_node(&four, &Counting).unwrap();
+    folder.unmake_node(&four).unwrap();
+    assert_eq!(*folder.record(), before);
+    assert!(!folder.node_folder(&four).exists());
+    folder.check_unused(&four).unwrap();
+}
+
 /// Catches a secret that other users of the machine could read.
 #[test]
 fn secrets_are_private() {
