@@ -122,7 +122,7 @@ impl DataFolder {
         }
         if folder.node(node).is_none() {
             return Err(DataError::NoSuchNode {
-                held: folder.record.describe(),
+                held: folder.record.describe_now(),
                 folder: folder.root,
                 node: node.clone(),
             });

@@ -169,7 +169,7 @@ and try:
 
 Ctrl-C stops it.
 ",
-            held = folder.record().describe(),
+            held = folder.record().describe_now(),
             data = folder.root().display(),
         )
     }

@@ -61,10 +61,16 @@ pub(crate) struct NodeRecord {
 }
 
 impl Record {
-    /// In words, for messages.
+    /// What was asked for when it was made, in words.
     pub(crate) fn describe(&self) -> String {
         let regions = self.regions.iter().map(|r| (&r.name, r.founders.clone()));
         describe(regions)
+    }
+
+    /// The nodes it has now, in words.
+    pub(crate) fn describe_now(&self) -> String {
+        let ids = |region: &RegionRecord| region.nodes.iter().map(|node| node.id).collect();
+        describe(self.regions.iter().map(|r| (&r.name, ids(r))))
     }
 }
 

@@ -97,6 +97,10 @@ fn a_node_id_is_never_used_twice() {
     folder.remove_node(&four).unwrap();
     let text = folder.add_node(&four, &mut ports).unwrap_err().to_string();
     assert!(text.contains("add us-east-1/5 instead"), "{text}");
+    let five: NodeName = "us-east-1/5".parse().unwrap();
+    folder.add_node(&five, &mut ports).unwrap();
+    let now = folder.record().describe_now();
+    assert_eq!(now, "us-east-1 (nodes 1, 2, 3, 5)");
     drop(folder);
     // Neither the added nor the removed node makes the folder another cluster's.
     assert!(claim(root.path(), &topology(&["us-east-1"], 3)).is_ok());
