@@ -57,6 +57,8 @@ impl DataFolder {
         entropy: &dyn Entropy,
     ) -> Result<Self, DataError> {
         let root = absolute(root)?;
+        // Before anything is written: a new cluster would lock its nodes out of their data.
+        record_or_empty(&root)?;
         files::private_folder(&root).map_err(io_at(&root))?;
         let lock = lock(&root)?;
         let (record, fresh) = match read_record(&root)? {
@@ -133,7 +135,7 @@ impl DataFolder {
     /// Reads a folder without taking it.
     pub(crate) fn look(root: &Path) -> Result<Self, DataError> {
         let root = absolute(root)?;
-        match read_record(&root)? {
+        match record_or_empty(&root)? {
             Some(record) => Ok(Self {
                 root,
                 record,
@@ -461,6 +463,32 @@ fn plan_of(topology: &Topology, node: &NodeName) -> Option<NodePlan> {
         .iter()
         .map(|plan| *plan.get_ref())
         .find(|plan| plan.id == node.id)
+}
+
+/// The record of the cluster in a folder, `None` if no cluster ever ran there.
+fn record_or_empty(root: &Path) -> Result<Option<Record>, DataError> {
+    let record = read_record(root)?;
+    match data_in(root).filter(|_| record.is_none()) {
+        Some(data) => Err(DataError::RecordGone {
+            folder: root.to_owned(),
+            data,
+        }),
+        None => Ok(record),
+    }
+}
+
+/// Where a node has or had data, if one of them has, without a record of which there are.
+fn data_in(root: &Path) -> Option<PathBuf> {
+    let below = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    };
+    let nodes = below(root).into_iter().flat_map(|region| below(&region));
+    let has_data =
+        |node: &PathBuf| node.join("started").exists() || node.join("store").join("mark").exists();
+    nodes.into_iter().find(has_data)
 }
 
 fn lock(root: &Path) -> Result<File, DataError> {

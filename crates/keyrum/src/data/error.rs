@@ -37,6 +37,14 @@ pub(crate) enum DataError {
         /// What is wrong with it.
         what: String,
     },
+    /// There are nodes' data, and no record of which cluster they make up.
+    #[error("{} is missing, but there is data of the Regions' nodes, such as {}: restore cluster.json from where it went or from a copy of the folder, or name another folder with --data; nothing was changed", folder.join("cluster.json").display(), data.display())]
+    RecordGone {
+        /// Which folder.
+        folder: PathBuf,
+        /// A node's own folder.
+        data: PathBuf,
+    },
     /// There is no cluster in it.
     #[error("the data folder {} holds no cluster: `keyrum cluster up` makes one", folder.display())]
     Empty {

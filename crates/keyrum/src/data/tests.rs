@@ -190,6 +190,43 @@ fn used_folder(root: &Path, asked: &Topology) -> (DataFolder, Vec<PathBuf>) {
     (folder, paths)
 }
 
+/// Catches a new cluster that is made over the data of another, whose record was lost.
+#[test]
+fn data_without_a_record_is_left_alone() {
+    fn files_below(folder: &Path) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                paths.extend(files_below(&path));
+            }
+            paths.push(path);
+        }
+        paths.sort();
+        paths
+    }
+    let root = tempfile::tempdir().unwrap();
+    let asked = topology(&["us-east-1", "eu-west-1"], 3);
+    drop(used_folder(root.path(), &asked));
+    std::fs::remove_file(root.path().join("lock")).unwrap();
+    let record = std::fs::read(root.path().join("cluster.json")).unwrap();
+    std::fs::remove_file(root.path().join("cluster.json")).unwrap();
+    let before = files_below(root.path());
+    let claimed = claim(root.path(), &asked).unwrap_err();
+    let node = "us-east-1/1".parse().unwrap();
+    let looked = DataFolder::of_node(root.path(), &node).unwrap_err();
+    for words in [claimed.to_string(), looked.to_string()] {
+        assert!(words.contains("cluster.json is missing"), "{words}");
+        assert!(
+            words.contains("restore") && words.contains("node-1"),
+            "{words}"
+        );
+    }
+    assert_eq!(files_below(root.path()), before);
+    std::fs::write(root.path().join("cluster.json"), record).unwrap();
+    assert!(claim(root.path(), &asked).is_ok());
+}
+
 /// Catches a reset that is cut short, wherever it is, and leaves a lost domain key, nodes of which
 /// only some have data, or anything of what was there before; and a node that starts meanwhile.
 #[test]
