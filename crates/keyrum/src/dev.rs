@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use crate::Failure;
-use crate::assembly::{Running, endpoint_settings, limits};
+use crate::assembly::{Running, check_data, endpoint_settings, limits};
 use crate::cli;
 use crate::data::{DataError, DataFolder};
 use crate::ports::Ports;
@@ -154,6 +154,7 @@ impl Cluster {
 
     /// Starts every node and waits until each can answer, or the cluster is being stopped.
     async fn start(&self, state: &mut State) -> Result<(), Failure> {
+        check_data(&state.folder, true)?;
         let names = state.folder.nodes();
         let starts = names
             .iter()

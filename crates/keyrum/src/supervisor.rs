@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::Failure;
 use crate::admin::{Admin, AdminError};
+use crate::assembly::check_data;
 use crate::cli::{self, NodeName};
 use crate::control::{self, Process, Reply, Request};
 use crate::data::{DataError, DataFolder, loopback};
@@ -58,6 +59,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     }
     let folder = folder?;
     let _ports_held = ports.into_guard();
+    // A minority may be gone: it is replaced while the cluster runs.
+    check_data(&folder, false)?;
     // All nodes run by what was read here, also those that are restarted after the file changed.
     let config = folder.root().join("topology.toml");
     files::replace(&config, text.as_bytes())?;
