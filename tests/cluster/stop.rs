@@ -1,5 +1,6 @@
 //! How a cluster ends.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -168,4 +169,31 @@ async fn stop_waits_for_the_end() {
         !again.status.success() && words.contains("no cluster runs"),
         "{words}"
     );
+}
+
+/// Catches commands that take a cluster that was killed for one that runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_cluster_is_not_taken_for_running() {
+    let ended = |args: &[&str], data: &Path| {
+        let mut command = Command::new(keyrum());
+        let output = command.args(args).arg("--data").arg(data).output().unwrap();
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{args:?}: {output:?}");
+        for part in ["no cluster runs", "in order"] {
+            assert!(words.contains(part), "{args:?}: {words}");
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let dev = Dev::start(&["--data", data.to_str().unwrap(), "--nodes", "1"]).await;
+    // Killed, not stopped.
+    drop(dev);
+    ended(&["cluster", "status"], &data);
+    ended(&["clock", "advance", "1s"], &data);
+
+    let mut cluster = Cluster::up(&Shape::one_region(1)).await;
+    cluster.signal(Signal::KILL);
+    cluster.ended(wait::SHORT).await;
+    ended(&["cluster", "status"], &cluster.data());
+    ended(&["cluster", "stop"], &cluster.data());
 }

@@ -491,6 +491,13 @@ fn data_in(root: &Path) -> Option<PathBuf> {
     nodes.into_iter().find(has_data)
 }
 
+/// Whether a process has a folder for itself.
+pub(crate) fn is_held(root: &Path) -> bool {
+    let file = File::open(root.join("lock"));
+    // What cannot be looked at may be held. A lock that was had for the look goes with the file.
+    !matches!(file.map(|file| file.try_lock_shared()), Ok(Ok(())))
+}
+
 fn lock(root: &Path) -> Result<File, DataError> {
     let path = root.join("lock");
     let file = OpenOptions::new()

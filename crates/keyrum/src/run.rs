@@ -5,11 +5,13 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use keyrum_types::{NodeId, Region};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::cli::NodeName;
-use crate::data::{DataFolder, loopback};
+use crate::data::{self, DataFolder, loopback};
 use crate::files;
 
 /// Where a running cluster and its nodes are.
@@ -272,6 +274,14 @@ pub(crate) enum NotRunning {
         /// Which folder.
         folder: PathBuf,
     },
+    /// It ended without removing what it is found by.
+    #[error("no cluster runs on the data folder {}: process {pid} ended without stopping it in order; start it again with `keyrum cluster up` or `keyrum dev`", folder.display())]
+    Ended {
+        /// Which folder.
+        folder: PathBuf,
+        /// The process that ran it.
+        pid: u32,
+    },
     /// What there is cannot be used.
     #[error("{}: {cause}", file.display())]
     Unreadable {
@@ -283,16 +293,36 @@ pub(crate) enum NotRunning {
 }
 
 impl RunFile {
+    /// Whether there is a process of the id it names; that may be another one by now.
+    fn is_alive(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+    }
+
     /// Reads the data folder's `run.json`.
     pub(crate) fn find(folder: &Path) -> Result<Self, NotRunning> {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         let file = folder.join("run.json");
         match std::fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| NotRunning::Unreadable {
-                file,
-                cause: error.into(),
-            }),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            Ok(text) => {
+                let run: Self =
+                    serde_json::from_slice(&text).map_err(|error| NotRunning::Unreadable {
+                        file,
+                        cause: error.into(),
+                    })?;
+                // A process of another container cannot be seen, but holds the folder.
+                if !run.is_alive() && !data::is_held(&folder) {
+                    let pid = run.pid;
+                    return Err(NotRunning::Ended { folder, pid });
+                }
+                Ok(run)
+            }
+            Err(cause)
+                if matches!(
+                    cause.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 Err(NotRunning::NoRunFile { folder })
             }
             Err(cause) => Err(NotRunning::Unreadable { file, cause }),
