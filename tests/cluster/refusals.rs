@@ -89,6 +89,15 @@ async fn a_port_in_use_is_named() {
     );
 
     let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let port_and_data = [
+        "--port",
+        &port.to_string(),
+        "--data",
+        data.to_str().unwrap(),
+    ];
+    assert!(!dev(&port_and_data).status.success());
+    assert!(!data.exists(), "the folder of a cluster that never ran");
     let config = folder.path().join("taken.toml");
     let region = "[[region]]\nname = \"us-east-1\"\n";
     for (text, option) in [
@@ -114,6 +123,7 @@ async fn a_port_in_use_is_named() {
         assert!(!output.status.success());
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         says(&words, &[&port.to_string(), option]);
+        assert!(!data.exists(), "the folder of a cluster that never ran");
     }
 }
 

@@ -43,6 +43,8 @@ pub(crate) struct DataFolder {
     record: Record,
     /// Whether this call made the cluster.
     fresh: bool,
+    /// What was there before this call.
+    before: Before,
     /// Held while the folder is used by this process as a whole.
     _lock: Option<File>,
 }
@@ -59,28 +61,68 @@ impl DataFolder {
         let root = absolute(root)?;
         // Before anything is written: a new cluster would lock its nodes out of their data.
         record_or_empty(&root)?;
+        let before = Before::of(&root);
         files::private_folder(&root).map_err(io_at(&root))?;
         let lock = lock(&root)?;
         let (record, fresh) = match read_record(&root)? {
-            Some(record) => {
-                check_same(&root, &record, topology)?;
-                (record, false)
-            }
+            Some(record) => match check_same(&root, &record, topology) {
+                Ok(()) => (record, false),
+                // A start that failed before it had a node commits nobody to what it asked for.
+                Err(_) if !record.is_begun() && data_in(&root).is_none() => {
+                    let mut new = new_record(topology, entropy);
+                    // There are certificates for it.
+                    new.cluster_id = record.cluster_id;
+                    (new, true)
+                }
+                Err(other) => return Err(other),
+            },
             None => (new_record(topology, entropy), true),
         };
         let mut folder = Self {
             root,
             record,
             fresh,
+            before,
             _lock: Some(lock),
         };
-        folder.settle_ports(topology, ports)?;
-        if folder.record.resetting {
-            folder.finish_reset(entropy)?;
-        } else {
-            folder.establish(entropy)?;
+        match folder.settle(topology, ports, entropy) {
+            Ok(()) => Ok(folder),
+            Err(error) => {
+                folder.discard();
+                Err(error)
+            }
         }
-        Ok(folder)
+    }
+
+    fn settle(
+        &mut self,
+        topology: &Topology,
+        ports: &mut Ports<'_>,
+        entropy: &dyn Entropy,
+    ) -> Result<(), DataError> {
+        self.settle_ports(topology, ports)?;
+        if self.record.resetting {
+            self.finish_reset(entropy)
+        } else {
+            self.establish(entropy)
+        }
+    }
+
+    /// After a start that failed before it had a node: leaves nothing where nothing was. What
+    /// cannot be removed does no harm.
+    pub(crate) fn discard(&self) {
+        if self.before == Before::Something || data_in(&self.root).is_some() {
+            return;
+        }
+        let regions = self.record.regions.iter().map(|r| r.name.as_str());
+        // The record first: without it, what is left counts for nothing.
+        let names = ["cluster.json", "topology.toml", "certs"].into_iter();
+        for name in names.chain(regions).chain(["lock"]) {
+            let _ = files::remove_all(&self.root.join(name));
+        }
+        if self.before == Before::NoFolder {
+            let _ = std::fs::remove_dir(&self.root);
+        }
     }
 
     /// Makes the secrets the nodes need, then remembers the cluster: a crash on the way leaves a
@@ -140,6 +182,7 @@ impl DataFolder {
                 root,
                 record,
                 fresh: false,
+                before: Before::Something,
                 _lock: None,
             }),
             None => Err(DataError::Empty { folder: root }),
@@ -445,6 +488,24 @@ impl DataFolder {
         let mut text = serde_json::to_vec_pretty(&self.record).expect("the record is plain data");
         text.push(b'\n');
         files::replace(&file, &text).map_err(io_at(&file))
+    }
+}
+
+/// What was where a data folder is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    NoFolder,
+    EmptyFolder,
+    Something,
+}
+
+impl Before {
+    fn of(root: &Path) -> Self {
+        match std::fs::read_dir(root).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => Self::EmptyFolder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::NoFolder,
+            Ok(false) | Err(_) => Self::Something,
+        }
     }
 }
 

@@ -58,9 +58,13 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let settings = endpoint_settings(&topology);
     let hooks = Arc::new(Asked(cluster.clone()));
     let endpoint = Endpoint::new(cluster.regions.clone(), settings, Some(hooks));
-    let front = Server::start(&world, &addr.to_string(), endpoint, limits())
-        .await
-        .map_err(|cause| CannotListen { addr, cause })?;
+    let front = match Server::start(&world, &addr.to_string(), endpoint, limits()).await {
+        Ok(front) => front,
+        Err(cause) => {
+            cluster.state.lock().await.folder.discard();
+            return Err(CannotListen { addr, cause }.into());
+        }
+    };
 
     let outcome = tokio::select! {
         outcome = cluster.announce(&args.ready_file, &front, args.ephemeral) => outcome,

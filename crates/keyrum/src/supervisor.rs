@@ -64,7 +64,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     // All nodes run by what was read here, also those that are restarted after the file changed.
     let config = folder.root().join("topology.toml");
     files::replace(&config, text.as_bytes())?;
-    let (front, server) = Front::start(&world, &topology, &folder, &args.config).await?;
+    let front = Front::start(&world, &topology, &folder, &args.config).await;
+    let (front, server) = front.inspect_err(|_| folder.discard())?;
 
     let supervisor = Arc::new(Supervisor {
         program: std::env::current_exe()?,
@@ -77,7 +78,11 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
         nodes: Mutex::new(BTreeMap::new()),
         stop: Notify::new(),
     });
-    let listener = control::listen(&supervisor.control)?;
+    let listener = control::listen(&supervisor.control).map_err(|error| {
+        supervisor.folder().discard();
+        let at = supervisor.control.display();
+        format!("cannot listen on {at} ({error}): name another data folder with --data")
+    })?;
     let outcome = tokio::select! {
         outcome = supervisor.run(listener) => outcome,
         () = signals.next() => Ok(()),

@@ -61,6 +61,13 @@ pub(crate) struct NodeRecord {
 }
 
 impl Record {
+    /// Whether it ever had a node that ran, as far as it remembers.
+    pub(crate) fn is_begun(&self) -> bool {
+        let begun =
+            |region: &RegionRecord| region.founded || region.nodes.iter().any(|node| node.started);
+        self.resetting || self.regions.iter().any(begun)
+    }
+
     /// What was asked for when it was made, in words.
     pub(crate) fn describe(&self) -> String {
         let regions = self.regions.iter().map(|r| (&r.name, r.founders.clone()));

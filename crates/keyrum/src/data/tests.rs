@@ -59,7 +59,7 @@ fn ports_are_remembered() {
 #[test]
 fn other_regions_or_nodes_are_refused() {
     let root = tempfile::tempdir().unwrap();
-    drop(claim(root.path(), &topology(&["us-east-1"], 3)).unwrap());
+    drop(used_folder(root.path(), &topology(&["us-east-1"], 3)));
     for (asked, named) in [
         (topology(&["us-east-1"], 1), "us-east-1 (node 1)"),
         (topology(&["eu-west-1"], 3), "eu-west-1 (nodes 1, 2, 3)"),
@@ -71,6 +71,43 @@ fn other_regions_or_nodes_are_refused() {
         );
         assert!(text.contains(named) && text.contains("--data"), "{text}");
     }
+}
+
+/// Catches a start that failed before it had a node and decides for good what the folder is for, or
+/// leaves something in a folder that was not there.
+#[test]
+fn a_failed_start_leaves_nothing_that_counts() {
+    let parent = tempfile::tempdir().unwrap();
+    let root = parent.path().join("data");
+    let asked = topology(&["us-east-1"], 3);
+    let claimed = claim(&root, &asked).unwrap();
+    claimed.discard();
+    drop(claimed);
+    assert!(!root.exists());
+
+    #[expect(clippy::disallowed_methods, reason = "a port in use")]
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut wants_it = asked.clone();
+    let plan = wants_it.regions[0].nodes[0].get_mut();
+    plan.peer = port;
+    assert!(claim(&root, &wants_it).is_err());
+    assert!(!root.exists());
+
+    // Killed on the way.
+    drop(claim(&root, &asked).unwrap());
+    let other = topology(&["eu-west-1", "us-east-1"], 1);
+    let folder = claim(&root, &other).unwrap();
+    assert_eq!(
+        folder.record().describe(),
+        "eu-west-1 (node 1) and us-east-1 (node 1)"
+    );
+    drop(folder);
+    // What is somebody else's stays.
+    std::fs::write(root.join("note"), "").unwrap();
+    let folder = claim(&root, &other).unwrap();
+    folder.discard();
+    assert!(root.join("note").exists() && root.join("cluster.json").exists());
 }
 
 /// Catches two processes that write to one folder.
@@ -186,7 +223,10 @@ fn used_folder(root: &Path, asked: &Topology) -> (DataFolder, Vec<PathBuf>) {
     }
     folder.note_founded().unwrap();
     let paths = folder.keys_and_history();
-    assert!(paths.iter().all(|path| path.exists()) && paths.len() == 14);
+    assert!(
+        paths.iter().all(|path| path.exists())
+            && paths.len() == 2 * folder.nodes().len() + asked.regions.len()
+    );
     (folder, paths)
 }
 
