@@ -589,7 +589,8 @@ fn absolute(path: &Path) -> Result<PathBuf, DataError> {
     std::path::absolute(path).map_err(io_at(path))
 }
 
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataError {
+/// Says where the system refused something.
+pub(crate) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataError {
     let path = path.to_owned();
     move |cause| DataError::Io { path, cause }
 }

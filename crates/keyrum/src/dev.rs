@@ -38,7 +38,11 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
         args.account,
     )?;
     let temporary = if args.ephemeral {
-        Some(tempfile::tempdir()?)
+        Some(tempfile::tempdir().map_err(|error| {
+            format!(
+                "--ephemeral finds no room ({error}): name a folder that can be written in the environment variable TMPDIR, or use --data"
+            )
+        })?)
     } else {
         None
     };

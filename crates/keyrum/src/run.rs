@@ -132,8 +132,12 @@ impl Whereabouts {
         };
         let mut text = serde_json::to_vec_pretty(&run)?;
         text.push(b'\n');
-        files::replace(file, &text)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+        files::replace(file, &text).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("{} cannot be written: {error}", file.display()),
+            )
+        })
     }
 
     /// Greets whoever started the cluster: where it is, how to point a client at it, and three

@@ -23,7 +23,7 @@ use crate::admin::{Admin, AdminError};
 use crate::assembly::check_data;
 use crate::cli::{self, NodeName};
 use crate::control::{self, Process, Reply, Request};
-use crate::data::{DataError, DataFolder, loopback};
+use crate::data::{DataError, DataFolder, io_at, loopback};
 use crate::files;
 use crate::front::Front;
 use crate::ports::Ports;
@@ -63,7 +63,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     check_data(&folder, false)?;
     // All nodes run by what was read here, also those that are restarted after the file changed.
     let config = folder.root().join("topology.toml");
-    files::replace(&config, text.as_bytes())?;
+    files::replace(&config, text.as_bytes()).map_err(io_at(&config))?;
     let front = Front::start(&world, &topology, &folder, &args.config).await;
     let (front, server) = front.inspect_err(|_| folder.discard())?;
 

@@ -1,7 +1,7 @@
 //! Why a data folder cannot be used.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keyrum_types::Region;
 
@@ -101,7 +101,7 @@ pub(crate) enum DataError {
     #[error(transparent)]
     DomainKey(#[from] keyrum_crypto::DomainKeyFileError),
     /// The system refused a read or write.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}", refused(path, cause))]
     Io {
         /// Which file or folder.
         path: PathBuf,
@@ -112,4 +112,30 @@ pub(crate) enum DataError {
 
 fn said(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+/// What is wrong where the data folder is or should be, and what helps.
+fn refused(path: &Path, cause: &io::Error) -> String {
+    use io::ErrorKind::{
+        AlreadyExists, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem,
+        StorageFull,
+    };
+    let other = "name another data folder with --data";
+    let at = path.display();
+    match cause.kind() {
+        NotADirectory | AlreadyExists => {
+            let there = path.ancestors().find(|path| path.exists());
+            match there.filter(|there| !there.is_dir()) {
+                Some(file) => format!("{} is a file, not a folder: {other}", file.display()),
+                None => format!("{at}: {cause}; {other}"),
+            }
+        }
+        PermissionDenied | ReadOnlyFilesystem => {
+            format!("{at} cannot be used ({cause}): let this user write there, or {other}")
+        }
+        StorageFull | QuotaExceeded => {
+            format!("{at} cannot be written, the disk is full ({cause}): make room, or {other}")
+        }
+        _ => format!("{at} cannot be used ({cause}): {other}"),
+    }
 }

@@ -110,6 +110,35 @@ fn a_failed_start_leaves_nothing_that_counts() {
     assert!(root.join("note").exists() && root.join("cluster.json").exists());
 }
 
+/// Catches what the system says about a folder that cannot be used, without what helps.
+#[test]
+fn a_folder_that_cannot_be_used_is_told_with_what_helps() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let name = file.display().to_string();
+    for path in [file.clone(), file.join("below"), file.join("far/below")] {
+        let words = claim(&path, &topology(&["us-east-1"], 1)).unwrap_err();
+        let expected =
+            format!("{name} is a file, not a folder: name another data folder with --data");
+        assert_eq!(words.to_string(), expected);
+    }
+    for (kind, part) in [
+        (io::ErrorKind::PermissionDenied, "let this user write there"),
+        (
+            io::ErrorKind::ReadOnlyFilesystem,
+            "let this user write there",
+        ),
+        (io::ErrorKind::StorageFull, "disk is full"),
+        (io::ErrorKind::Other, "cannot be used"),
+    ] {
+        let words = io_at(&file)(kind.into()).to_string();
+        for part in [part, &name, "--data"] {
+            assert!(words.contains(part), "{words}");
+        }
+    }
+}
+
 /// Catches two processes that write to one folder.
 #[test]
 fn a_folder_has_one_user() {
