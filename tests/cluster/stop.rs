@@ -186,6 +186,12 @@ async fn a_killed_cluster_is_not_taken_for_running() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let dev = Dev::start(&["--data", data.to_str().unwrap(), "--nodes", "1"]).await;
+    let mut stop = Command::new(keyrum());
+    stop.args(["cluster", "stop", "--data"]).arg(&data);
+    let output = stop.output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    let advice = format!("Ctrl-C there stops it, and so does `kill {}`", dev.pid());
+    assert!(words.contains(&advice), "{words}");
     // Killed, not stopped.
     drop(dev);
     ended(&["cluster", "status"], &data);

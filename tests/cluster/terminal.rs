@@ -3,10 +3,10 @@
 
 use std::fs::File;
 use std::io;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use keyrum_tests::sdk::HERE;
-use keyrum_tests::{Cluster, Shape};
+use keyrum_tests::{Cluster, Shape, keyrum};
 
 /// Catches a command that falls over because its reader, such as `head`, has seen enough, and one
 /// that hides that its answer was lost.
@@ -67,4 +67,54 @@ async fn a_ready_file_is_there_while_the_cluster_is() {
     std::fs::remove_file(key).unwrap();
     assert!(!up(&cluster).output().unwrap().status.success());
     assert!(!file.exists(), "an earlier start's is left");
+}
+
+/// Catches answers that leave their reader guessing: what to do with a node that has no process,
+/// and whether a key was ever there.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_say_what_is_the_matter() {
+    let cluster = Cluster::up(&Shape::one_region(3)).await;
+    let node = "us-east-1/2";
+    cluster.command(&["kill", node]).await;
+    for verb in ["pause", "resume"] {
+        let output = cluster.try_command(&[verb, node]).await;
+        let words = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{words}");
+        assert!(
+            words.contains("cluster restart us-east-1/2` first"),
+            "{words}"
+        );
+    }
+    let id = "00000000-0000-4000-8000-000000000000";
+    let output = cluster
+        .keyrum("log", &["show", "--region", HERE, "--key-id", id])
+        .output()
+        .unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        words.contains(&format!("no entry tells of a key {id}")),
+        "{words}"
+    );
+}
+
+/// Catches a simulation that fails because nobody reads its trace to the end.
+#[test]
+fn a_simulation_outlives_the_reader_of_its_trace() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(keyrum());
+    command.args([
+        "lab",
+        "sim",
+        "--seed",
+        "1",
+        "--minutes",
+        "0.25",
+        "--trace",
+        "-",
+    ]);
+    let output = command.stdout(writer).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{words}");
+    assert!(words.starts_with("seed 1: passed"), "{words}");
 }

@@ -30,6 +30,10 @@ enum Trouble {
         "this cluster runs in one process (`keyrum dev`): only `keyrum cluster up` has processes to handle"
     )]
     OneProcess,
+    #[error(
+        "this cluster runs in one process (`keyrum dev`): Ctrl-C there stops it, and so does `kill {pid}`"
+    )]
+    StopThere { pid: u32 },
     #[error("the cluster on {} does not answer ({cause}): it has ended without tidying up; start it again with `keyrum cluster up`", folder.display())]
     Gone {
         folder: PathBuf,
@@ -93,7 +97,7 @@ async fn stop(folder: &Path) -> Result<(), Failure> {
         Some(_) => {
             ask(folder, &Request::Stop).await?;
         }
-        None => return Err(Trouble::OneProcess.into()),
+        None => return Err(Trouble::StopThere { pid: running.pid }.into()),
     }
     let deadline = Instant::now() + STOP_LIMIT;
     while matches!(RunFile::find(folder), Ok(run) if run.pid == running.pid) {

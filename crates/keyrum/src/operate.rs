@@ -69,6 +69,9 @@ pub(crate) async fn show_log(args: LogShow) -> Result<ExitCode, Failure> {
         }
     }
     out.flush()?;
+    if let Some(id) = key_id.filter(|_| shown == 0) {
+        run::remark(&format!("no entry tells of a key {id} in {}", args.region));
+    }
     // Beside the entries, so that a program that reads those is not disturbed.
     match begins {
         0 => run::remark(&format!("{shown} entries; the history is whole")),

@@ -145,6 +145,11 @@ enum Trouble {
         node: NodeName,
         condition: Condition,
     },
+    #[error("node {node} is {condition}: `keyrum cluster restart {node}` first")]
+    NoProcess {
+        node: NodeName,
+        condition: Condition,
+    },
     #[error("node {node} ended ({status}){words}")]
     Ended {
         node: NodeName,
@@ -338,7 +343,7 @@ impl Supervisor {
                     Condition::Paused => {}
                     other => {
                         let condition = other.clone();
-                        return Err(Trouble::WrongCondition {
+                        return Err(Trouble::NoProcess {
                             node: name,
                             condition,
                         });
@@ -353,7 +358,7 @@ impl Supervisor {
                     Condition::Running | Condition::Paused => process.resume()?,
                     other => {
                         let condition = other.clone();
-                        return Err(Trouble::WrongCondition {
+                        return Err(Trouble::NoProcess {
                             node: name,
                             condition,
                         });

@@ -1,5 +1,6 @@
 //! `cluster.json`: what a data folder remembers about its cluster between runs.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -144,10 +145,19 @@ pub(super) fn check_same(
     if held.eq(asked) {
         return Ok(());
     }
+    let held = record.regions.iter();
+    let held: BTreeMap<_, _> = held
+        .map(|r| (&r.name, sorted(r.founders.clone())))
+        .collect();
+    let asked = asked_nodes(topology).map(|(name, ids)| (name, sorted(ids)));
+    let mut words = describe(asked_nodes(topology));
+    if held == asked.collect() {
+        words.push_str(" in this order (it counts: the first Region takes unsigned requests)");
+    }
     Err(DataError::OtherCluster {
         folder: root.to_owned(),
         held: record.describe(),
-        asked: describe(asked_nodes(topology)),
+        asked: words,
     })
 }
 

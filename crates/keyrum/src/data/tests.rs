@@ -70,7 +70,16 @@ fn other_regions_or_nodes_are_refused() {
             "{text}"
         );
         assert!(text.contains(named) && text.contains("--data"), "{text}");
+        assert!(!text.contains("in this order"), "{text}");
     }
+    let root = tempfile::tempdir().unwrap();
+    drop(used_folder(
+        root.path(),
+        &topology(&["us-east-1", "eu-west-1"], 1),
+    ));
+    let other = topology(&["eu-west-1", "us-east-1"], 1);
+    let text = claim(root.path(), &other).unwrap_err().to_string();
+    assert!(text.contains("us-east-1 (node 1) in this order"), "{text}");
 }
 
 /// Catches a start that failed before it had a node and decides for good what the folder is for, or
