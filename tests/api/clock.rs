@@ -157,3 +157,21 @@ async fn keys_are_deleted_when_their_date_has_passed() {
     let message = format!("{} is pending deletion.", month.arn);
     refused(call.send().await, "KMSInvalidStateException", &message);
 }
+
+/// Catches a clock that is moved to where no client can read a date any more, for good.
+#[tokio::test]
+async fn a_clock_stops_at_the_year_9999() {
+    let dev = Dev::start(&["--ephemeral"]).await;
+    let desk = Desk::at(&dev.ready.endpoint, "far");
+    let output = advance(&dev, "99999999999d");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{output:?}");
+    assert!(words.contains("9999-12-31T23:59:59Z"), "{words}");
+    assert!(!words.contains("was moved in"), "{words}");
+    // It moves on as before, and clients understand its dates.
+    assert!(advance(&dev, "1d").status.success());
+    let key = desk.key().await;
+    let found = desk.kms.describe_key().key_id(&key.id).send().await;
+    let created = found.unwrap().key_metadata.unwrap().creation_date.unwrap();
+    assert!(created.secs() < 253_402_300_799, "{created:?}");
+}

@@ -10,3 +10,4 @@ mod refusals;
 mod reset;
 mod snapshots;
 mod stop;
+mod terminal;

@@ -1,11 +1,13 @@
 //! Nodes that join and leave a group.
 
 use std::process::Output;
+use std::time::Duration;
 
 use aws_sdk_kms::Client;
 use keyrum_tests::sdk::{self, HERE};
 use keyrum_tests::{Cluster, NodeLine, Shape, wait};
 use serde_json::json;
+use tokio::time::Instant;
 
 async fn make_keys(kms: &Client, count: usize) {
     for _ in 0..count {
@@ -75,6 +77,7 @@ async fn an_addition_that_fails_is_taken_back() {
     let (added, ()) = tokio::join!(cluster.try_command(&["add", "us-east-1/4"]), kill);
     failed(&added, &["us-east-1/4 is killed"]);
     members(&cluster, &[1, 2, 3], &[]).await;
+    assert!(!cluster.data().join(HERE).join("node-4").exists());
     make_keys(&kms, 1).await;
 
     // Now with nobody there to take it back: it has to be known on.
@@ -105,6 +108,41 @@ async fn an_addition_that_fails_is_taken_back() {
     assert_eq!(lines[3].say("voters"), &json!([1, 2, 3, 6]));
     assert_eq!(lines[3].number("keys"), 4);
     make_keys(&kms, 1).await;
+}
+
+/// Catches a change of nodes without a quorum that hangs, blames the wrong node, or leaves half of
+/// itself behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_quorum_nothing_is_begun() {
+    let cluster = Cluster::up(&Shape::one_region(3)).await;
+    let leader = cluster.leader().await;
+    let all = [1, 2, 3].map(|id| format!("{HERE}/{id}"));
+    let others: Vec<_> = all.iter().filter(|node| **node != leader).collect();
+    let record = || std::fs::read(cluster.data().join("cluster.json")).unwrap();
+    let before = record();
+
+    cluster.command(&["kill", others[0]]).await;
+    let needed = cluster.try_command(&["remove", others[1]]).await;
+    failed(
+        &needed,
+        &["nothing was changed", others[0], "would be needed"],
+    );
+    cluster.command(&["pause", others[1]]).await;
+    for args in [["add", "us-east-1/4"], ["remove", others[0]]] {
+        let start = Instant::now();
+        let output = cluster.try_command(&args).await;
+        failed(&output, &["no quorum", others[0], others[1]]);
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(12), "{args:?} took {took:?}");
+    }
+    assert_eq!(record(), before);
+    assert!(!cluster.data().join(HERE).join("node-4").exists());
+
+    cluster.command(&["resume", others[1]]).await;
+    cluster.command(&["restart", others[0]]).await;
+    cluster.command(&["add", "us-east-1/4"]).await;
+    let lines = cluster.agree().await;
+    assert_eq!(lines[3].say("voters"), &json!([1, 2, 3, 4]));
 }
 
 /// Catches a node that joins without catching up, a group that does not get along without its

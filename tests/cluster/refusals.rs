@@ -89,6 +89,15 @@ async fn a_port_in_use_is_named() {
     );
 
     let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let port_and_data = [
+        "--port",
+        &port.to_string(),
+        "--data",
+        data.to_str().unwrap(),
+    ];
+    assert!(!dev(&port_and_data).status.success());
+    assert!(!data.exists(), "the folder of a cluster that never ran");
     let config = folder.path().join("taken.toml");
     let region = "[[region]]\nname = \"us-east-1\"\n";
     for (text, option) in [
@@ -114,6 +123,7 @@ async fn a_port_in_use_is_named() {
         assert!(!output.status.success());
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
         says(&words, &[&port.to_string(), option]);
+        assert!(!data.exists(), "the folder of a cluster that never ran");
     }
 }
 
@@ -214,6 +224,50 @@ async fn a_node_without_its_data_does_not_come_back() {
         &cluster.node_output(node),
         &["gone", "cluster remove us-east-1/2"],
     );
+}
+
+/// Catches advice that cannot be followed: how to replace a node, where no command does, or where
+/// no majority is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_data_is_told_with_what_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let arguments = ["--data", data.to_str().unwrap(), "--regions", HERE];
+    drop(Dev::start(&arguments).await);
+    let start = |verb: &str| {
+        let config = folder.path().join("three.toml");
+        let text = "port = 0\ncredentials = \"any\"\n[[region]]\nname = \"us-east-1\"\n\
+                    nodes = [{ id = 1 }, { id = 2 }, { id = 3 }]\n";
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(keyrum());
+        match verb {
+            "dev" => command.args(["dev", "--port", "0", "--regions", HERE]),
+            _ => command.args(["cluster", "up", "--config"]).arg(config),
+        };
+        let output = command.arg("--data").arg(&data).output().unwrap();
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let lose = |id: u64| {
+        let node = data.join(HERE).join(format!("node-{id}"));
+        std::fs::remove_dir_all(node.join("store")).unwrap();
+    };
+    lose(2);
+    let help = [
+        "us-east-1/2",
+        "is gone",
+        "cluster up --data",
+        "cluster remove",
+    ];
+    says(&start("dev"), &help);
+    lose(3);
+    for verb in ["dev", "cluster"] {
+        says(&start(verb), &["2 of the 3 nodes", "no majority", "--data"]);
+    }
+    lose(1);
+    for verb in ["dev", "cluster"] {
+        says(&start(verb), &["all 3 nodes", "put it back", "--data"]);
+    }
 }
 
 /// Catches `dev` data that a restart loses.

@@ -33,7 +33,7 @@ pub(crate) struct Admin {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdminError {
     /// The token cannot be read.
-    #[error("{}: {cause}", file.display())]
+    #[error("{}: {cause}; only the user that runs the cluster can read it", file.display())]
     Token {
         /// Which file.
         file: PathBuf,

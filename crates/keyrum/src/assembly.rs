@@ -12,11 +12,13 @@ use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
 use keyrum_service::{Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
+use keyrum_types::Region;
 use tokio::task::JoinHandle;
 
 use crate::cli::NodeName;
-use crate::data::{DataFolder, loopback};
+use crate::data::{DataFolder, NodeRecord, loopback};
 use crate::files;
+use crate::run;
 use crate::topology::{History, Reads, Topology};
 
 /// How long requests under way may hold up a stop; with the handover of leadership the whole
@@ -36,6 +38,28 @@ pub(crate) enum NodeError {
         node: NodeName,
         /// Where its data should be.
         store: PathBuf,
+    },
+    /// The same, where no command can replace a node.
+    #[error("the data of node {node} in {} is gone. It may have voted, so it must not come back empty, and `keyrum dev` cannot replace it: `keyrum cluster up --data {} --config FILE` with a file that has the same Regions and nodes (as cluster-config/two-regions.toml has those of plain `keyrum dev`), then `keyrum cluster remove {node}` and `keyrum cluster add` a node with another id; after that `keyrum dev` runs on the folder again", store.display(), folder.display())]
+    DataGoneInDev {
+        /// Which node.
+        node: NodeName,
+        /// Where its data should be.
+        store: PathBuf,
+        /// The cluster's data folder.
+        folder: PathBuf,
+    },
+    /// So many nodes' data is gone that the rest cannot go on.
+    #[error("the data of {} nodes of {region} in {} is gone, and no majority is left to go on: put it back from where it went or from a copy of the whole folder. Without it the keys of {region} are lost: remove the data folder to start afresh, or name another with --data", if gone == nodes { format!("all {nodes}") } else { format!("{gone} of the {nodes}") }, folder.display())]
+    MajorityGone {
+        /// Which Region.
+        region: Region,
+        /// How many nodes' data.
+        gone: usize,
+        /// How many nodes it has.
+        nodes: usize,
+        /// The Region's folder.
+        folder: PathBuf,
     },
     /// Its listener cannot be opened.
     #[error(
@@ -93,6 +117,37 @@ pub(crate) enum NodeError {
     /// The group cannot be joined.
     #[error(transparent)]
     Start(#[from] StartError),
+}
+
+/// Whether enough of each Region's data is there to start a cluster; all of it, if `whole`.
+pub(crate) fn check_data(folder: &DataFolder, whole: bool) -> Result<(), NodeError> {
+    for region in &folder.record().regions {
+        let name = |node: &NodeRecord| NodeName {
+            region: region.name.clone(),
+            id: node.id,
+        };
+        let (nodes, all) = (region.nodes.iter().map(name), region.nodes.len());
+        let gone: Vec<NodeName> = nodes.filter(|node| folder.is_gone(node)).collect();
+        if gone.is_empty() {
+            continue;
+        }
+        if gone.len() * 2 >= all {
+            return Err(NodeError::MajorityGone {
+                region: region.name.clone(),
+                gone: gone.len(),
+                nodes: all,
+                folder: folder.root().join(region.name.as_str()),
+            });
+        }
+        if whole {
+            return Err(NodeError::DataGoneInDev {
+                store: folder.store(&gone[0]),
+                folder: folder.root().to_owned(),
+                node: gone[0].clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A node that runs.
@@ -207,7 +262,7 @@ impl Running {
         let (name, service) = (self.name.clone(), self.service.clone());
         self.tasks.push(world::spawn(async move {
             let reason = service.group().stopped().await;
-            eprintln!("keyrum: node {name} stopped: {reason}");
+            run::remark(&format!("keyrum: node {name} stopped: {reason}"));
         }));
     }
 

@@ -212,7 +212,7 @@ pub(crate) struct LabSim {
     #[arg(long, value_name = "N")]
     pub(crate) seed: u64,
     /// How long faults come and go, in simulated minutes
-    #[arg(long, default_value_t = 1.0, value_name = "M")]
+    #[arg(long, default_value_t = 1.0, value_parser = minutes, value_name = "M")]
     pub(crate) minutes: f64,
     /// Write the trace here; - for standard output
     #[arg(long, value_name = "FILE|-")]
@@ -256,6 +256,18 @@ fn whole_millis(text: &str) -> Result<Duration, String> {
         return Err("a clock moves by whole milliseconds, at least one".to_owned());
     }
     Ok(by)
+}
+
+/// Longest simulation, in simulated minutes: 60 days, which already take days.
+const MINUTES_MAX: f64 = 86_400.0;
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(minutes) if minutes > 0.0 && minutes <= MINUTES_MAX => Ok(minutes),
+        _ => Err(format!(
+            "a number of minutes is greater than 0 and at most {MINUTES_MAX}"
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -313,6 +325,19 @@ mod tests {
                 parse(&format!("keyrum clock advance {bad}")).is_err(),
                 "{bad}"
             );
+        }
+    }
+
+    /// Catches a simulation of no length at all, which would pass.
+    #[test]
+    fn a_simulation_has_a_length() {
+        for bad in ["-1", "0", "-0", "inf", "-inf", "nan", "1e9", "x", ""] {
+            let parsed = parse(&format!("keyrum lab sim --seed 1 --minutes={bad}"));
+            let words = parsed.unwrap_err().to_string();
+            assert!(words.contains("--minutes"), "{bad}: {words}");
+        }
+        for good in ["0.25", "1", "90"] {
+            assert!(parse(&format!("keyrum lab sim --seed 1 --minutes {good}")).is_ok());
         }
     }
 

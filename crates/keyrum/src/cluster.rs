@@ -16,7 +16,7 @@ use crate::Failure;
 use crate::admin::Admin;
 use crate::cli::{self, Cluster, NodeName, OneNode};
 use crate::control::{self, Reply, Request};
-use crate::run::RunFile;
+use crate::run::{self, RunFile};
 use crate::supervisor;
 use crate::topology::Topology;
 
@@ -30,6 +30,10 @@ enum Trouble {
         "this cluster runs in one process (`keyrum dev`): only `keyrum cluster up` has processes to handle"
     )]
     OneProcess,
+    #[error(
+        "this cluster runs in one process (`keyrum dev`): Ctrl-C there stops it, and so does `kill {pid}`"
+    )]
+    StopThere { pid: u32 },
     #[error("the cluster on {} does not answer ({cause}): it has ended without tidying up; start it again with `keyrum cluster up`", folder.display())]
     Gone {
         folder: PathBuf,
@@ -80,7 +84,7 @@ async fn tell(args: &OneNode, request: impl Fn(String) -> Request) -> Result<(),
     match ask(&folder(&args.place)?, &request(args.node.to_string())).await? {
         Reply::Failed(why) => Err(Trouble::Refused(why).into()),
         Reply::Done(what) => {
-            println!("{what}");
+            run::print(&format!("{what}\n"))?;
             Ok(())
         }
         Reply::Processes(_) => Ok(()),
@@ -93,7 +97,7 @@ async fn stop(folder: &Path) -> Result<(), Failure> {
         Some(_) => {
             ask(folder, &Request::Stop).await?;
         }
-        None => return Err(Trouble::OneProcess.into()),
+        None => return Err(Trouble::StopThere { pid: running.pid }.into()),
     }
     let deadline = Instant::now() + STOP_LIMIT;
     while matches!(RunFile::find(folder), Ok(run) if run.pid == running.pid) {
@@ -102,7 +106,7 @@ async fn stop(folder: &Path) -> Result<(), Failure> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    println!("stopped");
+    run::print("stopped\n")?;
     Ok(())
 }
 
@@ -164,10 +168,10 @@ async fn status(args: &cli::Status) -> Result<(), Failure> {
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&lines)?);
+        run::print(&format!("{}\n", serde_json::to_string_pretty(&lines)?))?;
     } else {
-        print!("{}", table(&lines));
-        print!("{}", verdicts(&lines, running.regions.keys()));
+        let verdicts = verdicts(&lines, running.regions.keys());
+        run::print(&format!("{}{verdicts}", table(&lines)))?;
     }
     Ok(())
 }

@@ -43,6 +43,8 @@ pub(crate) struct DataFolder {
     record: Record,
     /// Whether this call made the cluster.
     fresh: bool,
+    /// What was there before this call.
+    before: Before,
     /// Held while the folder is used by this process as a whole.
     _lock: Option<File>,
 }
@@ -57,28 +59,70 @@ impl DataFolder {
         entropy: &dyn Entropy,
     ) -> Result<Self, DataError> {
         let root = absolute(root)?;
+        // Before anything is written: a new cluster would lock its nodes out of their data.
+        record_or_empty(&root)?;
+        let before = Before::of(&root);
         files::private_folder(&root).map_err(io_at(&root))?;
         let lock = lock(&root)?;
         let (record, fresh) = match read_record(&root)? {
-            Some(record) => {
-                check_same(&root, &record, topology)?;
-                (record, false)
-            }
+            Some(record) => match check_same(&root, &record, topology) {
+                Ok(()) => (record, false),
+                // A start that failed before it had a node commits nobody to what it asked for.
+                Err(_) if !record.is_begun() && data_in(&root).is_none() => {
+                    let mut new = new_record(topology, entropy);
+                    // There are certificates for it.
+                    new.cluster_id = record.cluster_id;
+                    (new, true)
+                }
+                Err(other) => return Err(other),
+            },
             None => (new_record(topology, entropy), true),
         };
         let mut folder = Self {
             root,
             record,
             fresh,
+            before,
             _lock: Some(lock),
         };
-        folder.settle_ports(topology, ports)?;
-        if folder.record.resetting {
-            folder.finish_reset(entropy)?;
-        } else {
-            folder.establish(entropy)?;
+        match folder.settle(topology, ports, entropy) {
+            Ok(()) => Ok(folder),
+            Err(error) => {
+                folder.discard();
+                Err(error)
+            }
         }
-        Ok(folder)
+    }
+
+    fn settle(
+        &mut self,
+        topology: &Topology,
+        ports: &mut Ports<'_>,
+        entropy: &dyn Entropy,
+    ) -> Result<(), DataError> {
+        self.settle_ports(topology, ports)?;
+        if self.record.resetting {
+            self.finish_reset(entropy)
+        } else {
+            self.establish(entropy)
+        }
+    }
+
+    /// After a start that failed before it had a node: leaves nothing where nothing was. What
+    /// cannot be removed does no harm.
+    pub(crate) fn discard(&self) {
+        if self.before == Before::Something || data_in(&self.root).is_some() {
+            return;
+        }
+        let regions = self.record.regions.iter().map(|r| r.name.as_str());
+        // The record first: without it, what is left counts for nothing.
+        let names = ["cluster.json", "topology.toml", "certs"].into_iter();
+        for name in names.chain(regions).chain(["lock"]) {
+            let _ = files::remove_all(&self.root.join(name));
+        }
+        if self.before == Before::NoFolder {
+            let _ = std::fs::remove_dir(&self.root);
+        }
     }
 
     /// Makes the secrets the nodes need, then remembers the cluster: a crash on the way leaves a
@@ -122,7 +166,7 @@ impl DataFolder {
         }
         if folder.node(node).is_none() {
             return Err(DataError::NoSuchNode {
-                held: folder.record.describe(),
+                held: folder.record.describe_now(),
                 folder: folder.root,
                 node: node.clone(),
             });
@@ -133,11 +177,12 @@ impl DataFolder {
     /// Reads a folder without taking it.
     pub(crate) fn look(root: &Path) -> Result<Self, DataError> {
         let root = absolute(root)?;
-        match read_record(&root)? {
+        match record_or_empty(&root)? {
             Some(record) => Ok(Self {
                 root,
                 record,
                 fresh: false,
+                before: Before::Something,
                 _lock: None,
             }),
             None => Err(DataError::Empty { folder: root }),
@@ -326,13 +371,13 @@ impl DataFolder {
             .collect()
     }
 
-    /// Remembers a new node, with ports for it.
-    pub(crate) fn add_node(
-        &mut self,
-        node: &NodeName,
-        ports: &mut Ports<'_>,
-    ) -> Result<NodeRecord, DataError> {
-        let region = self.region_mut(&node.region)?;
+    /// Whether a node of this name can be added.
+    pub(crate) fn check_unused(&self, node: &NodeName) -> Result<(), DataError> {
+        let region = self
+            .region(&node.region)
+            .ok_or_else(|| DataError::NoSuchRegion {
+                region: node.region.clone(),
+            })?;
         let used =
             |id: NodeId| region.nodes.iter().any(|n| n.id == id) || region.removed.contains(&id);
         if used(node.id) {
@@ -346,6 +391,17 @@ impl DataFolder {
                 next,
             });
         }
+        Ok(())
+    }
+
+    /// Remembers a new node, with ports for it.
+    pub(crate) fn add_node(
+        &mut self,
+        node: &NodeName,
+        ports: &mut Ports<'_>,
+    ) -> Result<NodeRecord, DataError> {
+        self.check_unused(node)?;
+        let region = self.region_mut(&node.region)?;
         let (api, peer, admin) = (ports.free()?, ports.free()?, ports.free()?);
         let record = NodeRecord {
             id: node.id,
@@ -365,6 +421,21 @@ impl DataFolder {
         region.nodes.retain(|record| record.id != node.id);
         region.removed.push(node.id);
         self.save()
+    }
+
+    /// Forgets a node that its group never heard of, with all it has: as if it had never been
+    /// added.
+    pub(crate) fn unmake_node(&mut self, node: &NodeName) -> Result<(), DataError> {
+        self.remove_data(node)?;
+        let region = self.region_mut(&node.region)?;
+        region.nodes.retain(|record| record.id != node.id);
+        self.save()
+    }
+
+    /// Removes a node's own folder.
+    pub(crate) fn remove_data(&self, node: &NodeName) -> Result<(), DataError> {
+        let folder = self.node_folder(node);
+        files::remove_all(&folder).map_err(io_at(&folder))
     }
 
     fn region_mut(&mut self, name: &Region) -> Result<&mut RegionRecord, DataError> {
@@ -420,6 +491,24 @@ impl DataFolder {
     }
 }
 
+/// What was where a data folder is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    NoFolder,
+    EmptyFolder,
+    Something,
+}
+
+impl Before {
+    fn of(root: &Path) -> Self {
+        match std::fs::read_dir(root).map(|mut entries| entries.next().is_none()) {
+            Ok(true) => Self::EmptyFolder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::NoFolder,
+            Ok(false) | Err(_) => Self::Something,
+        }
+    }
+}
+
 /// An address on this machine.
 pub(crate) fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
@@ -435,6 +524,39 @@ fn plan_of(topology: &Topology, node: &NodeName) -> Option<NodePlan> {
         .iter()
         .map(|plan| *plan.get_ref())
         .find(|plan| plan.id == node.id)
+}
+
+/// The record of the cluster in a folder, `None` if no cluster ever ran there.
+fn record_or_empty(root: &Path) -> Result<Option<Record>, DataError> {
+    let record = read_record(root)?;
+    match data_in(root).filter(|_| record.is_none()) {
+        Some(data) => Err(DataError::RecordGone {
+            folder: root.to_owned(),
+            data,
+        }),
+        None => Ok(record),
+    }
+}
+
+/// Where a node has or had data, if one of them has, without a record of which there are.
+fn data_in(root: &Path) -> Option<PathBuf> {
+    let below = |folder: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    };
+    let nodes = below(root).into_iter().flat_map(|region| below(&region));
+    let has_data =
+        |node: &PathBuf| node.join("started").exists() || node.join("store").join("mark").exists();
+    nodes.into_iter().find(has_data)
+}
+
+/// Whether a process has a folder for itself.
+pub(crate) fn is_held(root: &Path) -> bool {
+    let file = File::open(root.join("lock"));
+    // What cannot be looked at may be held. A lock that was had for the look goes with the file.
+    !matches!(file.map(|file| file.try_lock_shared()), Ok(Ok(())))
 }
 
 fn lock(root: &Path) -> Result<File, DataError> {
@@ -467,7 +589,8 @@ fn absolute(path: &Path) -> Result<PathBuf, DataError> {
     std::path::absolute(path).map_err(io_at(path))
 }
 
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataError {
+/// Says where the system refused something.
+pub(crate) fn io_at(path: &Path) -> impl FnOnce(io::Error) -> DataError {
     let path = path.to_owned();
     move |cause| DataError::Io { path, cause }
 }

@@ -18,9 +18,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use crate::Failure;
-use crate::assembly::{Running, endpoint_settings, limits};
+use crate::assembly::{Running, check_data, endpoint_settings, limits};
 use crate::cli;
-use crate::data::DataFolder;
+use crate::data::{DataError, DataFolder};
 use crate::ports::Ports;
 use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
@@ -38,7 +38,11 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
         args.account,
     )?;
     let temporary = if args.ephemeral {
-        Some(tempfile::tempdir()?)
+        Some(tempfile::tempdir().map_err(|error| {
+            format!(
+                "--ephemeral finds no room ({error}): name a folder that can be written in the environment variable TMPDIR, or use --data"
+            )
+        })?)
     } else {
         None
     };
@@ -46,7 +50,11 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
         .as_ref()
         .map_or(args.data, |folder| folder.path().to_owned());
     let mut ports = Ports::new(&*world.entropy);
-    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy)?;
+    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy);
+    if !matches!(folder, Err(DataError::InUse { .. })) {
+        run::remove_ready_file(args.ready_file.as_deref())?;
+    }
+    let folder = folder?;
     let _ports_held = ports.into_guard();
 
     let cluster = Cluster::new(world.clone(), topology.clone(), folder);
@@ -54,9 +62,13 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let settings = endpoint_settings(&topology);
     let hooks = Arc::new(Asked(cluster.clone()));
     let endpoint = Endpoint::new(cluster.regions.clone(), settings, Some(hooks));
-    let front = Server::start(&world, &addr.to_string(), endpoint, limits())
-        .await
-        .map_err(|cause| CannotListen { addr, cause })?;
+    let front = match Server::start(&world, &addr.to_string(), endpoint, limits()).await {
+        Ok(front) => front,
+        Err(cause) => {
+            cluster.state.lock().await.folder.discard();
+            return Err(CannotListen { addr, cause }.into());
+        }
+    };
 
     let outcome = tokio::select! {
         outcome = cluster.announce(&args.ready_file, &front, args.ephemeral) => outcome,
@@ -65,6 +77,8 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     tokio::select! {
         () = async {
             cluster.closing.send_replace(true);
+            // As long as it is there, somebody may rely on it.
+            let _ = run::remove_ready_file(args.ready_file.as_deref());
             front.stop().await;
             cluster.stop().await;
         } => {}
@@ -148,6 +162,7 @@ impl Cluster {
 
     /// Starts every node and waits until each can answer, or the cluster is being stopped.
     async fn start(&self, state: &mut State) -> Result<(), Failure> {
+        check_data(&state.folder, true)?;
         let names = state.folder.nodes();
         let starts = names
             .iter()

@@ -3,6 +3,9 @@
 //! Nothing here decides anything about keys: a node is a store, a group, a service and a server
 //! put together (`node`), in one process for all (`dev`) or one process each (`supervisor`).
 
+// They end the process when nobody reads; `run` has what takes their place.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod admin;
 mod assembly;
 mod cli;
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
     match start(cli.verb) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("keyrum: {failure}");
+            run::remark(&format!("keyrum: {failure}"));
             ExitCode::FAILURE
         }
     }

@@ -9,6 +9,7 @@ use crate::Failure;
 use crate::assembly::Running;
 use crate::cli::{self, NodeName};
 use crate::data::DataFolder;
+use crate::run;
 use crate::signals::{INTERRUPTED, Signals};
 use crate::supervisor::data_folder;
 use crate::topology::Topology;
@@ -28,7 +29,7 @@ pub(crate) async fn run(args: cli::Node) -> Result<ExitCode, Failure> {
     let folder = DataFolder::of_node(&data_folder(args.data.as_deref(), &topology), &name)?;
     let node = Running::start(&world, &folder, &topology, &name).await?;
     if !args.supervised {
-        println!("keyrum: node {name} runs; Ctrl-C stops it");
+        run::say(&format!("keyrum: node {name} runs; Ctrl-C stops it\n"));
     }
 
     let mut failed = None;

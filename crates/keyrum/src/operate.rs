@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::Failure;
 use crate::admin::{Admin, AdminError};
 use crate::cli::{ClockAdvance, LogShow};
-use crate::run::{Nodes, RunFile};
+use crate::run::{self, Nodes, RunFile, UntilClosed};
 
 /// Beyond every log: asks where a history begins and for nothing of it.
 const BEYOND: LogIndex = i64::MAX as u64;
@@ -48,20 +48,19 @@ pub(crate) async fn show_log(args: LogShow) -> Result<ExitCode, Failure> {
         })?;
     let (admin, begins) = longest_history(&World::real(), &args.region, nodes).await?;
     let key_id = args.key_id.map(|id| id.to_string());
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = io::BufWriter::new(UntilClosed::new(io::stdout().lock()));
     let (mut from, mut shown) = (0, 0_usize);
     loop {
         let page = admin.log(from, key_id.as_deref()).await?;
         for entry in &page.entries {
-            let printed = if args.json {
-                writeln!(out, "{entry}")
+            if args.json {
+                writeln!(out, "{entry}")?;
             } else {
-                write!(out, "{}", describe(entry))
-            };
-            if matches!(&printed, Err(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+                write!(out, "{}", describe(entry))?;
+            }
+            if out.get_ref().is_closed() {
                 return Ok(ExitCode::SUCCESS);
             }
-            printed?;
         }
         shown += page.entries.len();
         match page.next {
@@ -70,12 +69,15 @@ pub(crate) async fn show_log(args: LogShow) -> Result<ExitCode, Failure> {
         }
     }
     out.flush()?;
+    if let Some(id) = key_id.filter(|_| shown == 0) {
+        run::remark(&format!("no entry tells of a key {id} in {}", args.region));
+    }
     // Beside the entries, so that a program that reads those is not disturbed.
     match begins {
-        0 => eprintln!("{shown} entries; the history is whole"),
-        _ => eprintln!(
+        0 => run::remark(&format!("{shown} entries; the history is whole")),
+        _ => run::remark(&format!(
             "{shown} entries; the history begins at log entry {begins}, what was before is cut"
-        ),
+        )),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -175,12 +177,13 @@ pub(crate) async fn advance_clock(args: ClockAdvance) -> Result<ExitCode, Failur
             1 => format!(", 1 key {done}"),
             count => format!(", {count} keys {done}"),
         };
-        println!(
-            "{region}: {}{}{}",
+        run::print(&format!(
+            "{region}: {}{}{}
+",
             time(clock.region_clock_ms),
             keys(clock.keys_deleted, "deleted"),
             keys(clock.keys_rotated, "rotated"),
-        );
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -168,8 +168,8 @@ impl NodeProcess {
 }
 
 fn spawn(launch: &Launch) -> io::Result<Child> {
-    let output = open_output(&launch.output)?;
-    Command::new(&launch.program)
+    let output = open_output(&launch.output).map_err(at(&launch.output))?;
+    let child = Command::new(&launch.program)
         .arg("node")
         .arg("--config")
         .arg(&launch.config)
@@ -185,7 +185,13 @@ fn spawn(launch: &Launch) -> io::Result<Child> {
         // A Ctrl-C in the terminal is for this process alone, which then stops its nodes.
         .process_group(0)
         .kill_on_drop(true)
-        .spawn()
+        .spawn();
+    child.map_err(at(&launch.program))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.display().to_string();
+    move |error| io::Error::new(error.kind(), format!("{path}: {error}"))
 }
 
 fn open_output(path: &Path) -> io::Result<File> {

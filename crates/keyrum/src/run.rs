@@ -5,11 +5,13 @@ use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use keyrum_types::{NodeId, Region};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::cli::NodeName;
-use crate::data::{DataFolder, loopback};
+use crate::data::{self, DataFolder, loopback};
 use crate::files;
 
 /// Where a running cluster and its nodes are.
@@ -106,7 +108,10 @@ impl Whereabouts {
         files::replace(file, &line).map_err(|error| {
             io::Error::new(
                 error.kind(),
-                format!("--ready-file {}: {error}", file.display()),
+                format!(
+                    "--ready-file {} cannot be written: {error}; name another file",
+                    file.display()
+                ),
             )
         })
     }
@@ -127,8 +132,12 @@ impl Whereabouts {
         };
         let mut text = serde_json::to_vec_pretty(&run)?;
         text.push(b'\n');
-        files::replace(file, &text)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", file.display())))
+        files::replace(file, &text).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("{} cannot be written: {error}", file.display()),
+            )
+        })
     }
 
     /// Greets whoever started the cluster: where it is, how to point a client at it, and three
@@ -166,9 +175,25 @@ and try:
 
 Ctrl-C stops it.
 ",
-            held = folder.record().describe(),
+            held = folder.record().describe_now(),
             data = folder.root().display(),
         )
+    }
+}
+
+/// Removes a ready file: scripts take one that is there for a cluster that is. What another start
+/// left behind, killed or not, says nothing about this one.
+pub(crate) fn remove_ready_file(file: Option<&Path>) -> io::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io::Error::new(
+            error.kind(),
+            format!(
+                "--ready-file {} is there and cannot be removed: {error}; name another file",
+                file.display()
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -176,6 +201,72 @@ Ctrl-C stops it.
 pub(crate) fn say(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints a line to standard error, beside what a command answers. Nothing depends on it.
+pub(crate) fn remark(line: &str) {
+    let _ = io::stderr()
+        .lock()
+        .write_all(format!("{line}\n").as_bytes());
+}
+
+/// Prints a command's answer. A reader that wants no more of it, such as `head`, is content.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    let mut out = UntilClosed::new(io::stdout().lock());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
+
+/// Output that takes and drops everything once nobody reads it any more. Any other failure is one:
+/// its text names standard output.
+pub(crate) struct UntilClosed<W> {
+    to: W,
+    closed: bool,
+}
+
+impl<W: Write> UntilClosed<W> {
+    pub(crate) fn new(to: W) -> Self {
+        Self { to, closed: false }
+    }
+
+    /// Whether nobody reads it any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn or_closed<T>(&mut self, done: io::Result<T>, instead: T) -> io::Result<T> {
+        match done {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(instead)
+            }
+            // The caller tries again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            done => done.map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("cannot write to standard output: {error}"),
+                )
+            }),
+        }
+    }
+}
+
+impl<W: Write> Write for UntilClosed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.closed {
+            return Ok(bytes.len());
+        }
+        let written = self.to.write(bytes);
+        self.or_closed(written, bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let flushed = self.to.flush();
+        self.or_closed(flushed, ())
+    }
 }
 
 /// Why no running cluster was found.
@@ -186,6 +277,14 @@ pub(crate) enum NotRunning {
     NoRunFile {
         /// Which folder.
         folder: PathBuf,
+    },
+    /// It ended without removing what it is found by.
+    #[error("no cluster runs on the data folder {}: process {pid} ended without stopping it in order; start it again with `keyrum cluster up` or `keyrum dev`", folder.display())]
+    Ended {
+        /// Which folder.
+        folder: PathBuf,
+        /// The process that ran it.
+        pid: u32,
     },
     /// What there is cannot be used.
     #[error("{}: {cause}", file.display())]
@@ -198,16 +297,36 @@ pub(crate) enum NotRunning {
 }
 
 impl RunFile {
+    /// Whether there is a process of the id it names; that may be another one by now.
+    fn is_alive(&self) -> bool {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+    }
+
     /// Reads the data folder's `run.json`.
     pub(crate) fn find(folder: &Path) -> Result<Self, NotRunning> {
         let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         let file = folder.join("run.json");
         match std::fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| NotRunning::Unreadable {
-                file,
-                cause: error.into(),
-            }),
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+            Ok(text) => {
+                let run: Self =
+                    serde_json::from_slice(&text).map_err(|error| NotRunning::Unreadable {
+                        file,
+                        cause: error.into(),
+                    })?;
+                // A process of another container cannot be seen, but holds the folder.
+                if !run.is_alive() && !data::is_held(&folder) {
+                    let pid = run.pid;
+                    return Err(NotRunning::Ended { folder, pid });
+                }
+                Ok(run)
+            }
+            Err(cause)
+                if matches!(
+                    cause.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
                 Err(NotRunning::NoRunFile { folder })
             }
             Err(cause) => Err(NotRunning::Unreadable { file, cause }),
@@ -218,6 +337,29 @@ impl RunFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Catches output that fails because its reader has seen enough, or that hides a full disk.
+    #[test]
+    fn only_a_closed_pipe_is_no_failure() {
+        struct Broken(io::ErrorKind);
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Err(self.0.into())
+            }
+        }
+        let mut out = UntilClosed::new(Broken(io::ErrorKind::BrokenPipe));
+        assert!(!out.is_closed());
+        out.write_all(b"text").and_then(|()| out.flush()).unwrap();
+        assert!(out.is_closed());
+        let mut out = UntilClosed::new(Broken(io::ErrorKind::StorageFull));
+        let error = out.write_all(b"text").unwrap_err();
+        assert!(error.to_string().contains("standard output"), "{error}");
+        assert!(!out.is_closed() && out.flush().is_err());
+    }
 
     /// Catches a ready file that is not the one line scripts wait for, or that loses the order of
     /// Regions.

@@ -1,4 +1,4 @@
-//! Ctrl-C and termination requests.
+//! Ctrl-C, termination requests, and a terminal that closes.
 
 use std::io;
 
@@ -11,6 +11,8 @@ pub(crate) const INTERRUPTED: u8 = 130;
 pub(crate) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// `None` under `nohup`.
+    hang_up: Option<Signal>,
 }
 
 impl Signals {
@@ -19,6 +21,10 @@ impl Signals {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
+            hang_up: match ignores_hang_up() {
+                true => None,
+                false => Some(signal(SignalKind::hangup())?),
+            },
         })
     }
 
@@ -27,6 +33,21 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+            Some(()) = hang_up(&mut self.hang_up) => {}
         }
     }
+}
+
+async fn hang_up(signal: &mut Option<Signal>) -> Option<()> {
+    signal.as_mut()?.recv().await
+}
+
+/// Whether this process was started to outlive its terminal, as `nohup` does. Known on Linux only:
+/// elsewhere it ends with its terminal.
+fn ignores_hang_up() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    // SIGHUP is signal 1, the lowest bit.
+    ignored.is_some_and(|signals| signals & 1 == 1)
 }

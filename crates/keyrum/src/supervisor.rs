@@ -10,9 +10,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use keyrum_consensus::Role;
 use keyrum_consensus::world::{self, World};
-use keyrum_types::Region;
+use keyrum_types::{NodeId, Region};
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,9 +20,10 @@ use tokio::time::Instant;
 
 use crate::Failure;
 use crate::admin::{Admin, AdminError};
+use crate::assembly::check_data;
 use crate::cli::{self, NodeName};
 use crate::control::{self, Process, Reply, Request};
-use crate::data::{DataFolder, loopback};
+use crate::data::{DataError, DataFolder, io_at, loopback};
 use crate::files;
 use crate::front::Front;
 use crate::ports::Ports;
@@ -32,8 +32,16 @@ use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
 use crate::topology::Topology;
 
+mod members;
+
+use members::names;
+
 /// How long a node may take from its start to its first answer.
 const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a Region may take to get a leader that a majority follows before a change of its nodes
+/// is refused.
+const QUORUM_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often something that has no notification is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
@@ -45,12 +53,19 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     let (topology, text) = Topology::load_with_text(&args.config)?;
     let data = data_folder(args.data.as_deref(), &topology);
     let mut ports = Ports::new(&*world.entropy);
-    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy)?;
+    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy);
+    if !matches!(folder, Err(DataError::InUse { .. })) {
+        run::remove_ready_file(args.ready_file.as_deref())?;
+    }
+    let folder = folder?;
     let _ports_held = ports.into_guard();
+    // A minority may be gone: it is replaced while the cluster runs.
+    check_data(&folder, false)?;
     // All nodes run by what was read here, also those that are restarted after the file changed.
     let config = folder.root().join("topology.toml");
-    files::replace(&config, text.as_bytes())?;
-    let (front, server) = Front::start(&world, &topology, &folder, &args.config).await?;
+    files::replace(&config, text.as_bytes()).map_err(io_at(&config))?;
+    let front = Front::start(&world, &topology, &folder, &args.config).await;
+    let (front, server) = front.inspect_err(|_| folder.discard())?;
 
     let supervisor = Arc::new(Supervisor {
         program: std::env::current_exe()?,
@@ -63,11 +78,17 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
         nodes: Mutex::new(BTreeMap::new()),
         stop: Notify::new(),
     });
-    let listener = control::listen(&supervisor.control)?;
+    let listener = control::listen(&supervisor.control).map_err(|error| {
+        supervisor.folder().discard();
+        let at = supervisor.control.display();
+        format!("cannot listen on {at} ({error}): name another data folder with --data")
+    })?;
     let outcome = tokio::select! {
         outcome = supervisor.run(listener) => outcome,
         () = signals.next() => Ok(()),
     };
+    // As long as it is there, somebody may rely on it.
+    let _ = run::remove_ready_file(supervisor.ready_file.as_deref());
     let stopped = tokio::select! {
         () = async { server.stop().await; supervisor.stop_all().await } => true,
         // Dropping the processes' handles ends them.
@@ -124,6 +145,11 @@ enum Trouble {
         node: NodeName,
         condition: Condition,
     },
+    #[error("node {node} is {condition}: `keyrum cluster restart {node}` first")]
+    NoProcess {
+        node: NodeName,
+        condition: Condition,
+    },
     #[error("node {node} ended ({status}){words}")]
     Ended {
         node: NodeName,
@@ -134,6 +160,24 @@ enum Trouble {
     Silent { node: NodeName, output: PathBuf },
     #[error("no node of {region} answers")]
     NobodyAnswers { region: Region },
+    #[error(
+        "nothing was changed: {region} has no quorum, since {silent} of its {voters} voters do not answer; `keyrum cluster restart` (or `resume`) {} first",
+        names(region, down)
+    )]
+    NoMajority {
+        region: Region,
+        silent: usize,
+        voters: usize,
+        down: Vec<NodeId>,
+    },
+    #[error("nothing was changed: {region} has no leader; `keyrum cluster status` shows its nodes")]
+    NoLeader { region: Region },
+    #[error("nothing was changed: without {node}, {region} would have no quorum, since {} would be needed and {} not answer; `keyrum cluster restart` (or `resume`) first", names(region, down), if down.len() == 1 { "does" } else { "do" })]
+    Needed {
+        region: Region,
+        node: NodeName,
+        down: Vec<NodeId>,
+    },
     #[error("{node} is the last node of its Region: stop the cluster instead")]
     LastNode { node: NodeName },
     #[error(
@@ -147,7 +191,7 @@ enum Trouble {
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]
-    Data(#[from] crate::data::DataError),
+    Data(#[from] DataError),
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -240,7 +284,9 @@ impl Supervisor {
                 let mut process = process.lock().await;
                 if let Some(status) = process.check() {
                     let words = process.last_words();
-                    eprintln!("keyrum: node {node} ended by itself ({status}){words}");
+                    run::remark(&format!(
+                        "keyrum: node {node} ended by itself ({status}){words}"
+                    ));
                 }
             }
             ended.recv().await;
@@ -297,7 +343,7 @@ impl Supervisor {
                     Condition::Paused => {}
                     other => {
                         let condition = other.clone();
-                        return Err(Trouble::WrongCondition {
+                        return Err(Trouble::NoProcess {
                             node: name,
                             condition,
                         });
@@ -312,7 +358,7 @@ impl Supervisor {
                     Condition::Running | Condition::Paused => process.resume()?,
                     other => {
                         let condition = other.clone();
-                        return Err(Trouble::WrongCondition {
+                        return Err(Trouble::NoProcess {
                             node: name,
                             condition,
                         });
@@ -335,110 +381,6 @@ impl Supervisor {
                 ))
             }
         }
-    }
-
-    async fn add(&self, node: &NodeName) -> Result<(), Trouble> {
-        let record = {
-            let mut ports = Ports::new(&*self.world.entropy);
-            let mut folder = self.folder();
-            let record = folder.add_node(node, &mut ports)?;
-            folder.ensure_certs()?;
-            folder.prepare_node(node, &*self.world.entropy)?;
-            record
-        };
-        self.start_node(node)?;
-        self.note_processes()?;
-        let ready = async {
-            self.wait_until_up(node).await?;
-            self.any_member(node).await
-        };
-        let member = match ready.await {
-            Ok(member) => member,
-            Err(trouble) => {
-                // The group never heard of it: as if nothing had been asked, but for the id.
-                self.forget(node).await?;
-                return Err(trouble);
-            }
-        };
-        let joined = async {
-            // This is not given up half-way: it could come about after it was taken back.
-            member.add_learner(node.id, loopback(record.peer)).await?;
-            tokio::select! {
-                // Comes back once the new node has caught up.
-                promoted = member.promote(node.id) => Ok(promoted?),
-                trouble = self.gone(node) => Err(trouble),
-            }
-        };
-        match joined.await {
-            Ok(()) => {
-                self.front.update(&self.folder());
-                Ok(())
-            }
-            Err(cause) => Err(self.take_back(node, cause).await),
-        }
-    }
-
-    /// Undoes an addition that failed on the way, and says what is to be reported.
-    async fn take_back(&self, node: &NodeName, cause: Trouble) -> Trouble {
-        // The change may have been made all the same: a learner that never catches up is a
-        // member, and an answer can get lost.
-        let removed = async { Ok(self.any_member(node).await?.remove(node.id).await?) };
-        match removed.await {
-            Ok(()) => match self.forget(node).await {
-                Ok(()) => cause,
-                Err(trouble) => trouble,
-            },
-            Err(removal) => {
-                // A member that is forgotten could never be removed, and may be needed for a
-                // majority: it goes on.
-                self.front.update(&self.folder());
-                Trouble::HalfAdded {
-                    node: node.clone(),
-                    cause: Box::new(cause),
-                    removal: Box::new(removal),
-                }
-            }
-        }
-    }
-
-    async fn remove(&self, node: &NodeName, process: &Shared) -> Result<(), Trouble> {
-        if self.nodes_of(&node.region).len() == 1 {
-            return Err(Trouble::LastNode { node: node.clone() });
-        }
-        self.any_member(node).await?.remove(node.id).await?;
-        process.lock().await.stop().await?;
-        self.forget(node).await
-    }
-
-    async fn forget(&self, node: &NodeName) -> Result<(), Trouble> {
-        let process = self.nodes().remove(node);
-        if let Some(process) = process {
-            process.lock().await.stop().await?;
-        }
-        self.folder().remove_node(node)?;
-        self.front.update(&self.folder());
-        self.note_processes()?;
-        Ok(())
-    }
-
-    /// A node other than `node` that answers, the leader if there is one.
-    async fn any_member(&self, node: &NodeName) -> Result<Admin, Trouble> {
-        let mut found = None;
-        for other in self
-            .nodes_of(&node.region)
-            .into_iter()
-            .filter(|other| other != node)
-        {
-            let admin = self.admin(&other);
-            match admin.status().await {
-                Ok(status) if status.role == Role::Leader => return Ok(admin),
-                Ok(_) => found = Some(admin),
-                Err(_) => {}
-            }
-        }
-        found.ok_or_else(|| Trouble::NobodyAnswers {
-            region: node.region.clone(),
-        })
     }
 
     async fn wait_until_up(&self, node: &NodeName) -> Result<(), Trouble> {
@@ -496,7 +438,9 @@ impl Supervisor {
             .map(|process| world::spawn(async move { process.lock().await.stop().await }));
         for stop in stops.collect::<Vec<_>>() {
             if let Ok(Err(error)) = stop.await {
-                eprintln!("keyrum: a node's process could not be stopped: {error}");
+                run::remark(&format!(
+                    "keyrum: a node's process could not be stopped: {error}"
+                ));
             }
         }
     }

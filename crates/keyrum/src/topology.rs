@@ -131,12 +131,12 @@ pub(crate) enum TopologyError {
         cause: std::io::Error,
     },
     /// The file says something it must not.
-    #[error("{}, line {line}: {what}; correct the file (cluster-config/two-regions.toml explains every field)", file.display())]
+    #[error("{}{}: {what}; correct the file (cluster-config/two-regions.toml explains every field)", file.display(), line.map_or_else(String::new, |line| format!(", line {line}")))]
     Invalid {
         /// Which file.
         file: PathBuf,
-        /// Counted from 1.
-        line: usize,
+        /// Counted from 1; `None` where something is missing.
+        line: Option<usize>,
         /// What is wrong there.
         what: String,
     },
@@ -161,21 +161,18 @@ impl Topology {
     }
 
     fn parse(file: &Path, text: &str) -> Result<Self, TopologyError> {
-        let invalid = |offset: usize, what: String| TopologyError::Invalid {
+        let invalid = |place: Place, what: String| TopologyError::Invalid {
             file: file.to_owned(),
-            line: 1 + text.as_bytes()[..offset.min(text.len())]
-                .iter()
-                .filter(|&&b| b == b'\n')
-                .count(),
+            line: place.line(text),
             what,
         };
         let topology: Self = toml::from_str(text).map_err(|error| {
             let offset = error.span().map_or(0, |span| span.start);
-            invalid(offset, error.message().replace('\n', ", "))
+            invalid(Place::Offset(offset), error.message().replace('\n', ", "))
         })?;
         topology
             .check()
-            .map_err(|(offset, what)| invalid(offset, what))?;
+            .map_err(|(place, what)| invalid(place, what))?;
         Ok(topology)
     }
 
@@ -221,17 +218,23 @@ impl Topology {
         Ok(topology)
     }
 
-    /// What the types cannot say. An error names the offset it is about.
-    fn check(&self) -> Result<(), (usize, String)> {
+    /// What the types cannot say, and where.
+    fn check(&self) -> Result<(), (Place, String)> {
         if self.regions.is_empty() {
-            return Err((0, "a cluster has at least one Region".to_owned()));
+            return Err((
+                Place::Field("region"),
+                "a cluster has at least one Region".to_owned(),
+            ));
         }
         if self.snapshot_entries == 0 {
-            return Err((0, "snapshot_entries is 1 or more".to_owned()));
+            return Err((
+                Place::Field("snapshot_entries"),
+                "snapshot_entries is 1 or more".to_owned(),
+            ));
         }
         if self.credentials == Credentials::Declared {
             return Err((
-                0,
+                Place::Field("credentials"),
                 "declared identities cannot be given yet, so nobody could call this cluster: \
                  say credentials = \"any\""
                     .to_owned(),
@@ -240,7 +243,10 @@ impl Topology {
         let mut regions = BTreeSet::new();
         let mut ports = BTreeSet::from([self.port]);
         for region in &self.regions {
-            let (name, offset) = (region.name.get_ref(), region.name.span().start);
+            let (name, offset) = (
+                region.name.get_ref(),
+                Place::Offset(region.name.span().start),
+            );
             if !regions.insert(name) {
                 return Err((offset, format!("the Region {name} is named twice")));
             }
@@ -249,7 +255,7 @@ impl Topology {
             }
             let mut ids = BTreeSet::new();
             for node in &region.nodes {
-                let (plan, offset) = (node.get_ref(), node.span().start);
+                let (plan, offset) = (node.get_ref(), Place::Offset(node.span().start));
                 if plan.id == 0 {
                     return Err((offset, "a node's id is 1 or greater".to_owned()));
                 }
@@ -267,6 +273,33 @@ impl Topology {
             }
         }
         Ok(())
+    }
+}
+
+/// What an error is about.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// So many bytes from the text's beginning.
+    Offset(usize),
+    /// A field of the whole cluster, which may be missing.
+    Field(&'static str),
+}
+
+impl Place {
+    fn line(self, text: &str) -> Option<usize> {
+        match self {
+            Self::Offset(offset) => {
+                let before = &text.as_bytes()[..offset.min(text.len())];
+                Some(1 + before.iter().filter(|&&b| b == b'\n').count())
+            }
+            Self::Field(name) => {
+                let says = |line: &str| {
+                    let rest = line.trim_start().strip_prefix(name);
+                    rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+                };
+                text.lines().position(says).map(|line| line + 1)
+            }
+        }
     }
 }
 
@@ -386,6 +419,15 @@ mod tests {
             text.starts_with("x.toml, line 1: invalid value: string \"some\""),
             "{text}"
         );
+        let rest = format!("{head}nodes = [{{ id = 1 }}]\n");
+        let text = complaint(&format!("port = 1\n snapshot_entries = 0\n{rest}"));
+        assert!(
+            text.starts_with("x.toml, line 2: snapshot_entries"),
+            "{text}"
+        );
+        let declared = rest.replace("any", "declared");
+        let text = complaint(&format!("port = 1\n\n{declared}"));
+        assert!(text.starts_with("x.toml, line 3: declared"), "{text}");
         let text = complaint(&format!("{head}nodes = [{{ id = 1, api = 9, peer = 9 }}]"));
         assert!(text.contains("line 4: port 9 is used twice"), "{text}");
     }
@@ -394,6 +436,7 @@ mod tests {
     #[test]
     fn credentials_must_be_said() {
         let text = complaint("[[region]]\nname = \"us-east-1\"\nnodes = [{ id = 1 }]\n");
+        assert!(text.starts_with("x.toml: declared"), "{text}");
         assert!(text.contains("say credentials = \"any\""), "{text}");
     }
 }

@@ -168,6 +168,7 @@ impl From<ServiceError> for Refused {
     fn from(error: ServiceError) -> Self {
         let status = match error {
             ServiceError::ClockNotForTests => 403,
+            ServiceError::ClockTooFar { .. } => 400,
             _ => 503,
         };
         Self(status, error.to_string())

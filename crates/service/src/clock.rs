@@ -23,6 +23,10 @@ const RETRY_MS: u64 = 1_000;
 /// Shortest time between two searches for kept material whose key can no longer be used.
 const FORGET_MS: u64 = 5_000;
 
+/// The latest a Region's clock may be moved to: 9999-12-31T23:59:59Z. Clients cannot read dates
+/// after it, and a clock never goes back.
+pub const CLOCK_MAX: UnixMillis = UnixMillis(253_402_300_799_000);
+
 /// What a moved clock did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockAdvanced {
@@ -103,13 +107,17 @@ impl Service {
     }
 
     /// Moves the Region's clock ahead for good and returns once everything that became due has
-    /// happened. Test clusters only.
+    /// happened. Test clusters only, and not past [`CLOCK_MAX`].
+    ///
+    /// The bound is kept here and not by the command, whose meaning old logs have fixed: calls
+    /// that come at the same moment may together pass it.
     pub async fn advance_clock(&self, by_ms: u64) -> Result<ClockAdvanced, ServiceError> {
         if !self.inner.settings.test_clock {
             return Err(ServiceError::ClockNotForTests);
         }
         let group = &self.inner.group;
         let before = group.read(ReadMode::Linearizable).await?;
+        check_reach(&before, self.inner.world.clock.now(), by_ms)?;
         self.propose_as_region(Command::AdvanceClock { by_ms })
             .await?;
         loop {
@@ -171,4 +179,39 @@ fn next_due(state: &State) -> Option<UnixMillis> {
 fn due_in_ms(state: &State, machine: UnixMillis) -> Option<u64> {
     let due = next_due(state)?;
     Some(due.0.saturating_sub(state.region_time(machine).0))
+}
+
+/// Whether the clock may be moved so far, if the machine's says `machine`.
+fn check_reach(state: &State, machine: UnixMillis, by_ms: u64) -> Result<(), ServiceError> {
+    let left_ms = CLOCK_MAX.0.saturating_sub(state.region_time(machine).0);
+    if by_ms <= left_ms {
+        Ok(())
+    } else {
+        Err(ServiceError::ClockTooFar { left_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches a clock that is moved to where no client can read its dates, and a limit that is
+    /// missed by one.
+    #[test]
+    fn a_clock_is_not_moved_past_the_year_9999() {
+        let state = State::new("us-east-1".parse().unwrap());
+        let machine = UnixMillis(1_700_000_000_000);
+        let left_ms = CLOCK_MAX.0 - machine.0;
+        check_reach(&state, machine, 1).unwrap();
+        check_reach(&state, machine, left_ms).unwrap();
+        for by_ms in [left_ms + 1, u64::MAX] {
+            let refused = check_reach(&state, machine, by_ms).unwrap_err();
+            assert!(
+                matches!(refused, ServiceError::ClockTooFar { left_ms: left } if left == left_ms),
+                "{refused}"
+            );
+        }
+        let beyond = UnixMillis(CLOCK_MAX.0 + 1);
+        assert!(check_reach(&state, beyond, 1).is_err());
+    }
 }

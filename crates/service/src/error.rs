@@ -215,6 +215,15 @@ pub enum ServiceError {
     /// The Region's clock may be moved in test clusters only.
     #[error("the Region's clock can be moved in test clusters only")]
     ClockNotForTests,
+    /// The Region's clock would pass [`CLOCK_MAX`](crate::CLOCK_MAX); nothing was moved.
+    #[error(
+        "it cannot be moved past 9999-12-31T23:59:59Z, which is {} days ahead of it",
+        left_ms / 86_400_000
+    )]
+    ClockTooFar {
+        /// How far it can still be moved, in milliseconds.
+        left_ms: u64,
+    },
     /// No quorum answered in time and nothing was changed. DependencyTimeoutException.
     #[error("no quorum of the Region's nodes answered in time; nothing was changed")]
     DependencyTimeout,

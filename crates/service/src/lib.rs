@@ -32,7 +32,7 @@ use keyrum_types::Region;
 
 pub use algorithm::{DataKeySpec, EncryptionAlgorithm};
 pub use alias::{AliasEntry, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
-pub use clock::ClockAdvanced;
+pub use clock::{CLOCK_MAX, ClockAdvanced};
 pub use crypto_ops::{
     DecryptInput, DecryptOutput, ENCRYPTION_CONTEXT_BYTES_MAX, EncryptInput, EncryptOutput,
     GenerateDataKeyInput, GenerateDataKeyOutput, GenerateRandomInput, ReEncryptInput,

@@ -1,7 +1,7 @@
 //! Why a data folder cannot be used.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keyrum_types::Region;
 
@@ -36,6 +36,14 @@ pub(crate) enum DataError {
         file: PathBuf,
         /// What is wrong with it.
         what: String,
+    },
+    /// There are nodes' data, and no record of which cluster they make up.
+    #[error("{} is missing, but there is data of the Regions' nodes, such as {}: restore cluster.json from where it went or from a copy of the folder, or name another folder with --data; nothing was changed", folder.join("cluster.json").display(), data.display())]
+    RecordGone {
+        /// Which folder.
+        folder: PathBuf,
+        /// A node's own folder.
+        data: PathBuf,
     },
     /// There is no cluster in it.
     #[error("the data folder {} holds no cluster: `keyrum cluster up` makes one", folder.display())]
@@ -93,7 +101,7 @@ pub(crate) enum DataError {
     #[error(transparent)]
     DomainKey(#[from] keyrum_crypto::DomainKeyFileError),
     /// The system refused a read or write.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}", refused(path, cause))]
     Io {
         /// Which file or folder.
         path: PathBuf,
@@ -104,4 +112,30 @@ pub(crate) enum DataError {
 
 fn said(pid: Option<u32>) -> String {
     pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
+}
+
+/// What is wrong where the data folder is or should be, and what helps.
+fn refused(path: &Path, cause: &io::Error) -> String {
+    use io::ErrorKind::{
+        AlreadyExists, NotADirectory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem,
+        StorageFull,
+    };
+    let other = "name another data folder with --data";
+    let at = path.display();
+    match cause.kind() {
+        NotADirectory | AlreadyExists => {
+            let there = path.ancestors().find(|path| path.exists());
+            match there.filter(|there| !there.is_dir()) {
+                Some(file) => format!("{} is a file, not a folder: {other}", file.display()),
+                None => format!("{at}: {cause}; {other}"),
+            }
+        }
+        PermissionDenied | ReadOnlyFilesystem => {
+            format!("{at} cannot be used ({cause}): let this user write there, or {other}")
+        }
+        StorageFull | QuotaExceeded => {
+            format!("{at} cannot be written, the disk is full ({cause}): make room, or {other}")
+        }
+        _ => format!("{at} cannot be used ({cause}): {other}"),
+    }
 }

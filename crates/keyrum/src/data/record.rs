@@ -1,5 +1,6 @@
 //! `cluster.json`: what a data folder remembers about its cluster between runs.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
@@ -61,10 +62,23 @@ pub(crate) struct NodeRecord {
 }
 
 impl Record {
-    /// In words, for messages.
+    /// Whether it ever had a node that ran, as far as it remembers.
+    pub(crate) fn is_begun(&self) -> bool {
+        let begun =
+            |region: &RegionRecord| region.founded || region.nodes.iter().any(|node| node.started);
+        self.resetting || self.regions.iter().any(begun)
+    }
+
+    /// What was asked for when it was made, in words.
     pub(crate) fn describe(&self) -> String {
         let regions = self.regions.iter().map(|r| (&r.name, r.founders.clone()));
         describe(regions)
+    }
+
+    /// The nodes it has now, in words.
+    pub(crate) fn describe_now(&self) -> String {
+        let ids = |region: &RegionRecord| region.nodes.iter().map(|node| node.id).collect();
+        describe(self.regions.iter().map(|r| (&r.name, ids(r))))
     }
 }
 
@@ -131,10 +145,19 @@ pub(super) fn check_same(
     if held.eq(asked) {
         return Ok(());
     }
+    let held = record.regions.iter();
+    let held: BTreeMap<_, _> = held
+        .map(|r| (&r.name, sorted(r.founders.clone())))
+        .collect();
+    let asked = asked_nodes(topology).map(|(name, ids)| (name, sorted(ids)));
+    let mut words = describe(asked_nodes(topology));
+    if held == asked.collect() {
+        words.push_str(" in this order (it counts: the first Region takes unsigned requests)");
+    }
     Err(DataError::OtherCluster {
         folder: root.to_owned(),
         held: record.describe(),
-        asked: describe(asked_nodes(topology)),
+        asked: words,
     })
 }
 

@@ -59,7 +59,7 @@ fn ports_are_remembered() {
 #[test]
 fn other_regions_or_nodes_are_refused() {
     let root = tempfile::tempdir().unwrap();
-    drop(claim(root.path(), &topology(&["us-east-1"], 3)).unwrap());
+    drop(used_folder(root.path(), &topology(&["us-east-1"], 3)));
     for (asked, named) in [
         (topology(&["us-east-1"], 1), "us-east-1 (node 1)"),
         (topology(&["eu-west-1"], 3), "eu-west-1 (nodes 1, 2, 3)"),
@@ -70,6 +70,81 @@ fn other_regions_or_nodes_are_refused() {
             "{text}"
         );
         assert!(text.contains(named) && text.contains("--data"), "{text}");
+        assert!(!text.contains("in this order"), "{text}");
+    }
+    let root = tempfile::tempdir().unwrap();
+    drop(used_folder(
+        root.path(),
+        &topology(&["us-east-1", "eu-west-1"], 1),
+    ));
+    let other = topology(&["eu-west-1", "us-east-1"], 1);
+    let text = claim(root.path(), &other).unwrap_err().to_string();
+    assert!(text.contains("us-east-1 (node 1) in this order"), "{text}");
+}
+
+/// Catches a start that failed before it had a node and decides for good what the folder is for, or
+/// leaves something in a folder that was not there.
+#[test]
+fn a_failed_start_leaves_nothing_that_counts() {
+    let parent = tempfile::tempdir().unwrap();
+    let root = parent.path().join("data");
+    let asked = topology(&["us-east-1"], 3);
+    let claimed = claim(&root, &asked).unwrap();
+    claimed.discard();
+    drop(claimed);
+    assert!(!root.exists());
+
+    #[expect(clippy::disallowed_methods, reason = "a port in use")]
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut wants_it = asked.clone();
+    let plan = wants_it.regions[0].nodes[0].get_mut();
+    plan.peer = port;
+    assert!(claim(&root, &wants_it).is_err());
+    assert!(!root.exists());
+
+    // Killed on the way.
+    drop(claim(&root, &asked).unwrap());
+    let other = topology(&["eu-west-1", "us-east-1"], 1);
+    let folder = claim(&root, &other).unwrap();
+    assert_eq!(
+        folder.record().describe(),
+        "eu-west-1 (node 1) and us-east-1 (node 1)"
+    );
+    drop(folder);
+    // What is somebody else's stays.
+    std::fs::write(root.join("note"), "").unwrap();
+    let folder = claim(&root, &other).unwrap();
+    folder.discard();
+    assert!(root.join("note").exists() && root.join("cluster.json").exists());
+}
+
+/// Catches what the system says about a folder that cannot be used, without what helps.
+#[test]
+fn a_folder_that_cannot_be_used_is_told_with_what_helps() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let name = file.display().to_string();
+    for path in [file.clone(), file.join("below"), file.join("far/below")] {
+        let words = claim(&path, &topology(&["us-east-1"], 1)).unwrap_err();
+        let expected =
+            format!("{name} is a file, not a folder: name another data folder with --data");
+        assert_eq!(words.to_string(), expected);
+    }
+    for (kind, part) in [
+        (io::ErrorKind::PermissionDenied, "let this user write there"),
+        (
+            io::ErrorKind::ReadOnlyFilesystem,
+            "let this user write there",
+        ),
+        (io::ErrorKind::StorageFull, "disk is full"),
+        (io::ErrorKind::Other, "cannot be used"),
+    ] {
+        let words = io_at(&file)(kind.into()).to_string();
+        for part in [part, &name, "--data"] {
+            assert!(words.contains(part), "{words}");
+        }
     }
 }
 
@@ -97,9 +172,28 @@ fn a_node_id_is_never_used_twice() {
     folder.remove_node(&four).unwrap();
     let text = folder.add_node(&four, &mut ports).unwrap_err().to_string();
     assert!(text.contains("add us-east-1/5 instead"), "{text}");
+    let five: NodeName = "us-east-1/5".parse().unwrap();
+    folder.add_node(&five, &mut ports).unwrap();
+    let now = folder.record().describe_now();
+    assert_eq!(now, "us-east-1 (nodes 1, 2, 3, 5)");
     drop(folder);
     // Neither the added nor the removed node makes the folder another cluster's.
     assert!(claim(root.path(), &topology(&["us-east-1"], 3)).is_ok());
+}
+
+/// Catches an addition that came to nothing and leaves something behind.
+#[test]
+fn a_node_that_never_joined_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let mut folder = claim(root.path(), &topology(&["us-east-1"], 3)).unwrap();
+    let before = folder.record().clone();
+    let four: NodeName = "us-east-1/4".parse().unwrap();
+    folder.add_node(&four, &mut Ports::new(&Counting)).unwrap();
+    folder.prepare_node(&four, &Counting).unwrap();
+    folder.unmake_node(&four).unwrap();
+    assert_eq!(*folder.record(), before);
+    assert!(!folder.node_folder(&four).exists());
+    folder.check_unused(&four).unwrap();
 }
 
 /// Catches a secret that other users of the machine could read.
@@ -167,8 +261,48 @@ fn used_folder(root: &Path, asked: &Topology) -> (DataFolder, Vec<PathBuf>) {
     }
     folder.note_founded().unwrap();
     let paths = folder.keys_and_history();
-    assert!(paths.iter().all(|path| path.exists()) && paths.len() == 14);
+    assert!(
+        paths.iter().all(|path| path.exists())
+            && paths.len() == 2 * folder.nodes().len() + asked.regions.len()
+    );
     (folder, paths)
+}
+
+/// Catches a new cluster that is made over the data of another, whose record was lost.
+#[test]
+fn data_without_a_record_is_left_alone() {
+    fn files_below(folder: &Path) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                paths.extend(files_below(&path));
+            }
+            paths.push(path);
+        }
+        paths.sort();
+        paths
+    }
+    let root = tempfile::tempdir().unwrap();
+    let asked = topology(&["us-east-1", "eu-west-1"], 3);
+    drop(used_folder(root.path(), &asked));
+    std::fs::remove_file(root.path().join("lock")).unwrap();
+    let record = std::fs::read(root.path().join("cluster.json")).unwrap();
+    std::fs::remove_file(root.path().join("cluster.json")).unwrap();
+    let before = files_below(root.path());
+    let claimed = claim(root.path(), &asked).unwrap_err();
+    let node = "us-east-1/1".parse().unwrap();
+    let looked = DataFolder::of_node(root.path(), &node).unwrap_err();
+    for words in [claimed.to_string(), looked.to_string()] {
+        assert!(words.contains("cluster.json is missing"), "{words}");
+        assert!(
+            words.contains("restore") && words.contains("node-1"),
+            "{words}"
+        );
+    }
+    assert_eq!(files_below(root.path()), before);
+    std::fs::write(root.path().join("cluster.json"), record).unwrap();
+    assert!(claim(root.path(), &asked).is_ok());
 }
 
 /// Catches a reset that is cut short, wherever it is, and leaves a lost domain key, nodes of which

@@ -162,6 +162,9 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
         ServiceError::ClockNotForTests => {
             unsupported("The Region's clock can be moved in test clusters only.".to_owned())
         }
+        ServiceError::ClockTooFar { .. } => {
+            unsupported("The Region's clock cannot be moved past the year 9999.".to_owned())
+        }
         ServiceError::DependencyTimeout => ApiError::dependency_timeout(
             "No quorum of the Region's nodes answered in time. Nothing was changed.",
         ),
