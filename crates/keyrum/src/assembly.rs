@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keyrum_consensus::world::{self, World};
 use keyrum_consensus::{Group, GroupConfig, Links, LinksError, ReadMode, StartError, StopReason};
-use keyrum_crypto::{DomainKeyFileError, DomainKeyring, Fingerprint, WrongDomainKey};
+use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
 use keyrum_service::{Service, Settings};
@@ -13,7 +13,7 @@ use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
 
 use crate::cli::NodeName;
-use crate::data::{DataFolder, loopback};
+use crate::data::{DataError, DataFolder, loopback};
 use crate::files;
 use crate::topology::{History, Reads, Topology};
 
@@ -63,9 +63,20 @@ pub(crate) enum NodeError {
         /// What the system said.
         cause: std::io::Error,
     },
-    /// The Region's domain key cannot be read.
+    /// A secret of the Region cannot be read.
     #[error(transparent)]
-    DomainKey(#[from] DomainKeyFileError),
+    KeyFile(#[from] KeyFileError),
+    /// The Region's key is not the one that other Regions wrap to.
+    #[error("{}: {cause}", file.display())]
+    WrongRegionKey {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong.
+        cause: WrongRegionKey,
+    },
+    /// The cluster's record cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// It is not the one the data was sealed under.
     #[error("{}: {cause}", file.display())]
     WrongDomainKey {
@@ -123,6 +134,15 @@ impl Running {
         })?;
         let key_file = folder.domain_key(&name.region);
         let keyring = keyrum_crypto::load(&key_file)?;
+        let region_key_file = folder.region_key(&name.region);
+        let region_key = keyrum_crypto::load_region_key(&region_key_file)?;
+        let pinned = folder.pinned_keys()?;
+        region_key
+            .check(pinned[&name.region])
+            .map_err(|cause| NodeError::WrongRegionKey {
+                file: region_key_file,
+                cause,
+            })?;
         let links = Links::mutual_tls(
             &folder.certs(),
             &folder.record().cluster_id,
