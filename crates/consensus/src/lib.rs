@@ -5,6 +5,7 @@
 
 pub mod certs;
 mod codec;
+mod courier;
 mod digests;
 mod group;
 mod handler;
@@ -24,10 +25,11 @@ mod storage_suite;
 mod types;
 pub mod world;
 
+pub use courier::{Delivery, Receipt, Receiver, Undelivered};
 pub use group::{Group, GroupConfig, StartError, StopReason};
 pub use links::{Links, LinksError};
 pub use machine::HistoryEntry;
 pub use members::MembershipError;
 pub use propose::{Done, ProposeError};
 pub use reads::{ReadError, ReadMode};
-pub use status::{NodeStatus, Role};
+pub use status::{ChannelStatus, NodeStatus, Role};

@@ -8,7 +8,7 @@ use keyrum_consensus::{Group, GroupConfig, Links, LinksError, ReadMode, StartErr
 use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
-use keyrum_service::{Service, Settings};
+use keyrum_service::{RegionKeys, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use tokio::task::JoinHandle;
 
@@ -173,6 +173,7 @@ impl Running {
             node: name.id,
             listen: loopback(record.peer).to_string(),
             peers: folder.peers(&name.region),
+            neighbours: folder.neighbours(&name.region),
             bootstrap: !region.founded && region.founders.contains(&name.id),
             snapshot_every: topology.snapshot_entries,
             history_rows_max: match topology.history {
@@ -184,7 +185,11 @@ impl Running {
         let settings = Settings {
             test_clock: topology.test_clock,
         };
-        let service = Service::new(group.clone(), keyring, world.clone(), settings);
+        let keys = RegionKeys {
+            own: region_key,
+            pinned,
+        };
+        let service = Service::among_regions(group.clone(), keyring, keys, world.clone(), settings);
 
         let regions = Regions::default();
         regions.set(vec![(name.region.clone(), vec![service.clone()])]);
@@ -201,12 +206,14 @@ impl Running {
         };
         let ticking = service.clone();
         let clock = world::spawn(async move { ticking.run_clock().await });
+        let carrying = service.clone();
+        let courier = world::spawn(async move { carrying.run_courier().await });
         Ok(Self {
             name: name.clone(),
             service,
             api,
             admin,
-            tasks: vec![clock],
+            tasks: vec![clock, courier],
         })
     }
 

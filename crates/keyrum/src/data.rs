@@ -270,6 +270,15 @@ impl DataFolder {
             .collect()
     }
 
+    /// Where the nodes of the other Regions listen for their peers.
+    pub(crate) fn neighbours(&self, region: &Region) -> BTreeMap<Region, BTreeMap<NodeId, String>> {
+        let others = self.record.regions.iter().map(|record| &record.name);
+        let others = others.filter(|other| *other != region);
+        others
+            .map(|other| (other.clone(), self.peers(other)))
+            .collect()
+    }
+
     /// Makes what a node needs before it first starts: its folder and its admin token.
     pub(crate) fn prepare_node(
         &self,

@@ -150,7 +150,7 @@ fn key_input(input: &mut Fields<'_>) -> KeyInput {
     }
 }
 
-fn metadata(answer: &mut ObjectWriter, key: &KeyMetadata) {
+pub(super) fn metadata(answer: &mut ObjectWriter, key: &KeyMetadata) {
     answer
         .text("AWSAccountId", &key.account.to_string())
         .text("KeyId", &key.key_id.to_string())
