@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::group::{GroupConfig, Inner, StartError};
-use crate::links::{Links, Purpose};
+use crate::links::{Links, PeerName, Purpose};
 use crate::world::World;
 
 /// How long a node that starts for the first time waits for peers that do not answer: one that
@@ -137,10 +137,14 @@ pub(crate) async fn meet(
     };
     let meet = |(&peer, addr): (&NodeId, &String)| {
         let addr = addr.clone();
+        let peer = PeerName {
+            region: config.region.clone(),
+            node: peer,
+        };
         async move {
             let meeting = async {
                 let stream = world.network.connect(&addr).await?;
-                links.connect(stream, peer, Purpose::Requests).await
+                links.connect(stream, &peer, Purpose::Requests).await
             };
             // Who cannot be met now, for whatever reason, is met when there is something to say.
             let _ = tokio::time::timeout(MEET_TIMEOUT, meeting).await;

@@ -16,10 +16,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::codec;
+use crate::courier::Receiver;
 use crate::digests;
 use crate::domain::{self, OtherDomainKey};
 use crate::handler::NodeHandler;
-use crate::links::{Links, Purpose};
+use crate::links::{Links, PeerName, Purpose};
 use crate::log_storage::LogStorage;
 use crate::machine::{HistoryEntry, Machine, Shared};
 use crate::network::Factory;
@@ -71,6 +72,8 @@ pub struct GroupConfig {
     /// The peer addresses of the nodes as configured; they win over addresses in the log. Not
     /// needed for nodes that joined later.
     pub peers: BTreeMap<NodeId, String>,
+    /// The other Regions of the cluster, with the peer addresses of their nodes.
+    pub neighbours: BTreeMap<Region, BTreeMap<NodeId, String>>,
     /// Whether `peers` found the group if it does not exist yet. False for a node that is added.
     pub bootstrap: bool,
     /// A snapshot is taken after this many log entries, or after as many as there are keys,
@@ -159,10 +162,15 @@ pub(crate) struct Inner {
     pub(crate) lease_term: AtomicU64,
     /// Whether this node has asked another to lead.
     pub(crate) handing_over: AtomicBool,
+    /// The nodes of other Regions.
+    pub(crate) neighbours: BTreeMap<Region, BTreeMap<NodeId, PeerClient>>,
+    /// Who takes what their couriers bring.
+    pub(crate) receiver: Mutex<Option<Arc<dyn Receiver>>>,
 }
 
 /// How to reach the other nodes.
 pub(crate) struct Directory {
+    region: Region,
     configured: BTreeMap<NodeId, String>,
     learned: Mutex<BTreeMap<NodeId, String>>,
     clients: Mutex<BTreeMap<NodeId, PeerClient>>,
@@ -172,9 +180,10 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    fn new(configured: BTreeMap<NodeId, String>, links: Links, world: World) -> Arc<Self> {
+    fn new(config: &GroupConfig, links: Links, world: World) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
-            configured,
+            region: config.region.clone(),
+            configured: config.peers.clone(),
             learned: Mutex::default(),
             clients: Mutex::default(),
             links,
@@ -199,7 +208,15 @@ impl Directory {
     pub(crate) fn client(&self, node: NodeId, purpose: Purpose) -> PeerClient {
         let me = self.me.clone();
         let addr = move || me.upgrade().and_then(|directory| directory.addr(node));
-        PeerClient::new(node, addr, purpose, self.links.clone(), self.world.clone())
+        let region = self.region.clone();
+        let target = PeerName { region, node };
+        PeerClient::new(
+            target,
+            addr,
+            purpose,
+            self.links.clone(),
+            self.world.clone(),
+        )
     }
 
     /// The shared client for requests.
@@ -254,7 +271,7 @@ impl Group {
             opened.map_err(|error| StartError::Storage(error.to_string()))?
         };
         let log = LogStorage::new(store.clone(), world.blocking);
-        let directory = Directory::new(config.peers.clone(), links.clone(), world.clone());
+        let directory = Directory::new(&config, links.clone(), world.clone());
         let raft_config = raft_config(&config).map_err(StartError::Raft)?;
         let mut seed = [0; 8];
         world.entropy.fill(&mut seed);
@@ -267,6 +284,7 @@ impl Group {
             .map_err(|error| StartError::Raft(error.to_string()))?;
 
         let metrics = raft.metrics();
+        let neighbours = couriers_to(&config, &links, &world);
         let inner = Arc::new(Inner {
             config,
             world,
@@ -288,6 +306,8 @@ impl Group {
             metrics,
             lease_term: AtomicU64::new(0),
             handing_over: AtomicBool::new(false),
+            neighbours,
+            receiver: Mutex::new(None),
         });
         let handler = Arc::new(NodeHandler::new(Arc::downgrade(&inner)));
         let closing = inner.closing.subscribe();
@@ -530,6 +550,26 @@ impl Inner {
     }
 }
 
+/// A client for each node of the other Regions.
+fn couriers_to(
+    config: &GroupConfig,
+    links: &Links,
+    world: &World,
+) -> BTreeMap<Region, BTreeMap<NodeId, PeerClient>> {
+    let client = |region: &Region, node: NodeId, addr: &str| {
+        let region = region.clone();
+        let (target, addr) = (PeerName { region, node }, addr.to_owned());
+        let addr = move || Some(addr.clone());
+        PeerClient::new(target, addr, Purpose::Courier, links.clone(), world.clone())
+    };
+    let nodes = |(region, nodes): (&Region, &BTreeMap<NodeId, String>)| {
+        let clients = nodes.iter();
+        let clients = clients.map(|(node, addr)| (*node, client(region, *node, addr)));
+        (region.clone(), clients.collect())
+    };
+    config.neighbours.iter().map(nodes).collect()
+}
+
 fn raft_config(config: &GroupConfig) -> Result<openraft::Config, String> {
     openraft::Config {
         cluster_name: config.region.to_string(),
@@ -598,9 +638,13 @@ async fn accept_peers(
         spawn(async move {
             let serve = async {
                 match links.accept(stream).await {
-                    Ok((stream, node, purpose)) => {
+                    Ok((stream, peer, purpose)) => {
+                        let handler = match purpose {
+                            Purpose::Courier => Arc::new(handler.for_courier(peer.region)),
+                            _ => handler,
+                        };
                         let in_order = matches!(purpose, Purpose::Replication | Purpose::Snapshot);
-                        peers::serve(stream, node, in_order, handler).await;
+                        peers::serve(stream, in_order, handler).await;
                     }
                     // A peer that goes away before it has greeted is nobody's fault.
                     Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {

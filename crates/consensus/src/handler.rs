@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use keyrum_state::Digest;
 use keyrum_state::codec::StateDecoder;
-use keyrum_types::{LogIndex, NodeId, UnixMillis};
+use keyrum_types::{LogIndex, Region, UnixMillis};
 use openraft::raft::VoteRequest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::codec;
+use crate::courier;
 use crate::group::{Group, Inner};
 use crate::machine::SnapshotSource;
 use crate::members::MemberChange;
@@ -37,6 +38,8 @@ pub(crate) enum DigestAnswer {
 pub(crate) struct NodeHandler {
     /// Weak: a node that is dropped must not live on through its connections.
     node: Weak<Inner>,
+    /// The other Region whose courier asks on this connection.
+    courier_of: Option<Region>,
 }
 
 /// What a connection keeps between calls: the snapshot that is being received on it.
@@ -44,15 +47,27 @@ pub(crate) struct NodeHandler {
 pub(crate) struct Receiving(Option<(Vote, SnapshotMeta, Digest, StateDecoder)>);
 
 impl NodeHandler {
+    /// For nodes of this Region.
     pub(crate) fn new(node: Weak<Inner>) -> Self {
-        Self { node }
+        Self {
+            node,
+            courier_of: None,
+        }
+    }
+
+    /// For a node of another Region.
+    pub(crate) fn for_courier(&self, of: Region) -> Self {
+        Self {
+            node: self.node.clone(),
+            courier_of: Some(of),
+        }
     }
 }
 
 impl Handler for NodeHandler {
     type Session = Receiving;
 
-    fn open(&self, _from: NodeId) -> Receiving {
+    fn open(&self) -> Receiving {
         Receiving::default()
     }
 
@@ -67,7 +82,10 @@ impl Handler for NodeHandler {
             if let Some(reason) = inner.stop_reason() {
                 return Err(reason);
             }
-            carry_out(inner, session, kind, &body).await
+            match self.courier_of.clone() {
+                Some(region) => courier::carry_out(inner, region, kind, &body).await,
+                None => carry_out(inner, session, kind, &body).await,
+            }
         })
     }
 }
@@ -146,6 +164,7 @@ async fn carry_out(
             };
             Ok(codec::encode(&group.change_here(change).await))
         }
+        Kind::Deliver => Err("only a courier of another Region delivers".to_owned()),
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod certs;
 mod codec;
+mod courier;
 mod digests;
 mod domain;
 mod group;
@@ -26,6 +27,7 @@ mod storage_suite;
 mod types;
 pub mod world;
 
+pub use courier::{Delivery, Receipt, Receiver, Undelivered};
 pub use domain::{DomainKeyName, OtherDomainKey, is_new};
 pub use group::{Group, GroupConfig, StartError, StopReason};
 pub use limit::answer_by;
@@ -34,4 +36,4 @@ pub use machine::HistoryEntry;
 pub use members::MembershipError;
 pub use propose::{Done, ProposeError};
 pub use reads::{ReadError, ReadMode};
-pub use status::{NodeStatus, Role};
+pub use status::{ChannelStatus, NodeStatus, Role};

@@ -1,5 +1,6 @@
 //! Links between nodes: mutual TLS, then a greeting, before any other byte is taken.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +72,21 @@ pub(crate) enum Purpose {
     Heartbeat,
     Snapshot,
     Requests,
+    /// The only one between Regions, and only there.
+    Courier,
+}
+
+/// A node, of any Region of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PeerName {
+    pub(crate) region: Region,
+    pub(crate) node: NodeId,
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.region, self.node)
+    }
 }
 
 /// The first record on a link, in both directions.
@@ -169,26 +185,23 @@ impl Links {
     pub(crate) async fn connect(
         &self,
         stream: BoxStream,
-        target: NodeId,
+        target: &PeerName,
         purpose: Purpose,
     ) -> io::Result<BoxStream> {
         let greet = async {
             let mut stream = match &self.tls {
                 None => stream,
                 Some(tls) => {
-                    let name = certs::server_name(&self.cluster_id, &self.region, target);
+                    let name = certs::server_name(&self.cluster_id, &target.region, target.node);
                     let name = ServerName::try_from(name).map_err(io::Error::other)?;
                     Box::new(tls.connector.connect(name, stream).await?) as BoxStream
                 }
             };
             self.send_greeting(&mut stream, purpose).await?;
             let answer = receive_greeting(&mut stream).await?;
-            self.check(&answer)?;
-            if answer.node != target {
-                return Err(refused(format!(
-                    "node {} answers for node {target}",
-                    answer.node
-                )));
+            let answers = self.check(&answer)?;
+            if answers != *target {
+                return Err(refused(format!("node {answers} answers for node {target}")));
             }
             self.compare(&answer)?;
             Ok(stream)
@@ -199,11 +212,12 @@ impl Links {
     }
 
     /// Turns a connection that came in into a link, with the node and purpose it is for. A peer
-    /// without a certificate of this cluster, or with one of another node, gets no further.
+    /// without a certificate of this cluster, or with one of another node or Region than it says,
+    /// gets no further; nor does a node of another Region that is no courier.
     pub(crate) async fn accept(
         &self,
         stream: BoxStream,
-    ) -> io::Result<(BoxStream, NodeId, Purpose)> {
+    ) -> io::Result<(BoxStream, PeerName, Purpose)> {
         let greet = async {
             let (mut stream, presented) = match &self.tls {
                 None => (stream, None),
@@ -216,9 +230,9 @@ impl Links {
                 }
             };
             let greeting = receive_greeting(&mut stream).await?;
-            self.check(&greeting)?;
+            let peer = self.check(&greeting)?;
             if let Some(presented) = presented {
-                let name = certs::server_name(&self.cluster_id, &self.region, greeting.node);
+                let name = certs::server_name(&self.cluster_id, &peer.region, peer.node);
                 let valid = webpki::EndEntityCert::try_from(&presented).is_ok_and(|cert| {
                     ServerName::try_from(name.as_str())
                         .is_ok_and(|name| cert.verify_is_valid_for_subject_name(&name).is_ok())
@@ -230,24 +244,38 @@ impl Links {
             self.send_greeting(&mut stream, greeting.purpose).await?;
             // After the answer: one with the wrong domain key is to learn of it.
             self.compare(&greeting)?;
-            Ok((stream, greeting.node, greeting.purpose))
+            Ok((stream, peer, greeting.purpose))
         };
         tokio::time::timeout(GREETING_TIMEOUT, greet)
             .await
             .map_err(io::Error::other)?
     }
 
-    fn check(&self, greeting: &Greeting) -> io::Result<()> {
-        if *greeting.cluster_id != *self.cluster_id || greeting.region != self.region.as_str() {
+    /// Who greets, if it may for its purpose.
+    fn check(&self, greeting: &Greeting) -> io::Result<PeerName> {
+        let foreign = greeting.region != self.region.as_str();
+        let courier = greeting.purpose == Purpose::Courier;
+        if *greeting.cluster_id != *self.cluster_id || foreign != courier {
             return Err(refused(format!(
-                "the peer is of cluster {}, Region {}; this node of cluster {}, Region {}",
-                greeting.cluster_id, greeting.region, self.cluster_id, self.region
+                "the peer is of cluster {}, Region {}, and comes for {:?}; this node of cluster \
+                 {}, Region {}",
+                greeting.cluster_id,
+                greeting.region,
+                greeting.purpose,
+                self.cluster_id,
+                self.region
             )));
         }
-        Ok(())
+        let region = greeting.region.parse().map_err(io::Error::other)?;
+        let node = greeting.node;
+        Ok(PeerName { region, node })
     }
 
+    /// Couriers of other Regions hold other domain keys.
     fn compare(&self, greeting: &Greeting) -> io::Result<()> {
+        if greeting.purpose == Purpose::Courier {
+            return Ok(());
+        }
         let compare = |own: &Compared| own.compare(greeting.node, greeting.domain_key);
         let compared = self.domain_key.as_ref().map_or(Ok(()), compare);
         compared.map_err(|other| io::Error::new(io::ErrorKind::ConnectionRefused, other))
@@ -299,17 +327,76 @@ mod tests {
         Links::mutual_tls(folder, cluster_id, &region(), node).unwrap()
     }
 
+    fn name(node: NodeId) -> PeerName {
+        let region = region();
+        PeerName { region, node }
+    }
+
+    async fn greet_for(
+        client: &Links,
+        server: &Links,
+        target: PeerName,
+        purpose: Purpose,
+    ) -> (io::Result<()>, io::Result<PeerName>) {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (connected, accepted) = tokio::join!(
+            client.connect(Box::new(near), &target, purpose),
+            server.accept(Box::new(far)),
+        );
+        (connected.map(drop), accepted.map(|(_, peer, _)| peer))
+    }
+
     async fn greet(
         client: &Links,
         server: &Links,
         target: NodeId,
-    ) -> (io::Result<()>, io::Result<NodeId>) {
-        let (near, far) = tokio::io::duplex(1 << 16);
-        let (connected, accepted) = tokio::join!(
-            client.connect(Box::new(near), target, Purpose::Requests),
-            server.accept(Box::new(far)),
-        );
-        (connected.map(drop), accepted.map(|(_, node, _)| node))
+    ) -> (io::Result<()>, io::Result<PeerName>) {
+        greet_for(client, server, name(target), Purpose::Requests).await
+    }
+
+    /// Catches couriers that cannot meet, a node of another Region that gets in for anything else,
+    /// one that calls itself of this Region or of a third, and a courier inside a Region.
+    #[tokio::test]
+    async fn another_region_sends_couriers_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let other: Region = "eu-west-1".parse().unwrap();
+        let server = links(folder.path(), "c", 2);
+        certs::ensure(folder.path(), "c", &[(other.clone(), 1)]).unwrap();
+        let foreign = Links::mutual_tls(folder.path(), "c", &other, 1).unwrap();
+        let (connected, accepted) = greet_for(&foreign, &server, name(2), Purpose::Courier).await;
+        connected.unwrap();
+        let courier = PeerName {
+            region: other.clone(),
+            node: 1,
+        };
+        assert_eq!(accepted.unwrap(), courier);
+
+        for purpose in [
+            Purpose::Replication,
+            Purpose::Heartbeat,
+            Purpose::Snapshot,
+            Purpose::Requests,
+        ] {
+            let (_, accepted) = greet_for(&foreign, &server, name(2), purpose).await;
+            let refusal = accepted.unwrap_err().to_string();
+            assert!(
+                refusal.contains("Region eu-west-1, and comes for"),
+                "{refusal}"
+            );
+        }
+        for (claimed, purpose) in [
+            ("us-east-1", Purpose::Requests),
+            ("us-west-2", Purpose::Courier),
+        ] {
+            let mut impostor = foreign.clone();
+            impostor.region = claimed.parse().unwrap();
+            let (_, accepted) = greet_for(&impostor, &server, name(2), purpose).await;
+            let refusal = accepted.unwrap_err().to_string();
+            assert!(refusal.contains("not that of node-1"), "{refusal}");
+        }
+        let insider = links(folder.path(), "c", 1);
+        let (_, accepted) = greet_for(&insider, &server, name(2), Purpose::Courier).await;
+        assert!(accepted.is_err());
     }
 
     /// Catches a refusal between nodes that belong together.
@@ -319,7 +406,7 @@ mod tests {
         let (one, two) = (links(folder.path(), "c", 1), links(folder.path(), "c", 2));
         let (connected, accepted) = greet(&one, &two, 2).await;
         connected.unwrap();
-        assert_eq!(accepted.unwrap(), 1);
+        assert_eq!(accepted.unwrap(), name(1));
     }
 
     /// Catches a peer of another cluster, one that names another cluster over a good
@@ -366,7 +453,7 @@ mod tests {
         };
         let (one, two) = (holding(1, 7), holding(2, 7));
         let (connected, accepted) = greet(&one, &two, 2).await;
-        assert_eq!((connected.ok(), accepted.ok()), (Some(()), Some(1)));
+        assert_eq!((connected.ok(), accepted.ok()), (Some(()), Some(name(1))));
 
         let other = holding(3, 8);
         for (client, server, target) in [(&other, &two, 2), (&two, &other, 3)] {

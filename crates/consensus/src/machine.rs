@@ -37,6 +37,8 @@ pub(crate) struct Shared {
     view: ArcSwapOption<View>,
     /// The index of the last entry applied; readers wait on it.
     pub(crate) applied: watch::Sender<LogIndex>,
+    /// Counts when a message for another Region may have come to wait; couriers wait on it.
+    pub(crate) outbox: watch::Sender<u64>,
     /// How many keys there are.
     pub(crate) keys: AtomicU64,
     digests: Mutex<VecDeque<(LogIndex, Digest)>>,
@@ -231,6 +233,7 @@ impl Machine {
             }),
             view: ArcSwapOption::empty(),
             applied: watch::Sender::new(index),
+            outbox: watch::Sender::new(0),
             keys: AtomicU64::new(keys),
             digests: Mutex::new(VecDeque::new()),
             snapshot_index: AtomicU64::new(index),
@@ -252,6 +255,7 @@ impl Machine {
         history: &mut Vec<LogRow>,
     ) -> Result<(LogIndex, Answers), io::Error> {
         let mut answers = Vec::with_capacity(entries.len());
+        let mut sent = false;
         let mut live = self.shared.changing();
         for (entry, responder) in entries {
             let id = entry.log_id;
@@ -259,7 +263,9 @@ impl Machine {
                 EntryPayload::Blank => None,
                 EntryPayload::Normal(proposal) => {
                     let state = &mut live.state;
-                    Some(apply_proposal(state, &id, &proposal.0, history)?)
+                    let applied = apply_proposal(state, &id, &proposal.0, history)?;
+                    sent |= applied.outcome.iter().flatten().any(sends);
+                    Some(applied)
                 }
                 EntryPayload::Membership(membership) => {
                     live.membership = StoredMembership::new(Some(id), membership);
@@ -271,8 +277,19 @@ impl Machine {
             answers.push((responder, ApplyResult(result)));
         }
         self.shared.note_keys(&live);
+        if sent {
+            self.shared.outbox.send_modify(|count| *count += 1);
+        }
         Ok((live.index(), answers))
     }
+}
+
+/// Whether an event may leave a message for another Region.
+fn sends(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::KeyReplicated { .. } | Event::FamilyChanged { .. } | Event::MessagesSent { .. }
+    )
 }
 
 /// Results of entries, with whom to tell on this node.
@@ -411,6 +428,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             replaced
         };
         self.shared.applied.send_replace(index);
+        self.shared.outbox.send_modify(|count| *count += 1);
         // Not while readers wait: it may be large.
         drop(replaced);
         Ok(())

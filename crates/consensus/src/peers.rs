@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::codec;
-use crate::links::{Links, Purpose};
+use crate::links::{Links, PeerName, Purpose};
 use crate::world::{BoxStream, World, spawn};
 
 /// Longest frame taken, in bytes: a snapshot's chunk or a full batch of entries fits well.
@@ -51,10 +51,12 @@ pub(crate) enum Kind {
     Clock = 10,
     Digest = 11,
     Member = 12,
+    /// The only one that a node of another Region may ask.
+    Deliver = 13,
 }
 
 impl Kind {
-    fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         Some(match byte {
             1 => Self::Append,
             2 => Self::Vote,
@@ -68,6 +70,7 @@ impl Kind {
             10 => Self::Clock,
             11 => Self::Digest,
             12 => Self::Member,
+            13 => Self::Deliver,
             _ => return None,
         })
     }
@@ -98,7 +101,7 @@ pub(crate) struct PeerClient {
 }
 
 struct ClientInner {
-    target: NodeId,
+    target: PeerName,
     addr: Box<dyn Fn() -> Option<String> + Send + Sync>,
     purpose: Purpose,
     links: Links,
@@ -120,7 +123,7 @@ struct Connection {
 
 impl PeerClient {
     pub(crate) fn new(
-        target: NodeId,
+        target: PeerName,
         addr: impl Fn() -> Option<String> + Send + Sync + 'static,
         purpose: Purpose,
         links: Links,
@@ -147,7 +150,7 @@ impl PeerClient {
         question: &Q,
         timeout: Duration,
     ) -> Result<A, CallError> {
-        let node = self.inner.target;
+        let node = self.inner.target.node;
         let deadline = Instant::now() + timeout;
         let connecting = self.connection();
         let connection = match tokio::time::timeout_at(deadline, connecting).await {
@@ -193,7 +196,7 @@ impl PeerClient {
     async fn connection(&self) -> Result<Arc<Connection>, CallError> {
         let inner = &self.inner;
         let unreachable = |reason: String| CallError::Unreachable {
-            node: inner.target,
+            node: inner.target.node,
             reason,
         };
         let mut slot = inner.connection.lock().await;
@@ -208,7 +211,7 @@ impl PeerClient {
             let stream = inner.world.network.connect(&addr).await?;
             inner
                 .links
-                .connect(stream, inner.target, inner.purpose)
+                .connect(stream, &inner.target, inner.purpose)
                 .await
         };
         let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
@@ -307,8 +310,8 @@ pub(crate) trait Handler: Send + Sync + 'static {
     /// What a connection keeps between its calls (a snapshot being received).
     type Session: Send + 'static;
 
-    /// Starts a connection from a node.
-    fn open(&self, from: NodeId) -> Self::Session;
+    /// Starts a connection.
+    fn open(&self) -> Self::Session;
 
     /// Carries one call out; the answer is an encoded record, or why there is none.
     fn handle(
@@ -320,16 +323,11 @@ pub(crate) trait Handler: Send + Sync + 'static {
 }
 
 /// Serves one connection that came in, until it closes.
-pub(crate) async fn serve<H: Handler>(
-    stream: BoxStream,
-    from: NodeId,
-    in_order: bool,
-    handler: Arc<H>,
-) {
+pub(crate) async fn serve<H: Handler>(stream: BoxStream, in_order: bool, handler: Arc<H>) {
     let (mut reader, writer) = tokio::io::split(stream);
     let (frames, outgoing) = mpsc::channel::<Vec<u8>>(QUEUE_FRAMES);
     let writing = spawn(write_frames(writer, outgoing));
-    let session = Arc::new(tokio::sync::Mutex::new(handler.open(from)));
+    let session = Arc::new(tokio::sync::Mutex::new(handler.open()));
     while let Ok((number, kind, body)) = read_frame(&mut reader).await {
         let Some(kind) = Kind::from_byte(kind) else {
             break;

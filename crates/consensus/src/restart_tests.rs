@@ -18,6 +18,7 @@ async fn start(folder: &Path) -> Group {
         node: 1,
         listen: "127.0.0.1:0".to_owned(),
         peers: BTreeMap::from([(1, "127.0.0.1:0".to_owned())]),
+        neighbours: BTreeMap::new(),
         bootstrap: true,
         snapshot_every: 1000,
         history_rows_max: None,

@@ -1,6 +1,7 @@
 //! What a node tells about itself.
 
-use keyrum_types::{LogIndex, NodeId, UnixMillis};
+use keyrum_state::State;
+use keyrum_types::{LogIndex, NodeId, Region, UnixMillis};
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
@@ -58,10 +59,30 @@ pub struct NodeStatus {
     pub keys: u64,
     /// The Region's clock as of the last command it applied.
     pub region_clock: UnixMillis,
+    /// What waits for each other Region.
+    #[serde(default)]
+    pub channels: Vec<ChannelStatus>,
     /// Why it has stopped.
     pub stopped: Option<String>,
     /// Why it takes no mutations.
     pub mutations_stopped: Option<String>,
+}
+
+/// What waits for another Region.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelStatus {
+    /// Which Region.
+    pub to: Region,
+    /// How many messages wait to be delivered.
+    pub waiting: u64,
+    /// The number of the last message sent.
+    pub sent: u64,
+    /// It is known to have taken all through this number.
+    pub delivered: u64,
+    /// Since when the oldest has been seen to wait, in milliseconds; the leader knows.
+    pub oldest_ms: Option<u64>,
+    /// Why the last attempt to deliver failed, if messages wait; the leader knows.
+    pub last_error: Option<String>,
 }
 
 impl Group {
@@ -97,11 +118,28 @@ impl Group {
             learners: membership.learner_ids().collect(),
             keys: view.state.total_keys(),
             region_clock: view.state.clock(),
+            channels: inner
+                .neighbours
+                .keys()
+                .map(|to| channel_status(&view.state, to))
+                .collect(),
             stopped,
             mutations_stopped: inner
                 .mutations_stopped
                 .load_full()
                 .map(|reason| (*reason).clone()),
         }
+    }
+}
+
+fn channel_status(state: &State, to: &Region) -> ChannelStatus {
+    let channel = state.channel(to);
+    ChannelStatus {
+        to: to.clone(),
+        waiting: state.outbox(to).count() as u64,
+        sent: channel.sent,
+        delivered: channel.delivered,
+        oldest_ms: None,
+        last_error: None,
     }
 }

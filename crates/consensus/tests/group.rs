@@ -111,6 +111,7 @@ impl Cluster {
             node,
             listen,
             peers: self.peers.clone(),
+            neighbours: BTreeMap::new(),
             bootstrap: self.peers.contains_key(&node),
             snapshot_every: self.snapshot_every,
             history_rows_max: None,

@@ -3,10 +3,11 @@
 //! What this crate keeps: no secret has `Debug`, `Clone` or `Serialize`, every secret is zeroed
 //! when dropped, and every failure of authenticated data is one opaque error. It knows no clock
 //! and no other randomness than the [`Entropy`](keyrum_types::Entropy) passed in; its only I/O is
-//! the domain key's file (`key_file`).
+//! the files of the Region's two secrets (`key_file`).
 //!
 //! The primitives are ring's: AES-256-GCM, HMAC-SHA-256, SHA-256. The only assembly done here is
-//! the counter mode of SP 800-108 over that HMAC (`kdf`).
+//! the counter mode of SP 800-108 over that HMAC (`kdf`). What crosses Regions is wrapped by the
+//! crate `hpke` (`wrap`).
 
 mod ciphertext;
 mod kdf;
@@ -16,14 +17,22 @@ mod material;
 #[cfg(test)]
 mod testing;
 mod token;
+mod wrap;
 
 pub use ciphertext::{
     EncryptionContext, InvalidCiphertext, MadeBy, OVERHEAD_BYTES, Parsed, encrypt, parse,
 };
-pub use key_file::{DomainKeyFileError, create, load, load_or_create, save};
+pub use key_file::{
+    KeyFileError, SecretKind, create, create_region_key, load, load_or_create, load_region_key,
+    save,
+};
 pub use keyring::{DomainKeyring, Fingerprint, InvalidFingerprint, UnsealError, WrongDomainKey};
 pub use material::{KeyName, MATERIAL_BYTES, MaterialSecret};
 pub use token::TokenKey;
+pub use wrap::{
+    Crossing, InvalidRegionPublicKey, RegionKey, RegionPublicKey, UnwrapError, WrapError,
+    WrongRegionKey,
+};
 
 #[cfg(test)]
 mod tests {
@@ -109,5 +118,6 @@ mod tests {
         assert_eq!(traits!(MaterialSecret), [false; 3]);
         assert_eq!(traits!(DomainKeyring), [false; 3]);
         assert_eq!(traits!(TokenKey), [false; 3]);
+        assert_eq!(traits!(RegionKey), [false; 3]);
     }
 }

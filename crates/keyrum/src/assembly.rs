@@ -7,16 +7,16 @@ use keyrum_consensus::world::{self, World};
 use keyrum_consensus::{
     DomainKeyName, Group, GroupConfig, Links, LinksError, ReadMode, StartError, StopReason, is_new,
 };
-use keyrum_crypto::{DomainKeyFileError, DomainKeyring, Fingerprint, WrongDomainKey};
+use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
-use keyrum_service::{Service, Settings};
+use keyrum_service::{RegionKeys, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
 use tokio::task::JoinHandle;
 
 use crate::cli::NodeName;
-use crate::data::{DataFolder, NodeRecord, loopback};
+use crate::data::{DataError, DataFolder, NodeRecord, loopback};
 use crate::files;
 use crate::run;
 use crate::topology::{History, Reads, Topology};
@@ -89,9 +89,20 @@ pub(crate) enum NodeError {
         /// What the system said.
         cause: std::io::Error,
     },
-    /// The Region's domain key cannot be read.
+    /// A secret of the Region cannot be read.
     #[error(transparent)]
-    DomainKey(#[from] DomainKeyFileError),
+    KeyFile(#[from] KeyFileError),
+    /// The Region's key is not the one that other Regions wrap to.
+    #[error("{}: {cause}", file.display())]
+    WrongRegionKey {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong.
+        cause: WrongRegionKey,
+    },
+    /// The cluster's record cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// It is not the one the data was sealed under.
     #[error("{}: {cause}", file.display())]
     WrongDomainKey {
@@ -188,6 +199,15 @@ impl Running {
         })?;
         let key_file = folder.domain_key(&name.region);
         let keyring = keyrum_crypto::load(&key_file)?;
+        let region_key_file = folder.region_key(&name.region);
+        let region_key = keyrum_crypto::load_region_key(&region_key_file)?;
+        let pinned = folder.pinned_keys()?;
+        region_key
+            .check(pinned[&name.region])
+            .map_err(|cause| NodeError::WrongRegionKey {
+                file: region_key_file,
+                cause,
+            })?;
         let links = Links::mutual_tls(
             &folder.certs(),
             &folder.record().cluster_id,
@@ -220,6 +240,7 @@ impl Running {
             node: name.id,
             listen: loopback(record.peer).to_string(),
             peers: folder.peers(&name.region),
+            neighbours: folder.neighbours(&name.region),
             bootstrap: !region.founded && region.founders.contains(&name.id),
             snapshot_every: topology.snapshot_entries,
             history_rows_max: match topology.history {
@@ -231,7 +252,11 @@ impl Running {
         let settings = Settings {
             test_clock: topology.test_clock,
         };
-        let service = Service::new(group.clone(), keyring, world.clone(), settings);
+        let keys = RegionKeys {
+            own: region_key,
+            pinned,
+        };
+        let service = Service::among_regions(group.clone(), keyring, keys, world.clone(), settings);
 
         let regions = Regions::default();
         regions.set(vec![(name.region.clone(), vec![service.clone()])]);
@@ -248,12 +273,14 @@ impl Running {
         };
         let ticking = service.clone();
         let clock = world::spawn(async move { ticking.run_clock().await });
+        let carrying = service.clone();
+        let courier = world::spawn(async move { carrying.run_courier().await });
         Ok(Self {
             name: name.clone(),
             service,
             api,
             admin,
-            tasks: vec![clock],
+            tasks: vec![clock, courier],
         })
     }
 

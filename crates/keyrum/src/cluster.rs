@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use keyrum_consensus::NodeStatus;
 use keyrum_consensus::world::World;
+use keyrum_consensus::{ChannelStatus, NodeStatus};
 use keyrum_types::Region;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -237,7 +237,22 @@ fn table(lines: &[Line]) -> String {
     text
 }
 
-/// What the table does not show: why a node stopped, and members that are no voters.
+/// What waits for another Region, in words.
+fn waiting(region: &Region, channel: &ChannelStatus) -> String {
+    let (to, waiting) = (&channel.to, channel.waiting);
+    let mut text = format!("{region} -> {to}: {waiting} waiting");
+    if let Some(ms) = channel.oldest_ms {
+        let age = humantime::format_duration(Duration::from_secs(ms / 1000));
+        text.push_str(&format!(", the oldest for {age}"));
+    }
+    if let Some(error) = &channel.last_error {
+        text.push_str(&format!(": {error}"));
+    }
+    text + "\n"
+}
+
+/// What the table does not show: why a node stopped, members that are no voters, and messages for
+/// other Regions that wait.
 fn verdicts<'a>(lines: &[Line], regions: impl Iterator<Item = &'a Region>) -> String {
     let mut text = String::new();
     for line in lines {
@@ -253,6 +268,10 @@ fn verdicts<'a>(lines: &[Line], regions: impl Iterator<Item = &'a Region>) -> St
             .filter_map(|line| line.status.as_ref())
             .filter(in_region)
             .max_by_key(|status| (status.term, status.leader == Some(status.node)));
+        let channels = leader.map_or(&[][..], |status| &status.channels);
+        for channel in channels.iter().filter(|channel| channel.waiting > 0) {
+            text.push_str(&waiting(region, channel));
+        }
         match leader {
             Some(status) if !status.learners.is_empty() => {
                 let learners: Vec<_> = status.learners.iter().map(u64::to_string).collect();

@@ -7,6 +7,7 @@
 //! DIR/run.json                  while it runs: endpoint, listeners, processes
 //! DIR/certs/                    the cluster's certificate authority and the nodes' certificates
 //! DIR/<region>/domain.key       the Region's root secret
+//! DIR/<region>/region.key       unwraps what other Regions send; its public half is in cluster.json
 //! DIR/<region>/node-<id>/store/ the node's log, snapshots and history
 //! DIR/<region>/node-<id>/started     there once the node has had a store
 //! DIR/<region>/node-<id>/admin.token
@@ -21,6 +22,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use keyrum_crypto::RegionPublicKey;
 use keyrum_types::{Entropy, NodeId, Region};
 
 use crate::cli::NodeName;
@@ -35,6 +37,9 @@ pub(crate) use error::DataError;
 pub(crate) use record::{NodeRecord, Record, RegionRecord};
 
 use record::{check_same, new_record, read_record};
+
+/// The file's name beside `domain.key`.
+const REGION_KEY: &str = "region.key";
 
 /// A data folder whose cluster is known.
 #[derive(Debug)]
@@ -129,14 +134,25 @@ impl DataFolder {
     /// folder that still counts as fresh, or as being reset.
     fn establish(&mut self, entropy: &dyn Entropy) -> Result<(), DataError> {
         self.ensure_certs()?;
-        for region in &self.record.regions {
-            let path = self.domain_key(&region.name);
+        let names = self.record.regions.iter().map(|region| region.name.clone());
+        for (at, name) in names.collect::<Vec<_>>().iter().enumerate() {
+            let path = self.domain_key(name);
             // Only a fresh cluster draws a domain key: a lost one cannot be replaced, and the
             // nodes say so.
             if self.fresh && !path.exists() {
-                let folder = self.root.join(region.name.as_str());
+                let folder = self.root.join(name.as_str());
                 files::private_folder(&folder).map_err(io_at(&folder))?;
                 keyrum_crypto::create(&path, entropy)?;
+            }
+            // Likewise, but a cluster made before Regions had one gets it now.
+            let pinned = &mut self.record.regions[at].public_key;
+            if pinned.is_none() {
+                let path = self.root.join(name.as_str()).join(REGION_KEY);
+                let key = match path.exists() {
+                    true => keyrum_crypto::load_region_key(&path)?,
+                    false => keyrum_crypto::create_region_key(&path, entropy)?,
+                };
+                *pinned = Some(key.public().to_string());
             }
         }
         for node in self.nodes() {
@@ -214,6 +230,24 @@ impl DataFolder {
         self.root.join(region.as_str()).join("domain.key")
     }
 
+    /// Where the Region's key is that others wrap material to.
+    pub(crate) fn region_key(&self, region: &Region) -> PathBuf {
+        self.root.join(region.as_str()).join(REGION_KEY)
+    }
+
+    /// Every Region's public key, as pinned when the cluster was made.
+    pub(crate) fn pinned_keys(&self) -> Result<BTreeMap<Region, RegionPublicKey>, DataError> {
+        let pinned = |region: &RegionRecord| {
+            let text = region.public_key.as_deref().unwrap_or_default();
+            let key = text.parse().map_err(|error| DataError::Unreadable {
+                file: self.root.join("cluster.json"),
+                what: format!("public_key of {}: {error}", region.name),
+            })?;
+            Ok((region.name.clone(), key))
+        };
+        self.record.regions.iter().map(pinned).collect()
+    }
+
     /// A node's own folder.
     pub(crate) fn node_folder(&self, node: &NodeName) -> PathBuf {
         self.root
@@ -288,6 +322,15 @@ impl DataFolder {
         nodes
             .iter()
             .map(|node| (node.id, loopback(node.peer).to_string()))
+            .collect()
+    }
+
+    /// Where the nodes of the other Regions listen for their peers.
+    pub(crate) fn neighbours(&self, region: &Region) -> BTreeMap<Region, BTreeMap<NodeId, String>> {
+        let others = self.record.regions.iter().map(|record| &record.name);
+        let others = others.filter(|other| *other != region);
+        others
+            .map(|other| (other.clone(), self.peers(other)))
             .collect()
     }
 

@@ -107,7 +107,7 @@ impl Admin {
         let group = self.service.group();
         let body = &request.body;
         match (&request.parts.method, request.parts.uri.path()) {
-            (&Method::GET, "/status") => Ok(json!(group.status())),
+            (&Method::GET, "/status") => Ok(json!(self.service.status())),
             (&Method::GET, "/log") => {
                 log::page(group, request.parts.uri.query().unwrap_or_default()).await
             }

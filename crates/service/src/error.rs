@@ -204,6 +204,31 @@ pub enum ServiceError {
     #[error("the request would have succeeded, but it is a dry run")]
     DryRun,
 
+    // Families of multi-Region keys.
+    /// A replica in a Region of another partition. ValidationException.
+    #[error("the replica's Region is in another partition than the primary's")]
+    OtherPartition,
+    /// A Region that this cluster does not have. ValidationException.
+    #[error("the cluster has no Region {region:?}")]
+    RegionNotInCluster {
+        /// As the caller wrote it.
+        region: String,
+    },
+    /// The other Region did not answer, so nothing was begun. DependencyTimeoutException.
+    #[error("Region {region} does not answer; nothing was changed")]
+    RegionUnreachable {
+        /// Which.
+        region: Region,
+    },
+    /// What another Region's log answered about its member of the family.
+    #[error("{region}: {refusal}")]
+    RefusedElsewhere {
+        /// Which Region.
+        region: Region,
+        /// Why.
+        refusal: Refusal,
+    },
+
     // What Keyrum lacks, or cannot do now.
     /// A part of the API that is not there yet. UnsupportedOperationException.
     /// Deviation: the real service has it.

@@ -8,6 +8,7 @@
 mod algorithm;
 mod alias;
 mod clock;
+mod courier;
 mod crypto_ops;
 mod error;
 mod identity;
@@ -16,6 +17,7 @@ mod materials;
 mod metadata;
 mod page;
 mod policy;
+mod replica_key;
 mod resolve;
 mod rotation;
 mod tag;
@@ -33,6 +35,7 @@ use keyrum_types::Region;
 pub use algorithm::{DataKeySpec, EncryptionAlgorithm};
 pub use alias::{AliasEntry, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
 pub use clock::{CLOCK_MAX, ClockAdvanced};
+pub use courier::RegionKeys;
 pub use crypto_ops::{
     DecryptInput, DecryptOutput, ENCRYPTION_CONTEXT_BYTES_MAX, EncryptInput, EncryptOutput,
     GenerateDataKeyInput, GenerateDataKeyOutput, GenerateRandomInput, ReEncryptInput,
@@ -50,12 +53,14 @@ pub use page::{Page, PageRequest};
 pub use policy::{
     GetKeyPolicyInput, GetKeyPolicyOutput, ListKeyPoliciesInput, POLICY_NAME, PutKeyPolicyInput,
 };
+pub use replica_key::{ReplicateKeyInput, ReplicateKeyOutput, UpdatePrimaryRegionInput};
 pub use rotation::{
     EnableKeyRotationInput, GetKeyRotationStatusOutput, IncludeKeyMaterial, KeyMaterialState,
     ListKeyRotationsInput, RotateKeyOnDemandOutput, RotationEntry,
 };
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 
+use courier::{Couriers, Desk};
 use materials::{MATERIALS_MAX, Materials};
 use resolve::Accounts;
 
@@ -88,23 +93,45 @@ struct Inner {
     world: World,
     settings: Settings,
     materials: Materials,
+    couriers: Couriers,
 }
 
 impl Service {
-    /// The service of one node, which holds the Region's domain key.
+    /// The service of one node of a cluster's only Region, which holds the Region's domain key.
     pub fn new(group: Group, keyring: DomainKeyring, world: World, settings: Settings) -> Self {
-        let token_key = keyring.token_key();
-        let materials = Materials::new(MATERIALS_MAX);
-        Self {
-            inner: Arc::new(Inner {
-                group,
-                keyring,
-                token_key,
-                world,
-                settings,
-                materials,
-            }),
-        }
+        Self::make(group, keyring, None, world, settings)
+    }
+
+    /// The same in a cluster of several Regions, between which material crosses.
+    pub fn among_regions(
+        group: Group,
+        keyring: DomainKeyring,
+        keys: RegionKeys,
+        world: World,
+        settings: Settings,
+    ) -> Self {
+        Self::make(group, keyring, Some(keys), world, settings)
+    }
+
+    fn make(
+        group: Group,
+        keyring: DomainKeyring,
+        keys: Option<RegionKeys>,
+        world: World,
+        settings: Settings,
+    ) -> Self {
+        let inner = Arc::new(Inner {
+            token_key: keyring.token_key(),
+            group,
+            keyring,
+            world,
+            settings,
+            materials: Materials::new(MATERIALS_MAX),
+            couriers: Couriers::new(keys),
+        });
+        let desk = Desk(Arc::downgrade(&inner));
+        inner.group.receive_with(Arc::new(desk));
+        Self { inner }
     }
 
     /// The Region this node belongs to.

@@ -244,6 +244,17 @@ impl Service {
                 state: KeyState::PendingDeletion,
                 wait_days: *wait_days,
             }),
+            Event::FamilyChanged {
+                key,
+                state: KeyState::PendingReplicaDeletion,
+                family,
+                ..
+            } => Some(ScheduleKeyDeletionOutput {
+                key_arn: key_arn(self.region(), key.account, key.id),
+                deletion_date: None,
+                state: KeyState::PendingReplicaDeletion,
+                wait_days: family.wait_days.unwrap_or(wait.days()),
+            }),
             _ => None,
         });
         scheduled.ok_or_else(|| missing_event("ScheduleKeyDeletion"))
@@ -278,7 +289,7 @@ impl Service {
     }
 }
 
-fn missing_event(command: &'static str) -> ServiceError {
+pub(crate) fn missing_event(command: &'static str) -> ServiceError {
     tracing::error!(
         command,
         "a command was accepted without the event it must give"
@@ -289,7 +300,7 @@ fn missing_event(command: &'static str) -> ServiceError {
 fn describe_key(state: &State, caller: &Caller, text: &str) -> Result<KeyMetadata, ServiceError> {
     let key = resolve::key_or_alias(state, caller, "DescribeKey", text)?;
     let key = permit_key(state, caller, key, "DescribeKey")?;
-    Ok(KeyMetadata::of(key.key(), state.region()))
+    Ok(KeyMetadata::in_state(key.key(), state))
 }
 
 fn list_keys(

@@ -1,6 +1,6 @@
 //! A key as DescribeKey and CreateKey show it.
 
-use keyrum_state::Key;
+use keyrum_state::{Family, Key, State};
 use keyrum_types::{
     AccountId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, MultiRegionRole, Origin, Region,
     UnixMillis, key_arn,
@@ -70,7 +70,6 @@ impl KeyMetadata {
     pub fn of(key: &Key, region: &Region) -> Self {
         let arn = key_arn(region, key.account, key.id);
         let pending = key.state == KeyState::PendingDeletion;
-        let pending_replicas = key.state == KeyState::PendingReplicaDeletion;
         let encrypts = key.usage == KeyUsage::EncryptDecrypt;
         Self {
             account: key.account,
@@ -85,11 +84,7 @@ impl KeyMetadata {
                 .as_ref()
                 .filter(|_| pending)
                 .map(|wait| wait.due),
-            pending_deletion_window_days: key
-                .deletion
-                .as_ref()
-                .filter(|_| pending_replicas)
-                .map(|wait| wait.wait_days),
+            pending_deletion_window_days: None,
             origin: key.origin,
             spec: key.spec,
             encryption_algorithms: match encrypts {
@@ -98,7 +93,7 @@ impl KeyMetadata {
             },
             multi_region: key.multi_region.map(|role| MultiRegionConfiguration {
                 role,
-                // Without replica keys yet, every multi-Region key is its family's primary.
+                // A key without a family is a primary that never had a replica.
                 primary: RelatedKey {
                     arn: arn.clone(),
                     region: region.clone(),
@@ -108,8 +103,38 @@ impl KeyMetadata {
             current_material: key
                 .current_material()
                 .filter(|_| key.spec == KeySpec::SymmetricDefault)
+                .filter(|_| key.state != KeyState::Creating)
                 .map(|material| material.id),
             arn,
+        }
+    }
+}
+
+impl KeyMetadata {
+    /// The same with the family as this key's Region knows it.
+    pub fn in_family(mut self, role: MultiRegionRole, family: &Family) -> Self {
+        let related = |region: &Region| RelatedKey {
+            arn: key_arn(region, self.account, self.key_id),
+            region: region.clone(),
+        };
+        let replicas = family.roster.keys().filter(|key| **key != family.primary);
+        self.multi_region = Some(MultiRegionConfiguration {
+            role,
+            primary: related(&family.primary),
+            replicas: replicas.map(related).collect(),
+        });
+        if self.state == KeyState::PendingReplicaDeletion {
+            self.pending_deletion_window_days = family.wait_days;
+        }
+        self
+    }
+
+    /// What to tell about a key of `state`.
+    pub fn in_state(key: &Key, state: &State) -> Self {
+        let alone = Self::of(key, state.region());
+        match key.multi_region.zip(state.family(key.reference())) {
+            Some((role, family)) => alone.in_family(role, family),
+            None => alone,
         }
     }
 }

@@ -97,9 +97,9 @@ pub(crate) enum DataError {
     /// The certificates cannot be made.
     #[error(transparent)]
     Certs(#[from] keyrum_consensus::certs::CertsError),
-    /// A Region's domain key cannot be made.
+    /// A Region's secrets cannot be made or read.
     #[error(transparent)]
-    DomainKey(#[from] keyrum_crypto::DomainKeyFileError),
+    KeyFile(#[from] keyrum_crypto::KeyFileError),
     /// The system refused a read or write.
     #[error("{}", refused(path, cause))]
     Io {

@@ -39,6 +39,10 @@ pub(crate) struct RegionRecord {
     /// Whether its group was founded: from then on no node may found it again, not even one
     /// that lost its data.
     pub(crate) founded: bool,
+    /// What other Regions wrap material to, in base64; pinned when the Region was made. `None` in
+    /// a record of a time when Regions had none, until the cluster is next started.
+    #[serde(default)]
+    pub(crate) public_key: Option<String>,
     /// The nodes it has now.
     pub(crate) nodes: Vec<NodeRecord>,
     /// Ids of nodes that are gone; an id is never used twice.
@@ -116,6 +120,7 @@ pub(super) fn new_record(topology: &Topology, entropy: &dyn Entropy) -> Record {
             })
             .collect(),
         founders,
+        public_key: None,
         founded: false,
         removed: Vec::new(),
     });

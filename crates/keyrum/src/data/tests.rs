@@ -363,3 +363,34 @@ fn a_reset_that_is_cut_short_is_finished_by_the_next_start() {
         assert!(DataFolder::of_node(root.path(), &node).is_ok(), "{at}");
     }
 }
+
+/// Catches a Region whose key is drawn again, so that what was wrapped to it cannot be opened; one
+/// whose public key is not the pinned one; and an old cluster that never gets one.
+#[test]
+fn region_keys_are_pinned() {
+    let root = tempfile::tempdir().unwrap();
+    let asked = topology(&["us-east-1", "eu-west-1"], 1);
+    let here: Region = "us-east-1".parse().unwrap();
+    let mut folder = claim(root.path(), &asked).unwrap();
+    let path = folder.region_key(&here);
+    let made = keyrum_crypto::load_region_key(&path).ok().unwrap().public();
+    let pinned = folder.pinned_keys().unwrap();
+    assert_eq!(pinned.len(), 2);
+    assert_eq!(pinned[&here], made);
+    folder.reset(&Counting).unwrap();
+    assert_eq!(folder.pinned_keys().unwrap(), pinned);
+    drop(folder);
+
+    std::fs::remove_file(&path).unwrap();
+    let folder = claim(root.path(), &asked).unwrap();
+    assert!(!path.exists(), "a lost key is not drawn again");
+    drop(folder);
+
+    let record = root.path().join("cluster.json");
+    let text = std::fs::read_to_string(&record).unwrap();
+    let old = text.lines().filter(|line| !line.contains("public_key"));
+    std::fs::write(&record, old.collect::<Vec<_>>().join("\n")).unwrap();
+    let folder = claim(root.path(), &asked).unwrap();
+    assert!(path.exists());
+    assert_eq!(folder.pinned_keys().unwrap().len(), 2);
+}

@@ -154,6 +154,7 @@ impl Machine {
             peers: (1..=NODES)
                 .map(|node| (node, format!("{}:{PEER_PORT}", node_host(node))))
                 .collect(),
+            neighbours: Default::default(),
             bootstrap: true,
             snapshot_every: self.shape.snapshot_every,
             history_rows_max: None,

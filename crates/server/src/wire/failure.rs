@@ -156,6 +156,21 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
             "The request would have succeeded, but the DryRun option is set.",
         ),
 
+        ServiceError::OtherPartition => ApiError::validation(
+            "The replica key Region must be in the same AWS partition as the primary key Region.",
+        ),
+        ServiceError::RegionNotInCluster { region } => ApiError::validation(format!(
+            "Region {region} is not a valid Region or multi-Region keys are not supported in \
+             Region {region}."
+        )),
+        ServiceError::RegionUnreachable { region } => ApiError::dependency_timeout(format!(
+            "Region {region} does not answer. Nothing was changed."
+        )),
+        ServiceError::RefusedElsewhere { region, refusal } => {
+            let region = &region;
+            refused(refusal, Scene { region, ..scene })
+        }
+
         ServiceError::NotYet { what } => {
             unsupported(format!("{what} is not available in Keyrum yet."))
         }

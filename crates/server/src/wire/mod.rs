@@ -9,6 +9,7 @@ mod encryption;
 mod failure;
 mod lifecycle;
 mod policy;
+mod replica_key;
 mod rotation;
 mod tag;
 
@@ -73,6 +74,7 @@ impl Backend for Service {
                 "ListResourceTags" => tag::list_resource_tags(service, context, input).await,
                 "PutKeyPolicy" => policy::put_key_policy(service, context, input).await,
                 "ReEncrypt" => encryption::re_encrypt(service, context, input).await,
+                "ReplicateKey" => replica_key::replicate_key(service, context, input).await,
                 "RotateKeyOnDemand" => {
                     rotation::rotate_key_on_demand(service, context, input).await
                 }
@@ -84,6 +86,9 @@ impl Backend for Service {
                 "UpdateAlias" => alias::update_alias(service, context, input).await,
                 "UpdateKeyDescription" => {
                     lifecycle::update_key_description(service, context, input).await
+                }
+                "UpdatePrimaryRegion" => {
+                    replica_key::update_primary_region(service, context, input).await
                 }
                 _ => return Err(ApiError::not_yet(name)),
             };

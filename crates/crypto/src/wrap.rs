@@ -1,0 +1,448 @@
+//! Material on its way from one Region to another: HPKE (RFC 9180), base mode, with
+//! DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM.
+//!
+//! A Region has one static key pair. The sender unseals a version of the material and wraps it to
+//! the receiver's public key, which the cluster's record pins; the receiver unwraps it and seals it
+//! under its own domain key. A wrapping is bound to the sender, the receiver, the key and the
+//! material: one that is sent on, or put beside another key, does not open. HPKE's base mode does
+//! not say who wrapped; the link between the Regions does (mutual TLS).
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hpke::kem::X25519HkdfSha256;
+use hpke::rand_core::{TryCryptoRng, TryRng};
+use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
+use keyrum_types::{Entropy, MaterialId, Region, SealedMaterial};
+use zeroize::Zeroizing;
+
+use crate::material::{KeyName, MATERIAL_BYTES, MaterialSecret};
+
+type Aead = hpke::aead::AesGcm256;
+type Kdf = hpke::kdf::HkdfSha256;
+
+/// Not one of the formats of sealings under a domain key, so that one is never taken for the other.
+const WRAPPING_FORMAT: u8 = 0x81;
+const SECRET_AT: usize = 1 + REGION_KEY_BYTES;
+const TAG_BYTES: usize = 16;
+const WRAPPING_BYTES: usize = SECRET_AT + MATERIAL_BYTES + TAG_BYTES;
+
+/// Bytes in either half of a Region's key pair.
+pub(crate) const REGION_KEY_BYTES: usize = 32;
+
+/// Where material comes from and where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crossing<'r> {
+    /// The Region that wraps.
+    pub from: &'r Region,
+    /// The Region that unwraps.
+    pub to: &'r Region,
+}
+
+/// The secret half of a Region's key pair: unwraps what other Regions wrap for this one.
+pub struct RegionKey(<X25519HkdfSha256 as Kem>::PrivateKey);
+
+/// The public half, 44 characters of base64 in text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegionPublicKey([u8; REGION_KEY_BYTES]);
+
+/// The text is not a Region's public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a Region's public key: 32 bytes in base64")]
+pub struct InvalidRegionPublicKey;
+
+/// A Region's key is not the one that the others wrap to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the Region's key is the wrong one: the cluster's record pins {pinned}, this is {found}. \
+     Nothing is lost and nothing was changed; put the Region's own key file in place (any other \
+     node of the Region has it) and start again"
+)]
+pub struct WrongRegionKey {
+    /// The public key in the cluster's record.
+    pub pinned: RegionPublicKey,
+    /// The public half of the key found.
+    pub found: RegionPublicKey,
+}
+
+/// The pinned public key is no point to wrap to, such as zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the pinned public key {0} cannot be wrapped to: the cluster's record is damaged")]
+pub struct WrapError(pub RegionPublicKey);
+
+/// Why wrapped material does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnwrapError {
+    /// Written by a version of Keyrum that this one does not know.
+    #[error("wrapped material has format {format}, which this version of Keyrum does not read")]
+    OtherFormat {
+        /// The format found.
+        format: u8,
+    },
+    /// Damaged, of another key or material, or from or for another Region.
+    #[error(
+        "wrapped material does not open: it is damaged, of another key, or from or for another \
+         Region"
+    )]
+    Damaged,
+}
+
+impl RegionKey {
+    /// A new key pair.
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        let (secret, _) = X25519HkdfSha256::gen_keypair_with_rng(&mut Draw(entropy));
+        Self(secret)
+    }
+
+    /// A key pair from its secret half; `None` if that is none.
+    pub(crate) fn from_bytes(bytes: &[u8; REGION_KEY_BYTES]) -> Option<Self> {
+        Deserializable::from_bytes(bytes).ok().map(Self)
+    }
+
+    pub(crate) fn expose(&self) -> Zeroizing<[u8; REGION_KEY_BYTES]> {
+        let mut bytes = Zeroizing::new([0; REGION_KEY_BYTES]);
+        self.0.write_exact(bytes.as_mut_slice());
+        bytes
+    }
+
+    /// The public half.
+    pub fn public(&self) -> RegionPublicKey {
+        let mut bytes = [0; REGION_KEY_BYTES];
+        X25519HkdfSha256::sk_to_pk(&self.0).write_exact(&mut bytes);
+        RegionPublicKey(bytes)
+    }
+
+    /// Whether this is the key that the cluster's record pins.
+    pub fn check(&self, pinned: RegionPublicKey) -> Result<(), WrongRegionKey> {
+        let found = self.public();
+        if found == pinned {
+            Ok(())
+        } else {
+            Err(WrongRegionKey { pinned, found })
+        }
+    }
+
+    /// Opens what [`RegionPublicKey::wrap`] made for this Region, of the same key and material.
+    pub fn unwrap(
+        &self,
+        crossing: Crossing<'_>,
+        name: KeyName,
+        material: MaterialId,
+        wrapped: &SealedMaterial,
+    ) -> Result<MaterialSecret, UnwrapError> {
+        let wrapped = &wrapped.0;
+        match wrapped.first() {
+            Some(&WRAPPING_FORMAT) if wrapped.len() == WRAPPING_BYTES => {}
+            Some(&format) if format != WRAPPING_FORMAT => {
+                return Err(UnwrapError::OtherFormat { format });
+            }
+            _ => return Err(UnwrapError::Damaged),
+        }
+        let damaged = |_| UnwrapError::Damaged;
+        let shared = Deserializable::from_bytes(&wrapped[1..SECRET_AT]).map_err(damaged)?;
+        let opened = hpke::single_shot_open::<Aead, Kdf, X25519HkdfSha256>(
+            &OpModeR::Base,
+            &self.0,
+            &shared,
+            &crossing.info(),
+            &wrapped[SECRET_AT..],
+            &associated_data(name, material),
+        );
+        let opened = Zeroizing::new(opened.map_err(damaged)?);
+        let mut secret = Zeroizing::new([0; MATERIAL_BYTES]);
+        secret.copy_from_slice(&opened);
+        let secret = MaterialSecret::from_bytes(secret);
+        // The name is a hash of the bytes, so even the sender cannot give one version for another.
+        if secret.id(name.key) == material {
+            Ok(secret)
+        } else {
+            Err(UnwrapError::Damaged)
+        }
+    }
+}
+
+impl RegionPublicKey {
+    /// Wraps material for the Region that this key is pinned for.
+    pub fn wrap(
+        &self,
+        crossing: Crossing<'_>,
+        name: KeyName,
+        material: MaterialId,
+        secret: &MaterialSecret,
+        entropy: &dyn Entropy,
+    ) -> Result<SealedMaterial, WrapError> {
+        let failed = |_| WrapError(*self);
+        let to = Deserializable::from_bytes(&self.0).map_err(failed)?;
+        let (shared, sealed) = hpke::single_shot_seal_with_rng::<Aead, Kdf, X25519HkdfSha256>(
+            &OpModeS::Base,
+            &to,
+            &crossing.info(),
+            secret.expose(),
+            &associated_data(name, material),
+            &mut Draw(entropy),
+        )
+        .map_err(failed)?;
+        let wrapped = [&[WRAPPING_FORMAT], &shared.to_bytes()[..], &sealed].concat();
+        Ok(SealedMaterial(wrapped.into_boxed_slice()))
+    }
+}
+
+impl Crossing<'_> {
+    /// HPKE's `info`: what this is, from where, to where. No two crossings share it.
+    fn info(self) -> Vec<u8> {
+        let [from, to] = [self.from, self.to].map(|region| region.as_str().as_bytes());
+        // A Region's name holds no zero byte.
+        [b"keyrum material wrapping 1", from, to].join(&0)
+    }
+}
+
+fn associated_data(name: KeyName, material: MaterialId) -> Vec<u8> {
+    [&name.to_bytes()[..], &material.0].concat()
+}
+
+impl fmt::Display for RegionPublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(self.0))
+    }
+}
+
+impl FromStr for RegionPublicKey {
+    type Err = InvalidRegionPublicKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bytes = STANDARD.decode(text).map_err(|_| InvalidRegionPublicKey)?;
+        let bytes = bytes.try_into().map_err(|_| InvalidRegionPublicKey)?;
+        Ok(Self(bytes))
+    }
+}
+
+/// Our randomness, as `hpke` wants it.
+struct Draw<'e>(&'e dyn Entropy);
+
+impl TryRng for Draw<'_> {
+    type Error = std::convert::Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        let mut bytes = [0; 4];
+        self.0.fill(&mut bytes);
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        self.0.fill(bytes);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Draw<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use keyrum_types::KeyId;
+
+    use super::*;
+    use crate::testing::CountingEntropy;
+
+    struct Scene {
+        key: RegionKey,
+        name: KeyName,
+        material: MaterialId,
+        secret: MaterialSecret,
+        wrapped: SealedMaterial,
+    }
+
+    fn regions() -> [Region; 3] {
+        ["us-east-1", "eu-west-1", "us-west-2"].map(|name| name.parse().unwrap())
+    }
+
+    fn scene(entropy: &CountingEntropy) -> Scene {
+        let [from, to, _] = &regions();
+        let key = RegionKey::generate(entropy);
+        let name = KeyName {
+            account: "111122223333".parse().unwrap(),
+            key: KeyId::multi_region([3; 16]),
+        };
+        let secret = MaterialSecret::generate(entropy);
+        let material = secret.id(name.key);
+        let crossing = Crossing { from, to };
+        let wrapped = key
+            .public()
+            .wrap(crossing, name, material, &secret, entropy)
+            .unwrap();
+        Scene {
+            key,
+            name,
+            material,
+            secret,
+            wrapped,
+        }
+    }
+
+    /// Catches material that arrives as something else, and two wrappings that look alike.
+    #[test]
+    fn material_crosses_regions() {
+        let entropy = CountingEntropy(1.into());
+        let [from, to, _] = &regions();
+        let crossing = Crossing { from, to };
+        let scene = scene(&entropy);
+        let opened = scene
+            .key
+            .unwrap(crossing, scene.name, scene.material, &scene.wrapped)
+            .ok()
+            .unwrap();
+        assert_eq!(opened.expose(), scene.secret.expose());
+        let again = scene
+            .key
+            .public()
+            .wrap(crossing, scene.name, scene.material, &opened, &entropy)
+            .unwrap();
+        assert_ne!(again, scene.wrapped);
+        let shows = |bytes: &[u8]| bytes.windows(8).any(|part| part == &opened.expose()[..8]);
+        assert!(!shows(&again.0));
+    }
+
+    /// Catches a wrapping that opens in another Region, as if from another, for another key or
+    /// account, or as another version of the material.
+    #[test]
+    fn a_wrapping_is_bound_to_where_it_belongs() {
+        let entropy = CountingEntropy(1.into());
+        let [from, to, other] = &regions();
+        let scene = scene(&entropy);
+        let stranger = RegionKey::generate(&entropy);
+        let here = Crossing { from, to };
+        let other_key = KeyName {
+            key: KeyId::multi_region([4; 16]),
+            ..scene.name
+        };
+        let other_account = KeyName {
+            account: "444455556666".parse().unwrap(),
+            ..scene.name
+        };
+        let (own, material) = (scene.name, scene.material);
+        for (what, key, crossing, name, material) in [
+            ("key pair", &stranger, here, own, material),
+            (
+                "sender",
+                &scene.key,
+                Crossing { from: other, to },
+                own,
+                material,
+            ),
+            (
+                "receiver",
+                &scene.key,
+                Crossing { from, to: other },
+                own,
+                material,
+            ),
+            (
+                "direction",
+                &scene.key,
+                Crossing { from: to, to: from },
+                own,
+                material,
+            ),
+            ("key", &scene.key, here, other_key, material),
+            ("account", &scene.key, here, other_account, material),
+            ("material", &scene.key, here, own, MaterialId([9; 32])),
+        ] {
+            let opened = key.unwrap(crossing, name, material, &scene.wrapped);
+            assert_eq!(opened.err(), Some(UnwrapError::Damaged), "another {what}");
+        }
+    }
+
+    /// Catches a damaged or truncated wrapping that opens, a sealing taken for a wrapping, and the
+    /// reverse.
+    #[test]
+    fn tampering_is_refused() {
+        let entropy = CountingEntropy(1.into());
+        let [from, to, _] = &regions();
+        let crossing = Crossing { from, to };
+        let scene = scene(&entropy);
+        let open = |bytes: &[u8]| {
+            let wrapped = SealedMaterial(bytes.into());
+            let opened = scene
+                .key
+                .unwrap(crossing, scene.name, scene.material, &wrapped);
+            opened.err()
+        };
+        let good = &scene.wrapped.0;
+        assert_eq!(open(good), None);
+        for at in 0..good.len() {
+            let mut bad = good.to_vec();
+            bad[at] ^= 1;
+            // X25519 ignores the top bit of a public key, which HPKE's key schedule still covers.
+            assert!(open(&bad).is_some(), "byte {at}");
+            bad[at] ^= 0x81;
+            assert!(open(&bad).is_some(), "top bit of byte {at}");
+            assert!(open(&good[..at]).is_some(), "{at} bytes");
+        }
+        assert!(open(&[good, &[0][..]].concat()).is_some());
+        let zeros = [&[WRAPPING_FORMAT], &[0; WRAPPING_BYTES - 1][..]].concat();
+        assert_eq!(open(&zeros), Some(UnwrapError::Damaged));
+
+        let domain = crate::DomainKeyring::generate(&entropy);
+        let sealed = domain.seal(scene.name, scene.material, &scene.secret, &entropy);
+        assert_eq!(
+            open(&sealed.0),
+            Some(UnwrapError::OtherFormat { format: 1 })
+        );
+        let unsealed = domain.unseal(scene.name, scene.material, &scene.wrapped);
+        assert!(unsealed.is_err());
+    }
+
+    /// Catches a sender that gives another version's bytes under a name they do not have.
+    #[test]
+    fn bytes_must_have_their_name() {
+        let entropy = CountingEntropy(1.into());
+        let [from, to, _] = &regions();
+        let crossing = Crossing { from, to };
+        let scene = scene(&entropy);
+        let misnamed = MaterialId([9; 32]);
+        let wrapped =
+            scene
+                .key
+                .public()
+                .wrap(crossing, scene.name, misnamed, &scene.secret, &entropy);
+        let opened = scene
+            .key
+            .unwrap(crossing, scene.name, misnamed, &wrapped.unwrap());
+        assert_eq!(opened.err(), Some(UnwrapError::Damaged));
+    }
+
+    /// Catches a pinned key that reads back as another, and one that stands for no point.
+    #[test]
+    fn public_keys_survive_text() {
+        let entropy = CountingEntropy(1.into());
+        let [from, to, _] = &regions();
+        let scene = scene(&entropy);
+        let public = scene.key.public();
+        assert_eq!(public.to_string().parse(), Ok(public));
+        for bad in ["", "AAAA", "no base64!", &public.to_string()[..43]] {
+            assert_eq!(bad.parse::<RegionPublicKey>(), Err(InvalidRegionPublicKey));
+        }
+        let other = RegionKey::generate(&entropy);
+        assert_eq!(scene.key.check(public), Ok(()));
+        let wrong = other.check(public).unwrap_err().to_string();
+        assert!(wrong.contains(&public.to_string()), "{wrong}");
+
+        let zeros = RegionPublicKey([0; REGION_KEY_BYTES]);
+        let crossing = Crossing { from, to };
+        let wrapped = zeros.wrap(
+            crossing,
+            scene.name,
+            scene.material,
+            &scene.secret,
+            &entropy,
+        );
+        assert_eq!(wrapped.err(), Some(WrapError(zeros)));
+    }
+}

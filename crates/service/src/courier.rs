@@ -1,0 +1,496 @@
+//! Carries what waits in this Region's outboxes to the other Regions, and takes what theirs bring.
+//!
+//! The leader's courier looks at the applied state alone and keeps nothing that counts: it sends
+//! what waits, in order, until the other Region's log has it, and then has this log forget it. A
+//! courier that dies, or does not hear back, leaves the same messages waiting for the next; what
+//! arrives twice changes nothing. Nothing waiting, it does nothing at all.
+//!
+//! Material is in the clear only in between: unsealed and wrapped for the other Region's pinned key
+//! here, unwrapped and sealed under its own domain key there, before it is proposed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures_util::future::{join_all, select_ok};
+use keyrum_consensus::world::BoxFuture;
+use keyrum_consensus::{Delivery, NodeStatus, ReadMode, Receipt, Receiver};
+use keyrum_crypto::{Crossing, KeyName, RegionKey, RegionPublicKey};
+use keyrum_state::{Channel, Command, KeyRef, Message, NewMaterial, Refusal};
+use keyrum_types::{NodeId, Region};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::{Inner, Service, ServiceError};
+
+/// Most messages in one delivery, which is one command in the other Region's log.
+const MESSAGES_MAX: usize = 256;
+
+/// Most bytes in one, roughly; a message that alone has more goes alone.
+const BYTES_MAX: usize = 512 << 10;
+
+/// How long a node may take before another one is tried. What it was sent may be sent again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a Region may take to say that it is there.
+const REACH_LIMIT: Duration = Duration::from_secs(2);
+
+/// Pauses after failures: the first, and the longest.
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How many points in time are kept to tell how long messages have waited.
+const SIGHTINGS_MAX: usize = 1024;
+
+/// The keys that material crosses Regions with.
+pub struct RegionKeys {
+    /// Unwraps what is sent here.
+    pub own: RegionKey,
+    /// What is sent to each other Region is wrapped to. A Region that is missing gets nothing.
+    pub pinned: BTreeMap<Region, RegionPublicKey>,
+}
+
+/// What a node knows of its couriers.
+pub(crate) struct Couriers {
+    keys: Option<RegionKeys>,
+    notes: Mutex<BTreeMap<Region, Note>>,
+}
+
+/// What the courier to one Region remembers, for who looks at the status.
+#[derive(Default)]
+struct Note {
+    /// The last number sent at a moment, oldest first: tells since when a number has waited.
+    sightings: VecDeque<(u64, Instant)>,
+    last_error: Option<String>,
+}
+
+/// A courier's way to one Region.
+struct Route {
+    to: Region,
+    nodes: Vec<NodeId>,
+    /// Which of them is asked first: the last one that answered.
+    first: usize,
+}
+
+impl Couriers {
+    pub(crate) fn new(keys: Option<RegionKeys>) -> Self {
+        Self {
+            keys,
+            notes: Mutex::default(),
+        }
+    }
+
+    fn keys(&self) -> Result<&RegionKeys, String> {
+        let keys = self.keys.as_ref();
+        keys.ok_or_else(|| "this node has no key for other Regions".to_owned())
+    }
+
+    fn notes(&self) -> MutexGuard<'_, BTreeMap<Region, Note>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that messages from `oldest` to the channel's last are seen to wait.
+    fn sight(&self, to: &Region, oldest: u64, channel: Channel) {
+        let mut notes = self.notes();
+        let sightings = &mut notes.entry(to.clone()).or_default().sightings;
+        let news = sightings
+            .back()
+            .is_none_or(|(last, _)| *last < channel.sent);
+        if news && sightings.len() < SIGHTINGS_MAX {
+            sightings.push_back((channel.sent, Instant::now()));
+        }
+        while sightings.len() > 1 && sightings.front().is_some_and(|(last, _)| *last < oldest) {
+            sightings.pop_front();
+        }
+    }
+
+    fn failed(&self, to: &Region, error: String) {
+        self.notes().entry(to.clone()).or_default().last_error = Some(error);
+    }
+
+    fn clear(&self, to: &Region) {
+        self.notes().remove(to);
+    }
+}
+
+impl Service {
+    /// Runs until this node stops: while it leads, carries what waits for other Regions.
+    pub async fn run_courier(&self) {
+        let group = &self.inner.group;
+        let routes = group.neighbours().map(|(to, nodes)| Route {
+            to: to.clone(),
+            nodes,
+            first: 0,
+        });
+        let couriers = join_all(routes.map(|route| self.carry_forever(route)));
+        tokio::select! {
+            _ = group.stopped() => {}
+            _ = couriers => {}
+        }
+    }
+
+    async fn carry_forever(&self, mut route: Route) {
+        let group = &self.inner.group;
+        let (mut outbox, mut leader) = (group.outbox_changed(), group.leader());
+        let mut pause = PAUSE_MIN;
+        loop {
+            outbox.borrow_and_update();
+            leader.borrow_and_update();
+            if group.is_leader() {
+                match self.carry(&mut route).await {
+                    Ok(true) => {
+                        pause = PAUSE_MIN;
+                        continue;
+                    }
+                    Ok(false) => self.inner.couriers.clear(&route.to),
+                    Err(error) => {
+                        tracing::debug!(to = %route.to, %error, "a delivery failed");
+                        self.inner.couriers.failed(&route.to, error);
+                        // New messages do not end the pause: they wait for the same Region.
+                        sleep(pause).await;
+                        pause = (pause * 2).min(PAUSE_MAX);
+                        continue;
+                    }
+                }
+            } else {
+                self.inner.couriers.clear(&route.to);
+            }
+            let changed = tokio::select! {
+                changed = outbox.changed() => changed,
+                changed = leader.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Carries one batch; false if nothing waits.
+    async fn carry(&self, route: &mut Route) -> Result<bool, String> {
+        let to = route.to.clone();
+        // No view of the state is held while others are asked.
+        let (channel, batch) = {
+            let state = self.inner.group.state();
+            (state.channel(&to), first_batch(state.outbox(&to)))
+        };
+        let Some((oldest, _)) = batch.first() else {
+            return Ok(false);
+        };
+        self.inner.couriers.sight(&to, *oldest, channel);
+        let inner = self.inner.clone();
+        let wrap = move || inner.wrap(&to, &batch);
+        let delivery = Delivery {
+            after: channel.delivered,
+            messages: self.inner.world.blocking.run(wrap).await?,
+        };
+        let through = match self.bring(route, &delivery).await? {
+            Receipt::Taken(through) if through > channel.delivered => through,
+            Receipt::Taken(through) | Receipt::Missing(through) => {
+                // Only a Region that lost its log forgets what it took. What it forgot is gone
+                // here too, so somebody has to look.
+                return Err(format!(
+                    "{} has taken all through message {through}, but was sent those after {}",
+                    route.to, channel.delivered
+                ));
+            }
+        };
+        let to = route.to.clone();
+        let forget = Command::Delivered { to, through };
+        let forgotten = self.propose_as_region(forget).await;
+        forgotten.map_err(|error| error.to_string())?;
+        Ok(true)
+    }
+
+    /// Brings a delivery to one node after the other until one takes it.
+    async fn bring(&self, route: &mut Route, delivery: &Delivery) -> Result<Receipt, String> {
+        let mut failure = "it has no nodes".to_owned();
+        for turn in 0..route.nodes.len() {
+            let at = (route.first + turn) % route.nodes.len();
+            let brought =
+                self.inner
+                    .group
+                    .deliver(&route.to, route.nodes[at], delivery, CALL_TIMEOUT);
+            match brought.await {
+                Ok(receipt) => {
+                    route.first = at;
+                    return Ok(receipt);
+                }
+                Err(error) => failure = error.to_string(),
+            }
+        }
+        Err(failure)
+    }
+
+    /// Whether another Region has a quorum that this node can reach now.
+    pub(crate) async fn reach(&self, region: &Region) -> Result<(), ServiceError> {
+        let group = &self.inner.group;
+        let question = Delivery {
+            after: 0,
+            messages: Vec::new(),
+        };
+        let nodes = group.neighbours().find(|(other, _)| *other == region);
+        let asked: Vec<_> = nodes
+            .iter()
+            .flat_map(|(_, nodes)| nodes)
+            .map(|node| Box::pin(group.deliver(region, *node, &question, REACH_LIMIT)))
+            .collect();
+        let unreachable = || ServiceError::RegionUnreachable {
+            region: region.clone(),
+        };
+        if asked.is_empty() {
+            return Err(unreachable());
+        }
+        match timeout(REACH_LIMIT, select_ok(asked)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(unreachable()),
+        }
+    }
+
+    /// This node as it sees itself, with what its couriers know if it leads.
+    pub fn status(&self) -> NodeStatus {
+        let mut status = self.inner.group.status();
+        let notes = self.inner.couriers.notes();
+        for channel in &mut status.channels {
+            let Some(note) = notes.get(&channel.to) else {
+                continue;
+            };
+            let oldest = note.sightings.front();
+            channel.oldest_ms = oldest.map(|(_, since)| {
+                u64::try_from(since.elapsed().as_millis()).expect("less than an age of the world")
+            });
+            channel.last_error.clone_from(&note.last_error);
+        }
+        status
+    }
+}
+
+impl Inner {
+    /// The batch as it travels to another Region.
+    fn wrap(
+        &self,
+        to: &Region,
+        batch: &[(u64, Arc<Message>)],
+    ) -> Result<Vec<(u64, Message)>, String> {
+        let from = self.group.region();
+        let crossing = Crossing { from, to };
+        let pinned = self.couriers.keys()?.pinned.get(to);
+        let pinned = pinned.ok_or_else(|| format!("no public key is pinned for {to}"))?;
+        let wrap = |key: KeyRef, material: &NewMaterial| {
+            let name = name_of(key);
+            let secret = self.keyring.unseal(name, material.id, &material.sealed);
+            let secret = secret.map_err(|error| format!("material of {}: {error}", key.id))?;
+            let entropy = &*self.world.entropy;
+            let wrapped = pinned.wrap(crossing, name, material.id, &secret, entropy);
+            wrapped.map_err(|error| error.to_string())
+        };
+        let mut travelling = Vec::with_capacity(batch.len());
+        for (number, message) in batch {
+            travelling.push((*number, resealed(message, wrap)?));
+        }
+        Ok(travelling)
+    }
+
+    /// A delivery of `from` as it enters this Region's log.
+    fn unwrap(
+        &self,
+        from: &Region,
+        messages: &[(u64, Message)],
+    ) -> Result<Vec<(u64, Message)>, String> {
+        let to = self.group.region();
+        let crossing = Crossing { from, to };
+        let own = &self.couriers.keys()?.own;
+        let unwrap = |key: KeyRef, material: &NewMaterial| {
+            let name = name_of(key);
+            let secret = own.unwrap(crossing, name, material.id, &material.sealed);
+            let secret = secret.map_err(|error| format!("material of {}: {error}", key.id))?;
+            let entropy = &*self.world.entropy;
+            Ok(self.keyring.seal(name, material.id, &secret, entropy))
+        };
+        let mut arrived = Vec::with_capacity(messages.len());
+        for (number, message) in messages {
+            arrived.push((*number, resealed(message, unwrap)?));
+        }
+        Ok(arrived)
+    }
+}
+
+/// Takes what couriers of other Regions bring. Weak: the group holds it, and the service the group.
+pub(crate) struct Desk(pub(crate) Weak<Inner>);
+
+impl Receiver for Desk {
+    fn receive(
+        self: Arc<Self>,
+        from: Region,
+        delivery: Delivery,
+    ) -> BoxFuture<'static, Result<Receipt, String>> {
+        Box::pin(async move {
+            let inner = self.0.upgrade().ok_or("the node is gone")?;
+            Service { inner }.take(from, delivery).await
+        })
+    }
+}
+
+impl Service {
+    /// Has this Region's log take what another Region's courier brings.
+    async fn take(&self, from: Region, delivery: Delivery) -> Result<Receipt, String> {
+        let group = &self.inner.group;
+        let Delivery {
+            after,
+            mut messages,
+        } = delivery;
+        if messages.is_empty() {
+            // Asked whether this Region is there: it is if it has a quorum.
+            let state = group.read(ReadMode::Linearizable).await;
+            let state = state.map_err(|error| error.to_string())?;
+            return Ok(Receipt::Taken(state.channel(&from).cursor));
+        }
+        // What is applied here is in the log for good, so this much need not be proposed again.
+        let cursor = group.state().channel(&from).cursor;
+        messages.retain(|(number, _)| *number > cursor);
+        let Some((through, _)) = messages.last() else {
+            return Ok(Receipt::Taken(cursor));
+        };
+        let through = *through;
+        let inner = self.inner.clone();
+        let sender = from.clone();
+        let unwrap = move || inner.unwrap(&sender, &messages);
+        let messages = self.inner.world.blocking.run(unwrap).await?;
+        let deliver = Command::Deliver {
+            from,
+            after,
+            messages,
+        };
+        match self.propose_as_region(deliver).await {
+            Ok(_) => Ok(Receipt::Taken(through)),
+            Err(ServiceError::Refused(Refusal::MessagesMissing { cursor, .. })) => {
+                Ok(Receipt::Missing(cursor))
+            }
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// As many messages as one delivery takes.
+fn first_batch<'m>(
+    waiting: impl Iterator<Item = (u64, &'m Arc<Message>)>,
+) -> Vec<(u64, Arc<Message>)> {
+    let mut bytes = 0;
+    let mut batch = Vec::new();
+    for (number, message) in waiting.take(MESSAGES_MAX) {
+        bytes += bytes_of(message);
+        if bytes > BYTES_MAX && !batch.is_empty() {
+            break;
+        }
+        batch.push((number, message.clone()));
+    }
+    batch
+}
+
+/// Roughly how many bytes a message travels in: what can be large is counted.
+fn bytes_of(message: &Message) -> usize {
+    const SMALL: usize = 128;
+    match message {
+        Message::Record { record, materials }
+        | Message::MoveRequest {
+            record, materials, ..
+        } => {
+            let entry = |entry: &keyrum_state::Entry| {
+                let initial = entry.initial.as_deref();
+                let initial = initial.map_or(0, |initial| {
+                    let tags = initial.tags.iter();
+                    let tags: usize = tags.map(|(name, value)| name.len() + value.len()).sum();
+                    let policy = initial.policy.as_deref().map_or(0, str::len);
+                    initial.description.len() + policy + tags
+                });
+                SMALL + 32 * entry.confirmed.len() + initial
+            };
+            let roster: usize = record.roster.values().map(entry).sum();
+            SMALL + roster + 32 * record.materials.len() + SMALL * materials.len()
+        }
+        Message::Confirmation { materials, .. } => SMALL + 32 * materials.len(),
+        Message::Tombstone { .. } | Message::MoveAnswer { .. } => SMALL,
+    }
+}
+
+/// The message with other sealings of the same material.
+fn resealed(
+    message: &Message,
+    reseal: impl Fn(KeyRef, &NewMaterial) -> Result<keyrum_types::SealedMaterial, String>,
+) -> Result<Message, String> {
+    let mut message = message.clone();
+    let key = message.key();
+    if let Message::Record { materials, .. } | Message::MoveRequest { materials, .. } = &mut message
+    {
+        for material in materials {
+            material.sealed = reseal(key, material)?;
+        }
+    }
+    Ok(message)
+}
+
+fn name_of(key: KeyRef) -> KeyName {
+    KeyName {
+        account: key.account,
+        key: key.id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tombstone(number: u64) -> (u64, Arc<Message>) {
+        let key = KeyRef {
+            account: "111122223333".parse().unwrap(),
+            id: keyrum_types::KeyId::multi_region([1; 16]),
+        };
+        let incarnation = Default::default();
+        (number, Arc::new(Message::Tombstone { key, incarnation }))
+    }
+
+    /// Catches a delivery without bound, an order that is lost, and one large message that never
+    /// goes.
+    #[test]
+    fn batches_are_bounded() {
+        let waiting: Vec<_> = (1..=1000).map(tombstone).collect();
+        let batch = first_batch(waiting.iter().map(|(number, message)| (*number, message)));
+        let numbers: Vec<_> = batch.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, (1..=MESSAGES_MAX as u64).collect::<Vec<_>>());
+
+        let large = |number| {
+            let (_, small) = tombstone(number);
+            let materials = (0..=255).map(|byte| keyrum_types::MaterialId([byte; 32]));
+            let large = Message::Confirmation {
+                key: small.key(),
+                incarnation: Default::default(),
+                materials: materials.collect(),
+            };
+            (number, Arc::new(large))
+        };
+        let waiting: Vec<_> = (1..=1000).map(large).collect();
+        let batch = first_batch(waiting.iter().map(|(number, message)| (*number, message)));
+        let bytes: usize = batch.iter().map(|(_, message)| bytes_of(message)).sum();
+        assert!((BYTES_MAX / 2..=BYTES_MAX).contains(&bytes), "{bytes}");
+    }
+
+    /// Catches an age that starts anew with every message, or goes on after the oldest is gone.
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_message_has_its_age() {
+        let couriers = Couriers::new(None);
+        let to: Region = "eu-west-1".parse().unwrap();
+        let age = || {
+            let notes = couriers.notes();
+            let (_, since) = notes[&to].sightings.front().unwrap();
+            since.elapsed().as_secs()
+        };
+        let channel = |sent| Channel {
+            sent,
+            ..Channel::default()
+        };
+        couriers.sight(&to, 1, channel(2));
+        sleep(Duration::from_secs(5)).await;
+        couriers.sight(&to, 1, channel(4));
+        assert_eq!(age(), 5);
+        couriers.sight(&to, 3, channel(4));
+        assert_eq!(age(), 0);
+    }
+}
