@@ -174,13 +174,23 @@ fn is_lock_error(error: &io::Error) -> bool {
 /// sled's errors by what the store does about them.
 fn into_io(error: sled::Error) -> io::Error {
     match error {
-        sled::Error::Io(error) => error,
+        sled::Error::Io(error) => as_said(error),
         sled::Error::Corruption { .. } => io::Error::new(
             io::ErrorKind::InvalidData,
             "the database reports corruption",
         ),
         other => io::Error::other(other.to_string()),
     }
+}
+
+/// An error as the system said it: sled's copies of one have its `Debug` form for a text.
+fn as_said(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let code = text.strip_prefix("Os { code: ").and_then(|rest| {
+        let (code, _) = rest.split_once(',')?;
+        code.parse().ok()
+    });
+    code.map_or(error, io::Error::from_raw_os_error)
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -301,5 +311,24 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches a full disk that is told in sled's form for programmers.
+    #[test]
+    fn errors_are_told_as_the_system_said_them() {
+        let full = io::Error::from_raw_os_error(28);
+        let words = full.to_string();
+        let copy = sled::Error::Io(full).clone();
+        assert!(copy.to_string().contains("Os {"), "sled tells it itself");
+        let told = into_io(copy);
+        assert_eq!(told.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(told.to_string(), words);
+        let other = into_io(sled::Error::Io(io::Error::other("Os { code: x")));
+        assert_eq!(other.to_string(), "Os { code: x");
     }
 }
