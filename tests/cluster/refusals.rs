@@ -210,6 +210,34 @@ async fn a_new_node_needs_its_regions_domain_key() {
     assert_eq!(opened.plaintext().unwrap().as_ref(), b"secret");
 }
 
+/// Catches a node that starts without the key that other Regions wrap to, with another's, or with
+/// one drawn anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_key_is_the_pinned_one() {
+    let shape = Shape {
+        regions: vec![(HERE, 1), (THERE, 1)],
+        ..Shape::one_region(1)
+    };
+    let mut cluster = Cluster::up(&shape).await;
+    cluster.stop().await;
+    let file = |region| cluster.data().join(region).join("region.key");
+    let (file, other) = (file(HERE), file(THERE));
+    let name = file.display().to_string();
+    let right = std::fs::read(&file).unwrap();
+
+    std::fs::remove_file(&file).unwrap();
+    let words = cluster.try_start().await.unwrap_err();
+    says(&words, &["Region key", &name, "missing"]);
+    assert!(!file.exists(), "it must not be made anew");
+
+    std::fs::copy(&other, &file).unwrap();
+    let words = cluster.try_start().await.unwrap_err();
+    says(&words, &[&name, "the wrong one"]);
+
+    std::fs::write(&file, right).unwrap();
+    cluster.start().await;
+}
+
 /// Catches a node that lost its disk and votes again as if it had never voted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_without_its_data_does_not_come_back() {

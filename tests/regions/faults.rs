@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_sdk_kms::types::KeyState;
 use keyrum_tests::sdk::{Failed, failed};
 use keyrum_tests::{Cluster, Shape, wait};
 use tokio::time::Instant;
@@ -105,9 +106,11 @@ async fn leaders_may_be_killed_on_the_way() {
 /// message that is not delivered, or not told of in the status, when it is down afterwards.
 #[tokio::test]
 async fn a_region_that_is_down_is_waited_for() {
-    let cluster = Cluster::up(&shape()).await;
+    let mut shape = shape();
+    shape.regions.push((REGIONS[2], 1));
+    let cluster = Cluster::up(&shape).await;
     let kin = Relatives::at(cluster.endpoint(), "down");
-    let [east, ireland, _] = REGIONS;
+    let [east, ireland, west] = REGIONS;
     let nodes = [1, 2, 3].map(|id| format!("{ireland}/{id}"));
     let key = kin.primary().await;
     let moving = kin.primary().await;
@@ -145,9 +148,45 @@ async fn a_region_that_is_down_is_waited_for() {
     }
     assert_eq!(log().await, before + 20);
 
+    // What a third Region's replica leads to waits, and is told of.
+    kin.replicate(&moving, east, west).await;
+    kin.wait_for(west, &moving, KeyState::Enabled).await;
+    wait::until_true("waiting message", wait::SHORT, async || {
+        let status = cluster.command(&["status"]).await;
+        let text = String::from_utf8(status.stdout).expect("text");
+        let start = format!("{east} -> {ireland}: 1 waiting, the oldest for ");
+        let line = text.lines().find(|line| line.starts_with(&start));
+        line.is_some_and(|line| line.contains("cannot reach node"))
+    })
+    .await;
+
     for node in &nodes {
         cluster.command(&["restart", node]).await;
     }
+    kin.settle(&moving, east, &REGIONS).await;
     kin.replicate(&key, east, ireland).await;
     kin.settle(&key, east, &[east, ireland]).await;
+    let status = cluster.command(&["status"]).await;
+    assert!(!String::from_utf8_lossy(&status.stdout).contains("waiting"));
+}
+
+/// Catches a Region that knows another only by the nodes that it once had.
+#[tokio::test]
+async fn nodes_of_the_other_region_come_and_go() {
+    let shape = Shape {
+        regions: vec![(REGIONS[0], 1), (REGIONS[1], 1)],
+        ..Shape::one_region(1)
+    };
+    let cluster = Cluster::up(&shape).await;
+    let kin = Relatives::at(cluster.endpoint(), "come-and-go");
+    let [east, ireland, _] = REGIONS;
+    let (first, second) = (format!("{ireland}/1"), format!("{ireland}/2"));
+    cluster.command(&["add", &second]).await;
+    cluster.command(&["remove", &first]).await;
+    let key = kin.primary().await;
+    kin.replicate(&key, east, ireland).await;
+    kin.settle(&key, east, &[east, ireland]).await;
+    let call = kin.kms(east).update_primary_region().key_id(&key);
+    call.primary_region(ireland).send().await.unwrap();
+    kin.settle(&key, ireland, &[east, ireland]).await;
 }

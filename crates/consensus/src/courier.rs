@@ -2,6 +2,7 @@
 //!
 //! What is brought is not looked at here: the receiver that the service registers does that.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use tokio::sync::watch;
 
 use crate::codec;
 use crate::group::{Group, Inner};
-use crate::peers::Kind;
+use crate::links::PeerName;
+use crate::peers::{Kind, lock};
 use crate::world::BoxFuture;
 
 /// Messages of another Region's outbox. Without any it only asks how far this Region has come.
@@ -57,13 +59,36 @@ pub struct Undelivered {
 impl Group {
     /// Sets who takes what other Regions' couriers bring; until then they are told to come again.
     pub fn receive_with(&self, receiver: Arc<dyn Receiver>) {
-        *crate::peers::lock(&self.inner.receiver) = Some(receiver);
+        *lock(&self.inner.receiver) = Some(receiver);
     }
 
-    /// The other Regions of the cluster, with their nodes.
-    pub fn neighbours(&self) -> impl Iterator<Item = (&Region, Vec<NodeId>)> {
-        let neighbours = self.inner.neighbours.iter();
-        neighbours.map(|(region, nodes)| (region, nodes.keys().copied().collect()))
+    /// The other Regions of the cluster.
+    pub fn neighbours(&self) -> Vec<Region> {
+        lock(&self.inner.neighbours).keys().cloned().collect()
+    }
+
+    /// The nodes of one of them, as far as they are known.
+    pub fn nodes_of(&self, region: &Region) -> Vec<NodeId> {
+        let neighbours = lock(&self.inner.neighbours);
+        let nodes = neighbours.get(region).into_iter().flatten();
+        nodes.map(|(node, _)| *node).collect()
+    }
+
+    /// Sets the peer addresses of the other Regions' nodes, which may come and go.
+    pub fn set_neighbours(&self, addresses: &BTreeMap<Region, BTreeMap<NodeId, String>>) {
+        let mut neighbours = lock(&self.inner.neighbours);
+        for (region, addresses) in addresses {
+            let known = neighbours.entry(region.clone()).or_default();
+            known.retain(|node, (addr, _)| addresses.get(node) == Some(addr));
+            for (node, addr) in addresses {
+                known.entry(*node).or_insert_with(|| {
+                    let (region, node) = (region.clone(), *node);
+                    let target = PeerName { region, node };
+                    let client = self.inner.directory.courier(target, addr.clone());
+                    (addr.clone(), client)
+                });
+            }
+        }
     }
 
     /// Brings something to one node of another Region.
@@ -78,8 +103,11 @@ impl Group {
             region: region.clone(),
             reason,
         };
-        let nodes = self.inner.neighbours.get(region);
-        let peer = nodes.and_then(|nodes| nodes.get(&node));
+        let peer = {
+            let neighbours = lock(&self.inner.neighbours);
+            let nodes = neighbours.get(region);
+            nodes.and_then(|nodes| Some(nodes.get(&node)?.1.clone()))
+        };
         let peer = peer.ok_or_else(|| undelivered(format!("it has no node {node}")))?;
         let receipt = peer.call(Kind::Deliver, delivery, timeout).await;
         receipt.map_err(|error| undelivered(error.to_string()))
@@ -103,7 +131,7 @@ pub(crate) async fn carry_out(
         return Err("a node of another Region may only deliver".to_owned());
     }
     let delivery: Delivery = codec::decode(body).map_err(|error| error.to_string())?;
-    let receiver = crate::peers::lock(&inner.receiver).clone();
+    let receiver = lock(&inner.receiver).clone();
     let receiver = receiver.ok_or("the node is still starting")?;
     let receipt = receiver.receive(from, delivery).await?;
     Ok(codec::encode(&receipt))
@@ -111,14 +139,13 @@ pub(crate) async fn carry_out(
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
     use std::sync::Mutex;
 
     use keyrum_store::{RealDisk, Store, StoreConfig};
 
     use super::*;
-    use crate::links::{PeerName, Purpose};
+    use crate::links::Purpose;
     use crate::peers::{CallError, PeerClient};
     use crate::world::World;
     use crate::{GroupConfig, Links, certs};
@@ -193,6 +220,11 @@ mod tests {
         let taken = noting.0.lock().unwrap().clone();
         assert_eq!(taken, [(THERE.parse().unwrap(), empty.clone())]);
         assert!(there.deliver(&region, 2, &empty, LIMIT).await.is_err());
+        // Nodes come and go.
+        let others = BTreeMap::from([(region.clone(), BTreeMap::from([(3, addr.clone())]))]);
+        there.set_neighbours(&others);
+        assert_eq!(there.nodes_of(&region), [3]);
+        assert!(there.deliver(&region, 1, &empty, LIMIT).await.is_err());
 
         let client = |from: &str, purpose| {
             let (region, addr) = (region.clone(), addr.clone());

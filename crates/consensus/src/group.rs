@@ -72,7 +72,8 @@ pub struct GroupConfig {
     /// The peer addresses of the nodes as configured; they win over addresses in the log. Not
     /// needed for nodes that joined later.
     pub peers: BTreeMap<NodeId, String>,
-    /// The other Regions of the cluster, with the peer addresses of their nodes.
+    /// The other Regions of the cluster, with the peer addresses of their nodes as of now; see
+    /// [`Group::set_neighbours`].
     pub neighbours: BTreeMap<Region, BTreeMap<NodeId, String>>,
     /// Whether `peers` found the group if it does not exist yet. False for a node that is added.
     pub bootstrap: bool,
@@ -163,10 +164,13 @@ pub(crate) struct Inner {
     /// Whether this node has asked another to lead.
     pub(crate) handing_over: AtomicBool,
     /// The nodes of other Regions.
-    pub(crate) neighbours: BTreeMap<Region, BTreeMap<NodeId, PeerClient>>,
+    pub(crate) neighbours: Mutex<Neighbours>,
     /// Who takes what their couriers bring.
     pub(crate) receiver: Mutex<Option<Arc<dyn Receiver>>>,
 }
+
+/// The nodes of other Regions: the address each is known by, and its client.
+pub(crate) type Neighbours = BTreeMap<Region, BTreeMap<NodeId, (String, PeerClient)>>;
 
 /// How to reach the other nodes.
 pub(crate) struct Directory {
@@ -217,6 +221,13 @@ impl Directory {
             self.links.clone(),
             self.world.clone(),
         )
+    }
+
+    /// A client for what couriers bring to a node of another Region.
+    pub(crate) fn courier(&self, target: PeerName, addr: String) -> PeerClient {
+        let addr = move || Some(addr.clone());
+        let (links, world) = (self.links.clone(), self.world.clone());
+        PeerClient::new(target, addr, Purpose::Courier, links, world)
     }
 
     /// The shared client for requests.
@@ -284,7 +295,6 @@ impl Group {
             .map_err(|error| StartError::Raft(error.to_string()))?;
 
         let metrics = raft.metrics();
-        let neighbours = couriers_to(&config, &links, &world);
         let inner = Arc::new(Inner {
             config,
             world,
@@ -306,7 +316,7 @@ impl Group {
             metrics,
             lease_term: AtomicU64::new(0),
             handing_over: AtomicBool::new(false),
-            neighbours,
+            neighbours: Mutex::default(),
             receiver: Mutex::new(None),
         });
         let handler = Arc::new(NodeHandler::new(Arc::downgrade(&inner)));
@@ -325,6 +335,7 @@ impl Group {
         ));
 
         let group = Self { inner };
+        group.set_neighbours(&group.inner.config.neighbours);
         group.found_if_first().await?;
         if group.inner.voters() == BTreeSet::from([group.node()]) {
             // Alone in its group, it need not wait for others to speak up.
@@ -548,26 +559,6 @@ impl Inner {
             .voter_ids()
             .collect()
     }
-}
-
-/// A client for each node of the other Regions.
-fn couriers_to(
-    config: &GroupConfig,
-    links: &Links,
-    world: &World,
-) -> BTreeMap<Region, BTreeMap<NodeId, PeerClient>> {
-    let client = |region: &Region, node: NodeId, addr: &str| {
-        let region = region.clone();
-        let (target, addr) = (PeerName { region, node }, addr.to_owned());
-        let addr = move || Some(addr.clone());
-        PeerClient::new(target, addr, Purpose::Courier, links.clone(), world.clone())
-    };
-    let nodes = |(region, nodes): (&Region, &BTreeMap<NodeId, String>)| {
-        let clients = nodes.iter();
-        let clients = clients.map(|(node, addr)| (*node, client(region, *node, addr)));
-        (region.clone(), clients.collect())
-    };
-    config.neighbours.iter().map(nodes).collect()
 }
 
 fn raft_config(config: &GroupConfig) -> Result<openraft::Config, String> {

@@ -118,9 +118,9 @@ impl Group {
             learners: membership.learner_ids().collect(),
             keys: view.state.total_keys(),
             region_clock: view.state.clock(),
-            channels: inner
-                .neighbours
-                .keys()
+            channels: self
+                .neighbours()
+                .iter()
                 .map(|to| channel_status(&view.state, to))
                 .collect(),
             stopped,

@@ -10,7 +10,7 @@ use keyrum_consensus::{
 use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
-use keyrum_service::{RegionKeys, Service, Settings};
+use keyrum_service::{Neighbourhood, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
 use tokio::task::JoinHandle;
@@ -252,11 +252,22 @@ impl Running {
         let settings = Settings {
             test_clock: topology.test_clock,
         };
-        let keys = RegionKeys {
+        let (root, own_region) = (folder.root().to_owned(), name.region.clone());
+        let neighbourhood = Neighbourhood {
             own: region_key,
             pinned,
+            look_up: Box::new(move || {
+                let folder = DataFolder::look(&root).ok()?;
+                Some(folder.neighbours(&own_region))
+            }),
         };
-        let service = Service::among_regions(group.clone(), keyring, keys, world.clone(), settings);
+        let service = Service::among_regions(
+            group.clone(),
+            keyring,
+            neighbourhood,
+            world.clone(),
+            settings,
+        );
 
         let regions = Regions::default();
         regions.set(vec![(name.region.clone(), vec![service.clone()])]);

@@ -18,7 +18,7 @@ use keyrum_consensus::{Delivery, NodeStatus, ReadMode, Receipt, Receiver};
 use keyrum_crypto::{Crossing, KeyName, RegionKey, RegionPublicKey};
 use keyrum_state::{Channel, Command, KeyRef, Message, NewMaterial, Refusal};
 use keyrum_types::{NodeId, Region};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{Inner, Service, ServiceError};
 
@@ -41,17 +41,23 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How many points in time are kept to tell how long messages have waited.
 const SIGHTINGS_MAX: usize = 1024;
 
-/// The keys that material crosses Regions with.
-pub struct RegionKeys {
+/// Where the peers of each Region's nodes reach them.
+pub type Addresses = BTreeMap<Region, BTreeMap<NodeId, String>>;
+
+/// What a node knows of the other Regions of its cluster.
+pub struct Neighbourhood {
     /// Unwraps what is sent here.
     pub own: RegionKey,
     /// What is sent to each other Region is wrapped to. A Region that is missing gets nothing.
     pub pinned: BTreeMap<Region, RegionPublicKey>,
+    /// Looks the addresses up again, when nobody answers at those that are known: nodes come and
+    /// go. May block; `None` if it cannot.
+    pub look_up: Box<dyn Fn() -> Option<Addresses> + Send + Sync>,
 }
 
 /// What a node knows of its couriers.
 pub(crate) struct Couriers {
-    keys: Option<RegionKeys>,
+    neighbourhood: Option<Neighbourhood>,
     notes: Mutex<BTreeMap<Region, Note>>,
 }
 
@@ -66,21 +72,20 @@ struct Note {
 /// A courier's way to one Region.
 struct Route {
     to: Region,
-    nodes: Vec<NodeId>,
-    /// Which of them is asked first: the last one that answered.
-    first: usize,
+    /// Which of its nodes is asked first: the last one that answered.
+    first: Option<NodeId>,
 }
 
 impl Couriers {
-    pub(crate) fn new(keys: Option<RegionKeys>) -> Self {
+    pub(crate) fn new(neighbourhood: Option<Neighbourhood>) -> Self {
         Self {
-            keys,
+            neighbourhood,
             notes: Mutex::default(),
         }
     }
 
-    fn keys(&self) -> Result<&RegionKeys, String> {
-        let keys = self.keys.as_ref();
+    fn keys(&self) -> Result<&Neighbourhood, String> {
+        let keys = self.neighbourhood.as_ref();
         keys.ok_or_else(|| "this node has no key for other Regions".to_owned())
     }
 
@@ -116,11 +121,8 @@ impl Service {
     /// Runs until this node stops: while it leads, carries what waits for other Regions.
     pub async fn run_courier(&self) {
         let group = &self.inner.group;
-        let routes = group.neighbours().map(|(to, nodes)| Route {
-            to: to.clone(),
-            nodes,
-            first: 0,
-        });
+        let regions = group.neighbours().into_iter();
+        let routes = regions.map(|to| Route { to, first: None });
         let couriers = join_all(routes.map(|route| self.carry_forever(route)));
         tokio::select! {
             _ = group.stopped() => {}
@@ -202,46 +204,59 @@ impl Service {
 
     /// Brings a delivery to one node after the other until one takes it.
     async fn bring(&self, route: &mut Route, delivery: &Delivery) -> Result<Receipt, String> {
+        let group = &self.inner.group;
         let mut failure = "it has no nodes".to_owned();
-        for turn in 0..route.nodes.len() {
-            let at = (route.first + turn) % route.nodes.len();
-            let brought =
-                self.inner
-                    .group
-                    .deliver(&route.to, route.nodes[at], delivery, CALL_TIMEOUT);
+        let mut nodes = group.nodes_of(&route.to);
+        nodes.sort_by_key(|node| Some(*node) != route.first);
+        for node in nodes {
+            let brought = group.deliver(&route.to, node, delivery, CALL_TIMEOUT);
             match brought.await {
                 Ok(receipt) => {
-                    route.first = at;
+                    route.first = Some(node);
                     return Ok(receipt);
                 }
                 Err(error) => failure = error.to_string(),
             }
         }
+        self.look_up_neighbours().await;
         Err(failure)
     }
 
-    /// Whether another Region has a quorum that this node can reach now.
-    pub(crate) async fn reach(&self, region: &Region) -> Result<(), ServiceError> {
+    /// Whether another Region has a quorum that this node can reach now. Answers before `deadline`.
+    pub(crate) async fn reach(
+        &self,
+        region: &Region,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
+        let limit = deadline.min(Instant::now() + REACH_LIMIT);
+        let answers = async {
+            while !self.any_answers(region).await {
+                self.look_up_neighbours().await;
+                sleep(PAUSE_MIN).await;
+            }
+        };
+        let answered = timeout_at(limit, answers).await;
+        answered.map_err(|_| ServiceError::RegionUnreachable {
+            region: region.clone(),
+        })
+    }
+
+    async fn any_answers(&self, region: &Region) -> bool {
         let group = &self.inner.group;
         let question = Delivery {
             after: 0,
             messages: Vec::new(),
         };
-        let nodes = group.neighbours().find(|(other, _)| *other == region);
-        let asked: Vec<_> = nodes
-            .iter()
-            .flat_map(|(_, nodes)| nodes)
-            .map(|node| Box::pin(group.deliver(region, *node, &question, REACH_LIMIT)))
-            .collect();
-        let unreachable = || ServiceError::RegionUnreachable {
-            region: region.clone(),
-        };
-        if asked.is_empty() {
-            return Err(unreachable());
-        }
-        match timeout(REACH_LIMIT, select_ok(asked)).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(unreachable()),
+        let ask = |node| Box::pin(group.deliver(region, node, &question, REACH_LIMIT));
+        let asked: Vec<_> = group.nodes_of(region).into_iter().map(ask).collect();
+        !asked.is_empty() && select_ok(asked).await.is_ok()
+    }
+
+    async fn look_up_neighbours(&self) {
+        let inner = self.inner.clone();
+        let look_up = move || (inner.couriers.neighbourhood.as_ref()?.look_up)();
+        if let Some(addresses) = self.inner.world.blocking.run(look_up).await {
+            self.inner.group.set_neighbours(&addresses);
         }
     }
 

@@ -35,7 +35,7 @@ use keyrum_types::Region;
 pub use algorithm::{DataKeySpec, EncryptionAlgorithm};
 pub use alias::{AliasEntry, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
 pub use clock::{CLOCK_MAX, ClockAdvanced};
-pub use courier::RegionKeys;
+pub use courier::{Addresses, Neighbourhood};
 pub use crypto_ops::{
     DecryptInput, DecryptOutput, ENCRYPTION_CONTEXT_BYTES_MAX, EncryptInput, EncryptOutput,
     GenerateDataKeyInput, GenerateDataKeyOutput, GenerateRandomInput, ReEncryptInput,
@@ -106,17 +106,17 @@ impl Service {
     pub fn among_regions(
         group: Group,
         keyring: DomainKeyring,
-        keys: RegionKeys,
+        neighbourhood: Neighbourhood,
         world: World,
         settings: Settings,
     ) -> Self {
-        Self::make(group, keyring, Some(keys), world, settings)
+        Self::make(group, keyring, Some(neighbourhood), world, settings)
     }
 
     fn make(
         group: Group,
         keyring: DomainKeyring,
-        keys: Option<RegionKeys>,
+        neighbourhood: Option<Neighbourhood>,
         world: World,
         settings: Settings,
     ) -> Self {
@@ -127,7 +127,7 @@ impl Service {
             world,
             settings,
             materials: Materials::new(MATERIALS_MAX),
-            couriers: Couriers::new(keys),
+            couriers: Couriers::new(neighbourhood),
         });
         let desk = Desk(Arc::downgrade(&inner));
         inner.group.receive_with(Arc::new(desk));

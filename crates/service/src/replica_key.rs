@@ -17,8 +17,8 @@ use crate::metadata::KeyMetadata;
 use crate::resolve::Accounts;
 use crate::{RequestContext, Service, ServiceError};
 
-/// How long UpdatePrimaryRegion waits for the present primary to step down.
-const MOVE_LIMIT: Duration = Duration::from_millis(4_800);
+/// How long either may take: for UpdatePrimaryRegion until the present primary has stepped down.
+const LIMIT: Duration = Duration::from_millis(4_800);
 
 /// What ReplicateKey is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,6 +65,7 @@ impl Service {
         ctx: &RequestContext,
         input: ReplicateKeyInput,
     ) -> Result<ReplicateKeyOutput, ServiceError> {
+        let deadline = Instant::now() + LIMIT;
         let key = self.key_only(ctx, &input.key_id, Accounts::Own)?;
         let description = input.description.unwrap_or_default();
         let command = |region: &Region| Command::ReplicateKey {
@@ -95,8 +96,11 @@ impl Service {
             });
         };
         self.look_ahead(ctx, command(to)).await?;
-        self.reach(to).await?;
-        let events = self.propose(ctx, command(to)).await?;
+        self.reach(to, deadline).await?;
+        let proposed = timeout_at(deadline, self.propose(ctx, command(to)));
+        let events = proposed
+            .await
+            .unwrap_or(Err(ServiceError::OutcomeUnknown))?;
         let family = events.iter().find_map(|event| match event {
             Event::FamilyChanged {
                 change: FamilyChange::ReplicaAdded { .. },
@@ -135,7 +139,7 @@ impl Service {
         ctx: &RequestContext,
         input: UpdatePrimaryRegionInput,
     ) -> Result<(), ServiceError> {
-        let deadline = Instant::now() + MOVE_LIMIT;
+        let deadline = Instant::now() + LIMIT;
         let key = self.key_only(ctx, &input.key_id, Accounts::Own)?;
         let own = self.region();
         let region: Option<Region> = input.region.parse().ok();
@@ -153,10 +157,12 @@ impl Service {
         if ahead.is_empty() {
             return Ok(());
         }
-        self.reach(to).await?;
+        self.reach(to, deadline).await?;
         let now = self.inner.world.clock.now();
         let caller = Some(ctx.caller.clone());
-        let done = self.inner.group.propose(caller, now, command()).await?;
+        let proposed = self.inner.group.propose(caller, now, command());
+        let unknown = |_| ServiceError::OutcomeUnknown;
+        let done = timeout_at(deadline, proposed).await.map_err(unknown)??;
         let events = done.outcome.map_err(ServiceError::Refused)?;
         let requested = events.iter().find_map(|event| match event {
             Event::FamilyChanged { family, .. } => requested_at(family),
@@ -190,8 +196,7 @@ impl Service {
 
     /// Whether a Region belongs to this cluster.
     fn has(&self, region: &Region) -> bool {
-        let mut others = self.inner.group.neighbours();
-        region == self.region() || others.any(|(other, _)| other == region)
+        region == self.region() || self.inner.group.neighbours().contains(region)
     }
 
     /// What a command would do now: refuses what the log would refuse, before anything is asked of
