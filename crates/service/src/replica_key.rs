@@ -116,6 +116,7 @@ impl Service {
             .ok_or_else(|| missing_event("ReplicateKey"))?;
         let metadata = KeyMetadata {
             arn: key_arn(to, key.account, key.id),
+            // Deviation: by this Region's clock; once the replica is there, it tells its own.
             created: state.region_time(self.inner.world.clock.now()),
             enabled: false,
             description,
