@@ -5,4 +5,5 @@ mod deletion;
 mod errors;
 mod faults;
 mod relatives;
+mod rotation;
 mod walk;
