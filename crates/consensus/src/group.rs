@@ -471,6 +471,12 @@ impl Group {
         if self.inner.stop_reason().is_none() {
             self.hand_over().await;
         }
+        self.shutdown_with_all().await;
+    }
+
+    /// Stops the node as [`Group::shutdown`] does, but hands nothing over: for when all nodes of
+    /// the group stop, and whoever took over would be gone too.
+    pub async fn shutdown_with_all(&self) {
         self.inner.closing.send_replace(true);
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::warn!(%error, "the consensus layer ended badly");

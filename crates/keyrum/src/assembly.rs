@@ -311,9 +311,32 @@ impl Running {
 
     /// Stops the node in order: answers what it took, hands leadership over, closes its store.
     pub(crate) async fn stop(self) {
+        let quiet = self.finish_calls().await;
+        quiet.service.group().shutdown().await;
+        quiet.admin.stop().await;
+    }
+
+    /// Answers what it took, and takes no more.
+    pub(crate) async fn finish_calls(self) -> Quiet {
         self.api.stop().await;
         self.tasks.iter().for_each(JoinHandle::abort);
-        self.service.group().shutdown().await;
+        Quiet {
+            service: self.service,
+            admin: self.admin,
+        }
+    }
+}
+
+/// A node that takes no more calls.
+pub(crate) struct Quiet {
+    service: Service,
+    admin: Server,
+}
+
+impl Quiet {
+    /// Closes the store, where all nodes of the cluster stop: nobody is left to hand leadership to.
+    pub(crate) async fn stop_with_all(self) {
+        self.service.group().shutdown_with_all().await;
         self.admin.stop().await;
     }
 }

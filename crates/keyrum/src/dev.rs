@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use crate::Failure;
-use crate::assembly::{Running, check_data, endpoint_settings, limits};
+use crate::assembly::{Quiet, Running, check_data, endpoint_settings, limits};
 use crate::cli;
 use crate::data::{DataError, DataFolder};
 use crate::ports::Ports;
@@ -260,7 +260,9 @@ impl Cluster {
 }
 
 async fn stop_nodes(state: &mut State) {
-    join_all(state.nodes.drain(..).map(Running::stop)).await;
+    // None goes before all have answered: a call may need the others.
+    let quiet = join_all(state.nodes.drain(..).map(Running::finish_calls)).await;
+    join_all(quiet.into_iter().map(Quiet::stop_with_all)).await;
 }
 
 fn answer(status: u16, body: &Value) -> HookAnswer {
