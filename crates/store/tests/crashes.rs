@@ -529,6 +529,32 @@ fn a_damaged_journal_is_refused_unless_its_last_record_is_torn() {
     assert_eq!(open(&disk).unwrap().log_range().last, Some(7));
 }
 
+/// Catches a folder whose only rows are in the journal and whose mark is gone: opened as a new one,
+/// it would lose them.
+#[test]
+fn a_journal_without_a_mark_is_refused() {
+    let disk = SimDisk::new();
+    let store = open(&disk).unwrap();
+    append(&store, vec![row(0, 0, 10)], vec![1]).unwrap();
+    disk.crash(Fate::DropUnsynced);
+    drop(store);
+    let folder = disk.shared().open(Path::new(FOLDER), 0).unwrap();
+    let mut rows = 0;
+    folder
+        .scan(&[], &mut |_, _| {
+            rows += 1;
+            true
+        })
+        .unwrap();
+    assert_eq!(rows, 0, "the journal is to be all there is");
+    folder.remove("mark").unwrap();
+    folder.sync_names().unwrap();
+    drop(folder);
+    let text = open(&disk).unwrap_err().to_string();
+    assert!(text.contains("mark: high-water mark"), "{text}");
+    assert!(text.contains("stop using this folder"), "{text}");
+}
+
 /// Catches a store that goes on after a failed sync or a full disk, or that gives up what was
 /// acknowledged before.
 #[test]

@@ -5,7 +5,8 @@
 //! are numbers. Times are seconds. A number written `{1..9}` makes the line one command for each.
 //!
 //! A command happens in us-east-1 unless it says `in=REGION`. `carry FROM TO` is what a courier does:
-//! it has all that waits in one Region for another taken there, and then forgotten here.
+//! it has all that waits in one Region for another taken there, and then forgotten here. It brings
+//! everything twice, as a courier does that was not told of the first time; the second must do nothing.
 
 use std::collections::BTreeMap;
 
@@ -248,7 +249,8 @@ impl Script {
             after,
             messages,
         };
-        let heard = self.as_region(to.clone(), deliver);
+        let heard = self.as_region(to.clone(), deliver.clone());
+        assert_eq!(self.as_region(to.clone(), deliver), [], "taken twice");
         said.extend(
             heard
                 .iter()
