@@ -17,7 +17,7 @@ use keyrum_types::AccountId;
 use tokio::time::Instant;
 
 use crate::error::ApiError;
-use crate::http::{Handler, Incoming, error_answer, json_answer, plain_answer};
+use crate::http::{Handler, Incoming, RequestUid, error_answer, json_answer, plain_answer};
 use crate::identity::{self, Credential};
 use crate::model::Operation;
 use crate::regions::{Chosen, Regions, any_node};
@@ -86,7 +86,7 @@ impl Endpoint {
         let mode = consistency(&request.parts.headers, self.settings.consistency)?;
         let chosen = self.choose(credential.as_ref(), "kms", any_node(operation, mode))?;
         let input = validate::check(operation, &request.body)?;
-        let context = self.context(credential.as_ref(), &chosen, mode);
+        let context = self.context(credential.as_ref(), &chosen, mode, request.id);
         let call = chosen.node.call(operation, &context, input);
         match time_left(&request.parts.headers)? {
             Some(left) => answer_by(Instant::now() + left, call).await,
@@ -98,7 +98,8 @@ impl Endpoint {
         sts::check(&request.parts, &request.body)?;
         let credential = Credential::of(&request.parts)?;
         let chosen = self.choose(credential.as_ref(), "sts", true)?;
-        let context = self.context(credential.as_ref(), &chosen, self.settings.consistency);
+        let mode = self.settings.consistency;
+        let context = self.context(credential.as_ref(), &chosen, mode, request.id);
         Ok(chosen.node.identify(&context))
     }
 
@@ -124,9 +125,14 @@ impl Endpoint {
         credential: Option<&Credential>,
         chosen: &Chosen,
         mode: ReadMode,
+        id: RequestUid,
     ) -> RequestContext {
         let caller = identity::caller(credential, self.settings.default_account, &chosen.region);
-        RequestContext { caller, mode }
+        RequestContext {
+            caller,
+            mode,
+            request: id.bytes(),
+        }
     }
 }
 

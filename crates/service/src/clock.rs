@@ -40,11 +40,12 @@ pub struct ClockAdvanced {
 
 impl Service {
     /// Runs until this node stops: while it leads, proposes what is due when it is; on every node,
-    /// forgets material that may no longer be used. Idle, it sleeps.
+    /// forgets material that may no longer be used, and has the uses of keys recorded. Idle, it sleeps.
     pub async fn run_clock(&self) {
         tokio::select! {
             _ = self.inner.group.stopped() => {}
             () = self.look_at_the_clock() => {}
+            () = self.record_uses() => {}
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use keyrum_consensus::ReadMode;
 use keyrum_crypto::{EncryptionContext, MadeBy, MaterialSecret, encrypt, parse};
 use keyrum_state::{Key, NewMaterial};
-use keyrum_types::{MaterialId, key_arn};
+use keyrum_types::{CryptographicOperation, MaterialId, key_arn};
 use zeroize::Zeroizing;
 
 use crate::{DataKeySpec, EncryptionAlgorithm, RequestContext, Service, ServiceError};
@@ -198,6 +198,7 @@ impl Service {
             &input.plaintext,
             MadeBy::Encrypt,
         )?;
+        self.note_use(ctx, &state, found, CryptographicOperation::Encrypt);
         let key_arn = key_arn(state.region(), found.account, found.id);
         Ok(EncryptOutput {
             ciphertext,
@@ -238,6 +239,7 @@ impl Service {
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
+        self.note_use(ctx, &state, found.key, CryptographicOperation::Decrypt);
         Ok(DecryptOutput {
             key_arn: key_arn(state.region(), found.key.account, found.key.id),
             plaintext,
@@ -293,6 +295,9 @@ impl Service {
             &plaintext,
             MadeBy::Encrypt,
         )?;
+        for key in [from.key, to] {
+            self.note_use(ctx, &state, key, CryptographicOperation::ReEncrypt);
+        }
         Ok(ReEncryptOutput {
             ciphertext,
             source_key_arn: key_arn(state.region(), from.key.account, from.key.id),
@@ -310,7 +315,8 @@ impl Service {
         ctx: &RequestContext,
         input: GenerateDataKeyInput,
     ) -> Result<GenerateDataKeyOutput, ServiceError> {
-        self.data_key(ctx, input, "GenerateDataKey").await
+        self.data_key(ctx, input, CryptographicOperation::GenerateDataKey)
+            .await
     }
 
     /// The same; the caller shall leave the plaintext out of the answer.
@@ -319,20 +325,20 @@ impl Service {
         ctx: &RequestContext,
         input: GenerateDataKeyInput,
     ) -> Result<GenerateDataKeyOutput, ServiceError> {
-        self.data_key(ctx, input, "GenerateDataKeyWithoutPlaintext")
-            .await
+        let operation = CryptographicOperation::GenerateDataKeyWithoutPlaintext;
+        self.data_key(ctx, input, operation).await
     }
 
     async fn data_key(
         &self,
         ctx: &RequestContext,
         input: GenerateDataKeyInput,
-        operation: &'static str,
+        operation: CryptographicOperation,
     ) -> Result<GenerateDataKeyOutput, ServiceError> {
         let state = self.read(ctx).await?;
         let wanted = Destination {
-            operation,
-            action: operation,
+            operation: operation.name(),
+            action: operation.name(),
             text: &input.key_id,
             algorithm: EncryptionAlgorithm::SymmetricDefault,
             context: &input.context,
@@ -357,6 +363,7 @@ impl Service {
             &plaintext,
             MadeBy::GenerateDataKey,
         )?;
+        self.note_use(ctx, &state, found, operation);
         let key_arn = key_arn(state.region(), found.account, found.id);
         Ok(GenerateDataKeyOutput {
             ciphertext,

@@ -12,6 +12,7 @@ mod courier;
 mod crypto_ops;
 mod error;
 mod identity;
+mod last_use;
 mod lifecycle;
 mod materials;
 mod metadata;
@@ -44,6 +45,7 @@ pub use crypto_ops::{
 pub use error::ServiceError;
 pub use identity::GetCallerIdentityOutput;
 pub use keyrum_crypto::EncryptionContext;
+pub use last_use::GetKeyLastUsageOutput;
 pub use lifecycle::{
     CancelKeyDeletionOutput, CreateKeyInput, KeyEntry, KeyInput, ListKeysInput, ResourceOwner,
     ScheduleKeyDeletionInput, ScheduleKeyDeletionOutput, UpdateKeyDescriptionInput,
@@ -61,6 +63,7 @@ pub use rotation::{
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 
 use courier::{Couriers, Desk};
+use last_use::Uses;
 use materials::{MATERIALS_MAX, Materials};
 use resolve::Accounts;
 
@@ -78,6 +81,8 @@ pub struct RequestContext {
     pub caller: Caller,
     /// How reads are made.
     pub mode: ReadMode,
+    /// The request's id, a UUID's bytes: a key's last use names it.
+    pub request: [u8; 16],
 }
 
 /// The operations. A handle: clones share everything.
@@ -94,6 +99,7 @@ struct Inner {
     settings: Settings,
     materials: Materials,
     couriers: Couriers,
+    uses: Uses,
 }
 
 impl Service {
@@ -128,6 +134,7 @@ impl Service {
             settings,
             materials: Materials::new(MATERIALS_MAX),
             couriers: Couriers::new(neighbourhood),
+            uses: Uses::default(),
         });
         let desk = Desk(Arc::downgrade(&inner));
         inner.group.receive_with(Arc::new(desk));

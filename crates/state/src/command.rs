@@ -8,6 +8,7 @@ use keyrum_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::KeyUse;
 use crate::family::Message;
 
 /// Names one proposal for good, so that a retry inside the cluster is recognised.
@@ -259,6 +260,11 @@ pub enum Command {
         /// It has taken all through this number.
         through: u64,
     },
+    /// Notes when keys were last used, as nodes saw it. The Region's own.
+    RecordKeyUses {
+        /// At most [`crate::KEY_USES_MAX`]; what is not news is skipped.
+        uses: Vec<KeyUse>,
+    },
 }
 
 impl Command {
@@ -289,6 +295,7 @@ impl Command {
             Self::UpdatePrimaryRegion { .. } => "UpdatePrimaryRegion",
             Self::Deliver { .. } => "Deliver",
             Self::Delivered { .. } => "Delivered",
+            Self::RecordKeyUses { .. } => "RecordKeyUses",
         }
     }
 }

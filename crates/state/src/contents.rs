@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::Channel;
 use crate::family::{Family, Message, Stamp, Subject};
 use crate::rotation::{self, Rotation};
-use crate::{Alias, Digest, Key, KeyRef};
+use crate::{Alias, Digest, Key, KeyRef, LastUse};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
 /// by this build: the node stops.
@@ -64,6 +64,11 @@ pub(crate) enum Row {
         number: u64,
         message: Arc<Message>,
     },
+    /// Absent while no use is known.
+    LastUse {
+        key: KeyRef,
+        last: LastUse,
+    },
 }
 
 /// Which fact.
@@ -76,6 +81,7 @@ pub(crate) enum RowName<'a> {
     Rotation(KeyRef),
     Family(KeyRef),
     Sent(&'a Region, u64),
+    LastUse(KeyRef),
 }
 
 /// The facts there is one of.
@@ -127,6 +133,7 @@ pub struct State {
     outbox: Map<(Region, u64), Arc<Message>>,
     /// Where in the outbox the message on a subject waits.
     waiting: Map<(Region, Subject), u64>,
+    last_uses: Map<KeyRef, LastUse>,
     digest: Digest,
 }
 
@@ -177,6 +184,7 @@ impl State {
             channels: Map::new_sync(),
             outbox: Map::new_sync(),
             waiting: Map::new_sync(),
+            last_uses: Map::new_sync(),
             digest,
         }
     }
@@ -306,6 +314,11 @@ impl State {
             })
     }
 
+    /// The last use of a key that the Region knows of.
+    pub fn last_use(&self, key: KeyRef) -> Option<LastUse> {
+        self.last_uses.get(&key).copied()
+    }
+
     /// A multi-Region key's family, as this Region's log knows it; `None` for a primary that never
     /// had a replica.
     pub fn family(&self, key: KeyRef) -> Option<&Arc<Family>> {
@@ -399,6 +412,10 @@ impl State {
             number: *number,
             message: Arc::clone(message),
         });
+        let last_uses = self
+            .last_uses
+            .iter()
+            .map(|(&key, &last)| Row::LastUse { key, last });
         registers
             .chain(keys)
             .chain(aliases)
@@ -409,6 +426,7 @@ impl State {
             .chain(buried)
             .chain(channels)
             .chain(outbox)
+            .chain(last_uses)
     }
 
     pub(crate) fn registers(&self) -> &Registers {
@@ -534,6 +552,11 @@ impl State {
                     .insert_mut((to.clone(), *number), Arc::clone(message));
                 former
             }
+            Row::LastUse { key, last } => {
+                let former = self.last_use(*key);
+                self.last_uses.insert_mut(*key, *last);
+                former.map(|last| Row::LastUse { key: *key, last })
+            }
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
@@ -585,6 +608,11 @@ impl State {
                 former.map(|family| Row::Family { key, family })
             }
             RowName::Sent(to, number) => self.take_message(to, number),
+            RowName::LastUse(key) => {
+                let former = self.last_use(key);
+                self.last_uses.remove_mut(&key);
+                former.map(|last| Row::LastUse { key, last })
+            }
         };
         if let Some(former) = former {
             self.digest.subtract(&former);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::family::{Family, Message};
 use crate::rotation::Rotation;
-use crate::{Key, KeyRef, NewMaterial};
+use crate::{Key, KeyRef, KeyUse, NewMaterial};
 
 /// One change. Released variants keep their meaning and their place for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,6 +216,11 @@ pub enum Event {
         kind: RotationKind,
         /// When the next automatic rotation is due, if that changed.
         next: Option<UnixMillis>,
+    },
+    /// It is known when these keys were last used.
+    KeyUsesRecorded {
+        /// The keys and their uses.
+        uses: Vec<KeyUse>,
     },
 }
 

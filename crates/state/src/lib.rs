@@ -30,6 +30,7 @@ mod event;
 mod family;
 mod feature;
 mod key;
+mod last_use;
 mod lifecycle;
 mod metadata;
 mod policy;
@@ -51,6 +52,7 @@ pub use digest::Digest;
 pub use event::{Event, FamilyChange};
 pub use family::{Entry, Family, FamilyRecord, Initial, Message, SharedRotation, Stamp, Transit};
 pub use key::{Alias, Deletion, Key};
+pub use last_use::{KEY_USES_MAX, KeyUse, LastUse};
 pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_KEYS_MAX};
 pub use policy::POLICY_BYTES_MAX;
 pub use refusal::Refusal;
@@ -233,6 +235,10 @@ pub fn decide(
             region_only(caller, action)?;
             channel::delivered(state, to, *through)
         }
+        Command::RecordKeyUses { uses } => {
+            region_only(caller, action)?;
+            last_use::record(state, uses)
+        }
     }
 }
 
@@ -267,6 +273,7 @@ fn evolve(state: &mut State, event: &Event) {
         Event::MessageTaken { .. } | Event::MessagesDelivered { .. } => {
             channel::evolve_channel(state, event);
         }
+        Event::KeyUsesRecorded { uses } => last_use::recorded(state, uses),
     }
 }
 

@@ -2,7 +2,7 @@
 //! CancelKeyDeletion, and the Tick that deletes what is due.
 //!
 //! Invariants: a key has a [`Deletion`] exactly while it is PendingDeletion; a deleted key takes
-//! its aliases and its rotation with it; an account never has more than [`KEYS_PER_ACCOUNT_MAX`]
+//! its aliases, its rotation and its last use with it; an account never has more than [`KEYS_PER_ACCOUNT_MAX`]
 //! keys.
 //!
 //! Which state allows what: AWS KMS Developer Guide, "Key states of AWS KMS keys".
@@ -225,6 +225,7 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
                 state.remove(RowName::Alias(key.account, alias));
             }
             state.remove(RowName::Rotation(*key));
+            state.remove(RowName::LastUse(*key));
             conversation::bury(state, *key);
             state.remove(RowName::Key(*key));
         }

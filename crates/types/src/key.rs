@@ -248,6 +248,28 @@ wire_names! {
 }
 
 wire_names! {
+    /// An operation whose last success is remembered for each key.
+    /// Source: AWS KMS API Reference, `KeyLastUsageTrackingOperation`.
+    #[allow(missing_docs, reason = "the names are the API's")]
+    CryptographicOperation {
+        Decrypt = "Decrypt",
+        DeriveSharedSecret = "DeriveSharedSecret",
+        Encrypt = "Encrypt",
+        GenerateDataKey = "GenerateDataKey",
+        GenerateDataKeyPair = "GenerateDataKeyPair",
+        GenerateDataKeyPairWithoutPlaintext = "GenerateDataKeyPairWithoutPlaintext",
+        GenerateDataKeyWithoutPlaintext = "GenerateDataKeyWithoutPlaintext",
+        GenerateMac = "GenerateMac",
+        ReEncrypt = "ReEncrypt",
+        Sign = "Sign",
+        Verify = "Verify",
+        VerifyMac = "VerifyMac",
+        Encapsulate = "Encapsulate",
+        Decapsulate = "Decapsulate",
+    }
+}
+
+wire_names! {
     /// The part a multi-Region key plays in its family.
     #[allow(missing_docs, reason = "the names are the API's and mean what it says")]
     MultiRegionRole {

@@ -14,8 +14,8 @@ mod units;
 pub use alias::{ALIAS_NAME_CHARS_MAX, AliasName, InvalidAliasName};
 pub use arn::{Arn, Resource, alias_arn, key_arn};
 pub use key::{
-    InvalidKeyId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, MultiRegionRole, Origin,
-    RotationKind,
+    CryptographicOperation, InvalidKeyId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId,
+    MultiRegionRole, Origin, RotationKind,
 };
 pub use region::{InvalidRegion, Region};
 pub use sealed::SealedMaterial;

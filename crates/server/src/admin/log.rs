@@ -2,7 +2,7 @@
 //! sealed.
 
 use keyrum_consensus::{Group, HistoryEntry};
-use keyrum_state::{Event, FamilyChange, KeyRef, Message};
+use keyrum_state::{Event, FamilyChange, KeyRef, KeyUse, Message};
 use keyrum_types::{LogIndex, Region};
 use serde_json::{Value, json};
 
@@ -101,6 +101,7 @@ fn keys_of(event: &Event) -> Vec<KeyRef> {
         | Event::FeatureLevelRaised { .. }
         | Event::MessageTaken { .. }
         | Event::MessagesDelivered { .. } => Vec::new(),
+        Event::KeyUsesRecorded { uses } => uses.iter().map(|used| used.key).collect(),
     }
 }
 
@@ -272,6 +273,16 @@ fn show_event(event: &Event) -> Value {
             "from": from.as_str(),
             "number": number,
         }),
+        Event::KeyUsesRecorded { uses } => {
+            let used = |used: &KeyUse| {
+                json!({
+                    "key": name(&used.key),
+                    "at_ms": used.last.at.0,
+                    "operation": used.last.operation.name(),
+                })
+            };
+            json!({ "event": "KeyUsesRecorded", "uses": uses.iter().map(used).collect::<Vec<_>>() })
+        }
         Event::MessagesDelivered { to, through } => json!({
             "event": "MessagesDelivered",
             "to": to.as_str(),

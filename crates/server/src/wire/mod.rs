@@ -7,6 +7,7 @@
 mod alias;
 mod encryption;
 mod failure;
+mod last_use;
 mod lifecycle;
 mod policy;
 mod replica_key;
@@ -63,6 +64,7 @@ impl Backend for Service {
                     encryption::generate_data_key_without_plaintext(service, context, input).await
                 }
                 "GenerateRandom" => encryption::generate_random(service, context, input),
+                "GetKeyLastUsage" => last_use::get_key_last_usage(service, context, input).await,
                 "GetKeyPolicy" => policy::get_key_policy(service, context, input).await,
                 "GetKeyRotationStatus" => {
                     rotation::get_key_rotation_status(service, context, input).await

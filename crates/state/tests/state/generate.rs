@@ -1,8 +1,11 @@
 //! Random commands over a small world, so that they meet.
 
-use keyrum_state::{Command, DueRotation, KeyRef, NewMaterial, Proposal, RequestId, State};
+use keyrum_state::{
+    Command, DueRotation, KeyRef, KeyUse, LastUse, NewMaterial, Proposal, RequestId, State,
+};
 use keyrum_types::{
-    AliasName, KeySpec, KeyUsage, MaterialId, Origin, RotationDays, UnixMillis, WaitingDays,
+    AliasName, CryptographicOperation, KeySpec, KeyUsage, MaterialId, Origin, RotationDays,
+    UnixMillis, WaitingDays,
 };
 
 use crate::script::{account, caller, key_id, material};
@@ -22,7 +25,7 @@ pub(crate) struct Action {
 }
 
 /// How many kinds of action there are.
-pub(crate) const KINDS: u8 = 31;
+pub(crate) const KINDS: u8 = 32;
 
 /// Turns actions into proposals, remembering which ids are used up.
 pub(crate) struct World {
@@ -100,6 +103,7 @@ impl World {
                 | Command::ConfirmClock { .. }
                 | Command::RaiseFeatureLevel { .. }
                 | Command::RotateKeys { .. }
+                | Command::RecordKeyUses { .. }
         );
         let misplaced = b == 255;
         let caller = (of_region == misplaced).then(|| caller(1 + u64::from(b.is_multiple_of(11))));
@@ -231,6 +235,19 @@ impl World {
                     });
                 }
                 Command::RotateKeys { rotations }
+            }
+            30 => {
+                let used = |at: u8| KeyUse {
+                    key,
+                    last: LastUse {
+                        at: UnixMillis(self.now.0 + u64::from(at)),
+                        operation: CryptographicOperation::ALL[usize::from(a % 14)],
+                        request: [a; 16],
+                    },
+                };
+                Command::RecordKeyUses {
+                    uses: vec![used(a), used(b)],
+                }
             }
             _ => Command::AdvanceClock {
                 by_ms: u64::from(b % 8) * 40 * UnixMillis::DAY_MS,

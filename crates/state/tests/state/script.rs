@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 
 use keyrum_state::{
     Applied, Caller, Command, CompletedRotation, DueRotation, Entry, Event, Family, FamilyRecord,
-    Key, KeyRef, Message, NewMaterial, Proposal, Refusal, RequestId, Rotation, Stamp, State,
-    Transit, apply,
+    Key, KeyRef, KeyUse, LastUse, Message, NewMaterial, Proposal, Refusal, RequestId, Rotation,
+    Stamp, State, Transit, apply,
 };
 use keyrum_types::{
-    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, Origin, Region, RotationDays,
-    SealedMaterial, UnixMillis, WaitingDays,
+    AccountId, AliasName, CryptographicOperation, KeyId, KeySpec, KeyUsage, MaterialId, Origin,
+    Region, RotationDays, SealedMaterial, UnixMillis, WaitingDays,
 };
 
 pub(crate) fn account(number: u64) -> AccountId {
@@ -291,6 +291,7 @@ impl Script {
                 | Command::RotateKeys { .. }
                 | Command::Deliver { .. }
                 | Command::Delivered { .. }
+                | Command::RecordKeyUses { .. }
         );
         let caller = match line.option("as") {
             Some("region") => None,
@@ -352,6 +353,10 @@ impl Script {
                     text += &rotation_text(rotation);
                 }
                 vec![with_key_names(&text)]
+            }
+            "last-use" => {
+                let last = self.state.last_use(line.key(1));
+                vec![last.map_or("never".to_owned(), last_use_text)]
             }
             "due" => match self.state.next_rotation_due() {
                 Some(due) => vec![format!("a rotation is due at {due}")],
@@ -494,6 +499,9 @@ fn command(line: &Line<'_>, state: &State) -> Command {
             key: line.key(0),
             to: line.to(),
         },
+        "RecordKeyUses" => Command::RecordKeyUses {
+            uses: line.words.iter().map(|word| key_use(word)).collect(),
+        },
         // Without messages: `carry` has those.
         "Deliver" => Command::Deliver {
             from: line.words[0].parse().unwrap(),
@@ -506,6 +514,27 @@ fn command(line: &Line<'_>, state: &State) -> Command {
         },
         other => panic!("no such command: {other}"),
     }
+}
+
+/// `K1@1700000000/Encrypt`: a key of account 1, when, and how it was used.
+fn key_use(word: &str) -> KeyUse {
+    let (key, rest) = word.split_once('@').unwrap();
+    let (at, operation) = rest.split_once('/').unwrap();
+    KeyUse {
+        key: KeyRef {
+            account: account(1),
+            id: parse_key_id(key),
+        },
+        last: LastUse {
+            at: seconds(at),
+            operation: CryptographicOperation::from_name(operation).unwrap(),
+            request: [7; 16],
+        },
+    }
+}
+
+fn last_use_text(last: LastUse) -> String {
+    format!("{}@{}", last.operation, last.at)
 }
 
 /// `K1@1700000000/m2`: a key of account 1, the date, the material; `next` is the key's own date.
@@ -680,6 +709,10 @@ fn event_text(event: &Event) -> String {
         Event::MessagesSent { sent } => format!("{name} {}", sent_text(sent)),
         Event::MessageTaken { from, number } => format!("{name} {number} of {from}"),
         Event::MessagesDelivered { to, through } => format!("{name} {to} through={through}"),
+        Event::KeyUsesRecorded { uses } => {
+            let shown = |used: &KeyUse| format!(" {} {}", used.key.id, last_use_text(used.last));
+            name.to_owned() + &uses.iter().map(shown).collect::<String>()
+        }
     }
 }
 
@@ -823,6 +856,7 @@ variant_names!(
         MessagesSent,
         MessageTaken,
         MessagesDelivered,
+        KeyUsesRecorded,
     }
 );
 
