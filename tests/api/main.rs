@@ -11,6 +11,7 @@ mod clock;
 mod consistency;
 mod crypto;
 mod desk;
+mod last_usage;
 mod limits;
 mod names;
 mod paging;
