@@ -10,7 +10,7 @@ use keyrum_consensus::{
 use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
-use keyrum_service::{Neighbourhood, Service, Settings};
+use keyrum_service::{Found, Neighbourhood, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
 use tokio::task::JoinHandle;
@@ -201,7 +201,7 @@ impl Running {
         let keyring = keyrum_crypto::load(&key_file)?;
         let region_key_file = folder.region_key(&name.region);
         let region_key = keyrum_crypto::load_region_key(&region_key_file)?;
-        let pinned = folder.pinned_keys()?;
+        let pinned = folder.pinned_keys(&name.region)?;
         region_key
             .check(pinned[&name.region])
             .map_err(|cause| NodeError::WrongRegionKey {
@@ -258,7 +258,10 @@ impl Running {
             pinned,
             look_up: Box::new(move || {
                 let folder = DataFolder::look(&root).ok()?;
-                Some(folder.neighbours(&own_region))
+                Some(Found {
+                    addresses: folder.neighbours(&own_region),
+                    pinned: folder.pinned_keys(&own_region).ok()?,
+                })
             }),
         };
         let service = Service::among_regions(

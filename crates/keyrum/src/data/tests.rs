@@ -31,7 +31,13 @@ fn topology(regions: &[&str], nodes: u64) -> Topology {
 }
 
 fn claim(root: &Path, topology: &Topology) -> Result<DataFolder, DataError> {
-    DataFolder::claim(root, topology, &mut Ports::new(&Counting), &Counting)
+    DataFolder::claim(
+        root,
+        topology,
+        Unnamed::Run,
+        &mut Ports::new(&Counting),
+        &Counting,
+    )
 }
 
 /// Catches a restart that gives nodes other ports, so that nobody finds them again.
@@ -335,8 +341,14 @@ fn a_reset_that_is_cut_short_is_finished_by_the_next_start() {
         let words = DataFolder::of_node(root.path(), &node).unwrap_err();
         assert!(words.to_string().contains("reset"), "{at}: {words}");
         let entropy = &Later;
-        let folder = DataFolder::claim(root.path(), &asked, &mut Ports::new(entropy), entropy)
-            .unwrap_or_else(|error| panic!("{at}: {error}"));
+        let folder = DataFolder::claim(
+            root.path(),
+            &asked,
+            Unnamed::Run,
+            &mut Ports::new(entropy),
+            entropy,
+        )
+        .unwrap_or_else(|error| panic!("{at}: {error}"));
         let mut expected = before;
         for region in &mut expected.regions {
             region.founded = false;
@@ -374,11 +386,11 @@ fn region_keys_are_pinned() {
     let mut folder = claim(root.path(), &asked).unwrap();
     let path = folder.region_key(&here);
     let made = keyrum_crypto::load_region_key(&path).ok().unwrap().public();
-    let pinned = folder.pinned_keys().unwrap();
+    let pinned = folder.pinned_keys(&here).unwrap();
     assert_eq!(pinned.len(), 2);
     assert_eq!(pinned[&here], made);
     folder.reset(&Counting).unwrap();
-    assert_eq!(folder.pinned_keys().unwrap(), pinned);
+    assert_eq!(folder.pinned_keys(&here).unwrap(), pinned);
     drop(folder);
 
     std::fs::remove_file(&path).unwrap();
@@ -392,5 +404,5 @@ fn region_keys_are_pinned() {
     std::fs::write(&record, old.collect::<Vec<_>>().join("\n")).unwrap();
     let folder = claim(root.path(), &asked).unwrap();
     assert!(path.exists());
-    assert_eq!(folder.pinned_keys().unwrap().len(), 2);
+    assert_eq!(folder.pinned_keys(&here).unwrap().len(), 2);
 }
