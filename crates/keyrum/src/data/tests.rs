@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-struct Counting;
+pub(super) struct Counting;
 
 /// Another source, so that what is drawn anew differs.
 struct Later;
@@ -24,13 +24,13 @@ impl Entropy for Counting {
     }
 }
 
-fn topology(regions: &[&str], nodes: u64) -> Topology {
+pub(super) fn topology(regions: &[&str], nodes: u64) -> Topology {
     let regions: Vec<Region> = regions.iter().map(|name| name.parse().unwrap()).collect();
     let bind = Ipv4Addr::LOCALHOST.into();
     Topology::uniform(&regions, nodes, 0, bind, "000000000000".parse().unwrap()).unwrap()
 }
 
-fn claim(root: &Path, topology: &Topology) -> Result<DataFolder, DataError> {
+pub(super) fn claim(root: &Path, topology: &Topology) -> Result<DataFolder, DataError> {
     DataFolder::claim(
         root,
         topology,
@@ -256,7 +256,7 @@ fn a_store_that_was_there_must_be_there() {
 }
 
 /// A folder of two Regions whose nodes have run, and what a reset has to remove from it.
-fn used_folder(root: &Path, asked: &Topology) -> (DataFolder, Vec<PathBuf>) {
+pub(super) fn used_folder(root: &Path, asked: &Topology) -> (DataFolder, Vec<PathBuf>) {
     let mut folder = claim(root, asked).unwrap();
     for node in folder.nodes() {
         let store = folder.store(&node);
