@@ -1,5 +1,6 @@
 //! Regions that join a running cluster.
 
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -122,6 +123,64 @@ async fn a_region_joins_while_others_work() {
     cluster.agree().await;
 }
 
+/// A node that nobody looks after.
+struct ByHand(Child);
+
+impl Drop for ByHand {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Catches a node that was not told of a Region and that refuses to replicate there, or lets what it
+/// has to say to it wait for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_nobody_told_finds_out() {
+    let cluster = Cluster::up(&shape(1)).await;
+    let [east, ireland, west] = REGIONS;
+    let kin = Relatives::at(cluster.endpoint(), "finds-out");
+    let key = kin.primary().await;
+    kin.replicate(&key, east, ireland).await;
+    kin.settle(&key, east, &[east, ireland]).await;
+    let call = kin.kms(east).update_primary_region().key_id(&key);
+    call.primary_region(ireland).send().await.unwrap();
+    kin.settle(&key, ireland, &[east, ireland]).await;
+    cluster.command(&["kill", &format!("{east}/1")]).await;
+    let mut command = cluster.keyrum("node", &["--region", east, "--node", "1"]);
+    let command = command.arg("--config").arg(cluster.config());
+    let _node = ByHand(command.stdout(Stdio::null()).spawn().unwrap());
+    wait::until_true("answer", wait::LONG, async || {
+        kin.look(east, &key).await.is_some()
+    })
+    .await;
+
+    let add = async |region: &str| {
+        let args = ["add-region", region, "--nodes", "1"];
+        let output = cluster.command(&args).await;
+        let words = String::from_utf8(output.stdout).expect("text");
+        assert!(words.contains(&format!("{east}/1 (killed)")), "{words}");
+    };
+    add(west).await;
+    kin.replicate(&key, ireland, west).await;
+    kin.settle(&key, ireland, &REGIONS).await;
+    // Now that node has something to say there.
+    let call = kin.kms(ireland).update_primary_region().key_id(&key);
+    call.primary_region(east).send().await.unwrap();
+    kin.settle(&key, east, &REGIONS).await;
+    kin.exchange(&key, &REGIONS).await;
+
+    add("ap-south-1").await;
+    kin.replicate(&key, east, "ap-south-1").await;
+    let account = sdk::account_of("finds-out");
+    let there = sdk::client(cluster.endpoint(), "ap-south-1", &account);
+    wait::until_true("replica", wait::LONG, async || {
+        let shown = there.describe_key().key_id(&key).send().await;
+        shown.is_ok_and(|shown| shown.key_metadata.is_some_and(|key| key.enabled()))
+    })
+    .await;
+}
+
 /// Catches a cluster that a crash in the middle of a Region's joining leaves unusable, a Region that
 /// is neither there nor can be added again, and a second start that forgets it or refuses the file
 /// that the cluster was made from.
@@ -143,7 +202,7 @@ async fn a_crash_leaves_a_whole_region_or_none() {
     for moment in moments.iter().map(Some).chain([None]) {
         let mut cluster = Cluster::up(&shape(1)).await;
         let mut adding = cluster.keyrum("cluster", &["add-region", west]);
-        let adding = adding.stderr(std::process::Stdio::null());
+        let adding = adding.stderr(Stdio::null());
         let mut adding = adding.arg("--nodes").arg("1").spawn().unwrap();
         let path = moment.map(|moment| cluster.data().join(moment));
         wait::until_true("moment", wait::LONG, async || match &path {

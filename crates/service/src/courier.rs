@@ -65,6 +65,9 @@ pub(crate) struct Route {
     pub(crate) to: Region,
     /// Which of its nodes is asked first: the last one that answered.
     pub(crate) first: Option<NodeId>,
+    /// Whether the last attempt failed: then it is asked whether somebody is there before material
+    /// is wrapped again.
+    pub(crate) failed: bool,
 }
 
 impl Couriers {
@@ -127,6 +130,7 @@ impl Service {
                     Ok(false) => self.inner.couriers.clear(&route.to),
                     Err(error) => {
                         tracing::debug!(to = %route.to, %error, "a delivery failed");
+                        route.failed = true;
                         self.inner.couriers.failed(&route.to, error);
                         // New messages do not end the pause: they wait for the same Region.
                         sleep(pause).await;
@@ -159,6 +163,14 @@ impl Service {
             return Ok(false);
         };
         self.inner.couriers.sight(&to, *oldest, channel);
+        if route.failed {
+            let question = Delivery {
+                after: 0,
+                messages: Vec::new(),
+            };
+            self.bring(route, &question).await?;
+            route.failed = false;
+        }
         let inner = self.inner.clone();
         let wrap = move || inner.wrap(&to, &batch);
         let delivery = Delivery {

@@ -85,7 +85,12 @@ impl Service {
             known.borrow_and_update();
             for to in group.neighbours() {
                 if served.insert(to.clone()) {
-                    couriers.push(self.carry_forever(Route { to, first: None }));
+                    let route = Route {
+                        to,
+                        first: None,
+                        failed: false,
+                    };
+                    couriers.push(self.carry_forever(route));
                 }
             }
             outbox.borrow_and_update();
