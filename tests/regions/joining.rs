@@ -211,15 +211,10 @@ async fn a_crash_leaves_a_whole_region_or_none() {
             None => record(&cluster)["regions"][2]["founded"] == true,
         })
         .await;
-        let pids = cluster.pids();
         cluster.signal(Signal::KILL);
         cluster.ended(wait::SHORT).await;
         adding.wait().unwrap();
-        wait::until_true("end of all nodes", wait::SHORT, async || {
-            !Cluster::any_runs(&pids)
-        })
-        .await;
-
+        // Its nodes are just ending.
         cluster.start().await;
         let there = cluster.ready().regions.contains_key(west);
         assert_eq!(there, joined(&cluster), "{moment:?}");
