@@ -144,6 +144,20 @@ impl Month {
                 let Ok(status) = status.key_id(key).send().await else {
                     return false;
                 };
+                let list = self.kin.kms(region).list_key_rotations().key_id(key);
+                let Ok(list) = list.send().await else {
+                    return false;
+                };
+                let list = list.rotations().iter();
+                let list: Vec<_> = list
+                    .map(|entry| {
+                        (
+                            entry.key_material_id.clone(),
+                            entry.rotation_date,
+                            entry.rotation_type.clone(),
+                        )
+                    })
+                    .collect();
                 let (_, primary, replicas) = family(&shown);
                 told.push((
                     shown.key_state.clone(),
@@ -154,6 +168,7 @@ impl Month {
                     status.rotation_period_in_days(),
                     status.next_rotation_date().copied(),
                     status.on_demand_rotation_start_date().copied(),
+                    list,
                 ));
             }
             told[0].0 == Some(KeyState::Enabled) && told.windows(2).all(|two| two[0] == two[1])
