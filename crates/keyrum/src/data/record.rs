@@ -174,10 +174,9 @@ pub(super) fn newcomers(
     let held: BTreeMap<_, _> = record.regions.iter().map(|r| (&r.name, r)).collect();
     let asked: Vec<_> = asked_nodes(topology).collect();
     let names: BTreeSet<_> = asked.iter().map(|(name, _)| *name).collect();
-    let missing = record
-        .regions
-        .iter()
-        .any(|region| !names.contains(&region.name) && !(region.joined && unnamed == Unnamed::Run));
+    let optional = |region: &RegionRecord| region.joined && unnamed == Unnamed::Run;
+    let mut unnamed_ones = record.regions.iter().filter(|r| !names.contains(&r.name));
+    let missing = !unnamed_ones.all(optional);
     let differs = asked.iter().any(|(name, ids)| {
         let region = held.get(name);
         region.is_some_and(|region| sorted(region.founders.clone()) != sorted(ids.clone()))
