@@ -29,15 +29,15 @@ async fn data_of_other_regions_or_nodes_is_refused() {
     let mut cluster = Cluster::up(&Shape::one_region(3)).await;
     let folder = cluster.data().display().to_string();
     cluster.stop().await;
-    let two = Shape {
-        regions: vec![(HERE, 3), (THERE, 3)],
+    let reversed = Shape {
+        regions: vec![(THERE, 3), (HERE, 3)],
         ..Shape::one_region(3)
     };
     let other = Shape {
         regions: vec![(THERE, 3)],
         ..Shape::one_region(3)
     };
-    for shape in [two, other, Shape::one_region(1)] {
+    for shape in [reversed, other, Shape::one_region(1)] {
         cluster.reshape(&shape);
         let words = cluster.try_start().await.unwrap_err();
         says(&words, &[&folder, "us-east-1", "--data"]);

@@ -4,6 +4,8 @@
 mod deletion;
 mod errors;
 mod faults;
+mod joining;
+mod month;
 mod relatives;
 mod rotation;
 mod walk;

@@ -59,6 +59,9 @@ pub struct NodeStatus {
     pub keys: u64,
     /// The Region's clock as of the last command it applied.
     pub region_clock: UnixMillis,
+    /// How far that clock was moved ahead by hand, in milliseconds.
+    #[serde(default)]
+    pub clock_offset_ms: u64,
     /// What waits for each other Region.
     #[serde(default)]
     pub channels: Vec<ChannelStatus>,
@@ -118,6 +121,7 @@ impl Group {
             learners: membership.learner_ids().collect(),
             keys: view.state.total_keys(),
             region_clock: view.state.clock(),
+            clock_offset_ms: view.state.clock_offset_ms(),
             channels: self
                 .neighbours()
                 .iter()

@@ -117,6 +117,16 @@ impl Admin {
             .map(drop)
     }
 
+    /// Has the node look which other Regions there are, and gives their names.
+    pub(crate) async fn look_for_regions(&self) -> Result<Vec<String>, AdminError> {
+        #[derive(Deserialize)]
+        struct Known {
+            regions: Vec<String>,
+        }
+        let asked = self.ask(Method::POST, "/regions", None, QUICK);
+        asked.await.map(|known: Known| known.regions)
+    }
+
     /// Moves the Region's clock ahead.
     pub(crate) async fn advance_clock(&self, by_ms: u64) -> Result<ClockMoved, AdminError> {
         let body = json!({ "by_ms": by_ms });

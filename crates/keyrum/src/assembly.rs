@@ -10,10 +10,11 @@ use keyrum_consensus::{
 use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
-use keyrum_service::{Neighbourhood, Service, Settings};
+use keyrum_service::{Found, Neighbourhood, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::cli::NodeName;
 use crate::data::{DataError, DataFolder, NodeRecord, loopback};
@@ -24,6 +25,12 @@ use crate::topology::{History, Reads, Topology};
 /// How long requests under way may hold up a stop; with the handover of leadership the whole
 /// stays below two seconds.
 const STOP_WAIT: Duration = Duration::from_millis(450);
+
+/// How long a node waits for its store while another process has it; longer than a stop takes.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// How often it looks meanwhile.
+const LOCK_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The store's record that tells a wrong domain key from damaged material.
 const FINGERPRINT: &str = "domain-key";
@@ -201,7 +208,7 @@ impl Running {
         let keyring = keyrum_crypto::load(&key_file)?;
         let region_key_file = folder.region_key(&name.region);
         let region_key = keyrum_crypto::load_region_key(&region_key_file)?;
-        let pinned = folder.pinned_keys()?;
+        let pinned = folder.pinned_keys(&name.region)?;
         region_key
             .check(pinned[&name.region])
             .map_err(|cause| NodeError::WrongRegionKey {
@@ -219,21 +226,8 @@ impl Running {
             file: key_file.clone(),
         });
 
-        let started = folder.started_file(name);
-        let store_folder = path.clone();
-        let open = move || {
-            let store = Store::open(RealDisk::shared(), &path, StoreConfig::default())?;
-            // Before the node can vote.
-            match files::touch(&started) {
-                Ok(()) => Ok(store),
-                Err(cause) => Err(NodeError::Started {
-                    file: started,
-                    cause,
-                }),
-            }
-        };
-        let store = world.blocking.run(open).await?;
-        check_domain_key(&store, &store_folder, &keyring, &key_file)?;
+        let store = open_store(world, &path, &folder.started_file(name)).await?;
+        check_domain_key(&store, &path, &keyring, &key_file)?;
         let config = GroupConfig {
             cluster_id: folder.record().cluster_id.clone(),
             region: name.region.clone(),
@@ -258,7 +252,10 @@ impl Running {
             pinned,
             look_up: Box::new(move || {
                 let folder = DataFolder::look(&root).ok()?;
-                Some(folder.neighbours(&own_region))
+                Some(Found {
+                    addresses: folder.neighbours(&own_region),
+                    pinned: folder.pinned_keys(&own_region).ok()?,
+                })
             }),
         };
         let service = Service::among_regions(
@@ -376,6 +373,32 @@ async fn listen<H: keyrum_server::http::Handler>(
             port,
             cause,
         })
+}
+
+/// Opens a node's store and notes that it has one. Waits for a former process of the node that is
+/// just ending, as one does whose supervisor was killed.
+async fn open_store(world: &World, path: &Path, started: &Path) -> Result<Store, NodeError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        let (path, started) = (path.to_owned(), started.to_owned());
+        let open = move || {
+            let store = Store::open(RealDisk::shared(), &path, StoreConfig::default())?;
+            // Before the node can vote.
+            match files::touch(&started) {
+                Ok(()) => Ok(store),
+                Err(cause) => Err(NodeError::Started {
+                    file: started,
+                    cause,
+                }),
+            }
+        };
+        match world.blocking.run(open).await {
+            Err(NodeError::Store(StoreError::Locked { .. })) if Instant::now() < deadline => {
+                sleep(LOCK_LOOK_EVERY).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Compares the domain key with the one the node's data was sealed under, and notes it with the

@@ -118,6 +118,12 @@ pub(crate) enum Cluster {
     Add(OneNode),
     /// Take a node out of its group and stop it
     Remove(OneNode),
+    /// Have a new Region join the running cluster
+    ///
+    /// Makes its keys and nodes, founds its group, and has every node of the other Regions know it
+    /// without a restart: requests signed for it reach it, and keys can be replicated there. The
+    /// topology file need not name it afterwards; its nodes take the file's settings.
+    AddRegion(AddRegion),
 }
 
 /// Which cluster.
@@ -162,6 +168,18 @@ pub(crate) struct OneNode {
     pub(crate) node: NodeName,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct AddRegion {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// The new Region, such as ap-south-1
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Region,
+    /// Its nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
+    pub(crate) nodes: u64,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Log {
     /// Show a Region's events, oldest first, and where the history begins
@@ -187,7 +205,15 @@ pub(crate) struct LogShow {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Clock {
     /// Move the clock of every Region ahead, for good; test clusters only
+    ///
+    /// Of a Region that does not answer or has no quorum, the clock stays behind, and the command
+    /// says so and fails. `keyrum clock level` moves it once the Region is back.
     Advance(ClockAdvance),
+    /// Move the clocks that stayed behind to the one furthest ahead; test clusters only
+    ///
+    /// Needed after `keyrum clock advance` while a Region was down. What was due there in the time
+    /// that is skipped happens then.
+    Level(ClockLevel),
 }
 
 #[derive(Debug, Args)]
@@ -195,6 +221,13 @@ pub(crate) struct ClockAdvance {
     /// How far, such as 8d, 90s, 500ms or 1h30m
     #[arg(value_parser = whole_millis, value_name = "DURATION")]
     pub(crate) by: Duration,
+    /// Data folder of the running cluster
+    #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClockLevel {
     /// Data folder of the running cluster
     #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
     pub(crate) data: PathBuf,

@@ -1,5 +1,5 @@
-//! `keyrum cluster status|stop|kill|restart|pause|resume|add|remove`: what speaks to a running
-//! cluster from another terminal.
+//! `keyrum cluster status|stop|kill|restart|pause|resume|add|remove|add-region`: what speaks to a
+//! running cluster from another terminal.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,10 @@ enum Trouble {
     )]
     OneProcess,
     #[error(
+        "this cluster runs in one process (`keyrum dev`): stop it, and start it again with {region} among its --regions"
+    )]
+    StartAgain { region: Region },
+    #[error(
         "this cluster runs in one process (`keyrum dev`): Ctrl-C there stops it, and so does `kill {pid}`"
     )]
     StopThere { pid: u32 },
@@ -57,6 +61,7 @@ pub(crate) async fn run(verb: Cluster) -> Result<ExitCode, Failure> {
         Cluster::Resume(args) => tell(&args, |node| Request::Resume { node }).await?,
         Cluster::Add(args) => tell(&args, |node| Request::Add { node }).await?,
         Cluster::Remove(args) => tell(&args, |node| Request::Remove { node }).await?,
+        Cluster::AddRegion(args) => add_region(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -81,7 +86,21 @@ async fn ask(folder: &Path, request: &Request) -> Result<Reply, Failure> {
 }
 
 async fn tell(args: &OneNode, request: impl Fn(String) -> Request) -> Result<(), Failure> {
-    match ask(&folder(&args.place)?, &request(args.node.to_string())).await? {
+    let reply = ask(&folder(&args.place)?, &request(args.node.to_string())).await?;
+    say(reply)
+}
+
+async fn add_region(args: cli::AddRegion) -> Result<(), Failure> {
+    let folder = folder(&args.place)?;
+    if RunFile::find(&folder)?.control.is_none() {
+        return Err(Trouble::StartAgain { region: args.name }.into());
+    }
+    let (region, nodes) = (args.name.to_string(), args.nodes);
+    say(ask(&folder, &Request::AddRegion { region, nodes }).await?)
+}
+
+fn say(reply: Reply) -> Result<(), Failure> {
+    match reply {
         Reply::Failed(why) => Err(Trouble::Refused(why).into()),
         Reply::Done(what) => {
             run::print(&format!("{what}\n"))?;

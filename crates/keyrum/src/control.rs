@@ -17,7 +17,7 @@ const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 /// What is asked of the supervisor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase")]
+#[serde(tag = "do", rename_all = "kebab-case")]
 pub(crate) enum Request {
     /// How each node's process fares.
     Processes,
@@ -35,6 +35,8 @@ pub(crate) enum Request {
     Add { node: String },
     /// Take a node out of its group and stop it.
     Remove { node: String },
+    /// Make a Region with nodes 1 to `nodes`, and have the others know it.
+    AddRegion { region: String, nodes: u64 },
 }
 
 /// What the supervisor says to it.

@@ -31,12 +31,13 @@ use crate::ports::{self, Ports};
 use crate::topology::{NodePlan, Topology};
 
 mod error;
+mod joining;
 mod record;
 
 pub(crate) use error::DataError;
-pub(crate) use record::{NodeRecord, Record, RegionRecord};
+pub(crate) use record::{NodeRecord, Record, RegionRecord, Unnamed};
 
-use record::{check_same, new_record, read_record};
+use record::{new_record, newcomers, read_record};
 
 /// The file's name beside `domain.key`.
 const REGION_KEY: &str = "region.key";
@@ -60,6 +61,7 @@ impl DataFolder {
     pub(crate) fn claim(
         root: &Path,
         topology: &Topology,
+        unnamed: Unnamed,
         ports: &mut Ports<'_>,
         entropy: &dyn Entropy,
     ) -> Result<Self, DataError> {
@@ -69,9 +71,13 @@ impl DataFolder {
         let before = Before::of(&root);
         files::private_folder(&root).map_err(io_at(&root))?;
         let lock = lock(&root)?;
+        let mut joining = Vec::new();
         let (record, fresh) = match read_record(&root)? {
-            Some(record) => match check_same(&root, &record, topology) {
-                Ok(()) => (record, false),
+            Some(mut record) => match joining::prepare(&root, &mut record, topology, unnamed) {
+                Ok(new) => {
+                    joining = new;
+                    (record, false)
+                }
                 // A start that failed before it had a node commits nobody to what it asked for.
                 Err(_) if !record.is_begun() && data_in(&root).is_none() => {
                     let mut new = new_record(topology, entropy);
@@ -90,7 +96,10 @@ impl DataFolder {
             before,
             _lock: Some(lock),
         };
-        match folder.settle(topology, ports, entropy) {
+        let settled = folder
+            .make_domain_keys(&joining, entropy)
+            .and_then(|()| folder.settle(topology, ports, entropy));
+        match settled {
             Ok(()) => Ok(folder),
             Err(error) => {
                 folder.discard();
@@ -140,9 +149,7 @@ impl DataFolder {
             // Only a fresh cluster draws a domain key: a lost one cannot be replaced, and the
             // nodes say so.
             if self.fresh && !path.exists() {
-                let folder = self.root.join(name.as_str());
-                files::private_folder(&folder).map_err(io_at(&folder))?;
-                keyrum_crypto::create(&path, entropy)?;
+                self.make_domain_keys(std::slice::from_ref(name), entropy)?;
             }
             // Likewise, but a cluster made before Regions had one gets it now.
             let pinned = &mut self.record.regions[at].public_key;
@@ -159,7 +166,9 @@ impl DataFolder {
             self.prepare_node(&node, entropy)?;
         }
         self.record.resetting = false;
-        self.save()
+        self.save()?;
+        self.fresh = false;
+        Ok(())
     }
 
     /// Makes the certificates that are missing.
@@ -235,8 +244,12 @@ impl DataFolder {
         self.root.join(region.as_str()).join(REGION_KEY)
     }
 
-    /// Every Region's public key, as pinned when the cluster was made.
-    pub(crate) fn pinned_keys(&self) -> Result<BTreeMap<Region, RegionPublicKey>, DataError> {
+    /// The public keys of the Regions that one of them knows, itself among them, as pinned when
+    /// each was made.
+    pub(crate) fn pinned_keys(
+        &self,
+        own: &Region,
+    ) -> Result<BTreeMap<Region, RegionPublicKey>, DataError> {
         let pinned = |region: &RegionRecord| {
             let text = region.public_key.as_deref().unwrap_or_default();
             let key = text.parse().map_err(|error| DataError::Unreadable {
@@ -245,7 +258,9 @@ impl DataFolder {
             })?;
             Ok((region.name.clone(), key))
         };
-        self.record.regions.iter().map(pinned).collect()
+        let known = self.record.regions.iter();
+        let known = known.filter(|region| region.name == *own || region.is_known());
+        known.map(pinned).collect()
     }
 
     /// A node's own folder.
@@ -327,10 +342,10 @@ impl DataFolder {
 
     /// Where the nodes of the other Regions listen for their peers.
     pub(crate) fn neighbours(&self, region: &Region) -> BTreeMap<Region, BTreeMap<NodeId, String>> {
-        let others = self.record.regions.iter().map(|record| &record.name);
-        let others = others.filter(|other| *other != region);
+        let others = self.record.regions.iter();
+        let others = others.filter(|other| other.name != *region && other.is_known());
         others
-            .map(|other| (other.clone(), self.peers(other)))
+            .map(|other| (other.name.clone(), self.peers(&other.name)))
             .collect()
     }
 
@@ -346,7 +361,8 @@ impl DataFolder {
         if !token.exists() {
             let mut random = [0; 32];
             entropy.fill(&mut random);
-            files::write_secret(&token, hex(&random).as_bytes()).map_err(io_at(&token))?;
+            // At once: a crash must not leave a token that opens to nobody.
+            files::replace(&token, hex(&random).as_bytes()).map_err(io_at(&token))?;
         }
         Ok(())
     }
@@ -583,16 +599,26 @@ fn record_or_empty(root: &Path) -> Result<Option<Record>, DataError> {
 
 /// Where a node has or had data, if one of them has, without a record of which there are.
 fn data_in(root: &Path) -> Option<PathBuf> {
-    let below = |folder: &Path| -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
-        paths.sort();
-        paths
-    };
     let nodes = below(root).into_iter().flat_map(|region| below(&region));
-    let has_data =
-        |node: &PathBuf| node.join("started").exists() || node.join("store").join("mark").exists();
-    nodes.into_iter().find(has_data)
+    nodes.into_iter().find(|node| has_data(node))
+}
+
+/// Whether a node of a Region has or had data, without a record of which there are.
+fn data_in_region(root: &Path, region: &Region) -> bool {
+    below(&root.join(region.as_str()))
+        .iter()
+        .any(|node| has_data(node))
+}
+
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+fn has_data(node: &Path) -> bool {
+    node.join("started").exists() || node.join("store").join("mark").exists()
 }
 
 /// Whether a process has a folder for itself.
@@ -645,3 +671,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod joining_tests;

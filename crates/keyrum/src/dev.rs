@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, watch};
 use crate::Failure;
 use crate::assembly::{Quiet, Running, check_data, endpoint_settings, limits};
 use crate::cli;
-use crate::data::{DataError, DataFolder};
+use crate::data::{DataError, DataFolder, Unnamed};
 use crate::ports::Ports;
 use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
@@ -50,7 +50,8 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
         .as_ref()
         .map_or(args.data, |folder| folder.path().to_owned());
     let mut ports = Ports::new(&*world.entropy);
-    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy);
+    let named = Unnamed::Refuse;
+    let folder = DataFolder::claim(&data, &topology, named, &mut ports, &*world.entropy);
     if !matches!(folder, Err(DataError::InUse { .. })) {
         run::remove_ready_file(args.ready_file.as_deref())?;
     }
@@ -188,8 +189,36 @@ impl Cluster {
                 return Err("the cluster is being stopped".into());
             }
         }
+        self.level_newcomers(state).await?;
         state.folder.note_founded()?;
+        // Now the others may know those that joined.
+        join_all(
+            state
+                .nodes
+                .iter()
+                .map(|node| node.service.look_up_neighbours()),
+        )
+        .await;
         self.serve(&state.nodes);
+        Ok(())
+    }
+
+    /// Moves the clocks of Regions that join to where the others' were moved by hand.
+    async fn level_newcomers(&self, state: &State) -> Result<(), Failure> {
+        let offset = |node: &Running| node.service.status().clock_offset_ms;
+        let furthest = state.nodes.iter().map(offset).max().unwrap_or(0);
+        for region in &state.folder.record().regions {
+            let node = state
+                .nodes
+                .iter()
+                .find(|node| node.name.region == region.name);
+            if let Some(node) = node.filter(|_| state.folder.is_joining(&region.name)) {
+                let behind = furthest.saturating_sub(offset(node));
+                if behind > 0 {
+                    node.service.advance_clock(behind).await?;
+                }
+            }
+        }
         Ok(())
     }
 

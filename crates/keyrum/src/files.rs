@@ -21,18 +21,6 @@ pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
     sync_folder_of(path)
 }
 
-/// Writes a file that only this user may read and that must not exist yet, durably.
-pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    sync_folder_of(path)
-}
-
 /// Replaces a file so that a reader sees the old text or the new one, durably.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -66,6 +66,7 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
             Verb::Cluster(verb) => cluster::run(verb).await,
             Verb::Log(cli::Log::Show(args)) => operate::show_log(args).await,
             Verb::Clock(cli::Clock::Advance(args)) => operate::advance_clock(args).await,
+            Verb::Clock(cli::Clock::Level(args)) => operate::level_clocks(args).await,
             Verb::Lab(_) => unreachable!("a simulation was started above"),
         }
     });

@@ -1,4 +1,4 @@
-//! `keyrum log show` and `keyrum clock advance`: what an operator asks of a running cluster.
+//! `keyrum log show`, `keyrum clock advance` and `keyrum clock level`: what an operator asks of a running cluster.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,8 +9,8 @@ use keyrum_types::{LogIndex, Region};
 use serde_json::Value;
 
 use crate::Failure;
-use crate::admin::{Admin, AdminError};
-use crate::cli::{ClockAdvance, LogShow};
+use crate::admin::{Admin, ClockMoved};
+use crate::cli::{ClockAdvance, ClockLevel, LogShow};
 use crate::run::{self, Nodes, RunFile, UntilClosed};
 
 /// Beyond every log: asks where a history begins and for nothing of it.
@@ -23,12 +23,25 @@ enum Trouble {
     NoSuchRegion { region: Region, have: String },
     #[error("no node of {region} answers; `keyrum cluster status` shows them")]
     NobodyAnswers { region: Region },
-    #[error("the clock of {region} was not moved: {cause}{already}")]
+    #[error("{}", not_moved(failures, *others))]
     NotMoved {
-        region: Region,
-        cause: AdminError,
-        already: String,
+        failures: Vec<(Region, String)>,
+        /// Whether the clocks of all other Regions are where they were to be.
+        others: bool,
     },
+}
+
+fn not_moved(failures: &[(Region, String)], others: bool) -> String {
+    let line = |(region, cause): &(Region, String)| {
+        format!("the clock of {region} was not moved: {cause}")
+    };
+    let mut text = failures.iter().map(line).collect::<Vec<_>>().join("\n");
+    if others {
+        text.push_str(
+            "\nThe other Regions' clocks were moved. When the Region is back, `keyrum clock level` moves its clock to theirs",
+        );
+    }
+    text
 }
 
 /// Prints a Region's history.
@@ -155,57 +168,106 @@ fn time(ms: u64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
 }
 
-/// Moves every Region's clock.
+/// Moves every Region's clock. One that cannot be moved now does not hold up the others.
 pub(crate) async fn advance_clock(args: ClockAdvance) -> Result<ExitCode, Failure> {
     let running = RunFile::find(&args.data)?;
     let world = World::real();
     let by_ms = u64::try_from(args.by.as_millis()).unwrap_or(u64::MAX);
-    let mut moved: Vec<&str> = Vec::new();
+    let regions = running.regions.iter();
+    move_clocks(
+        &world,
+        regions.map(|(region, nodes)| (region, nodes, by_ms)),
+    )
+    .await
+}
+
+/// Moves every Region's clock to where the one furthest ahead was moved by hand.
+pub(crate) async fn level_clocks(args: ClockLevel) -> Result<ExitCode, Failure> {
+    let running = RunFile::find(&args.data)?;
+    let world = World::real();
+    let mut offsets = Vec::new();
     for (region, nodes) in &running.regions {
-        let done = advance_one(&world, region, nodes, by_ms).await?;
-        let clock = done.map_err(|cause| Trouble::NotMoved {
-            region: region.clone(),
-            cause,
-            already: match moved[..] {
-                [] => String::new(),
-                _ => format!(" (it was moved in {})", moved.join(", ")),
-            },
-        })?;
-        moved.push(region.as_str());
+        offsets.push((region, nodes, offset(&world, nodes).await?));
+    }
+    let answered = offsets.iter().filter_map(|(_, _, offset)| *offset);
+    let furthest = answered.max().unwrap_or(0);
+    let behind = offsets.into_iter().filter_map(|(region, nodes, offset)| {
+        // One that does not answer is asked all the same, and told of then.
+        let by_ms = furthest - offset.unwrap_or(0);
+        (offset.is_none() || by_ms > 0).then_some((region, nodes, by_ms))
+    });
+    let behind: Vec<_> = behind.collect();
+    if behind.is_empty() {
+        run::print("no clock is behind\n")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    move_clocks(&world, behind.into_iter()).await
+}
+
+/// How far a Region's clock was moved by hand, as the node says that is furthest; `None` if none
+/// answers.
+async fn offset(world: &World, nodes: &Nodes) -> Result<Option<u64>, Failure> {
+    let mut found = None;
+    for node in &nodes.nodes {
+        let status = Admin::of(world, node)?.status().await.ok();
+        found = found.max(status.map(|status| status.clock_offset_ms));
+    }
+    Ok(found)
+}
+
+async fn move_clocks<'a>(
+    world: &World,
+    moves: impl Iterator<Item = (&'a Region, &'a Nodes, u64)>,
+) -> Result<ExitCode, Failure> {
+    let (mut failures, mut moved) = (Vec::new(), false);
+    for (region, nodes, by_ms) in moves {
+        let clock = match move_one(world, region, nodes, by_ms).await? {
+            Ok(clock) => clock,
+            Err(cause) => {
+                failures.push((region.clone(), cause));
+                continue;
+            }
+        };
+        moved = true;
         let keys = |count, done| match count {
             0 => String::new(),
             1 => format!(", 1 key {done}"),
             count => format!(", {count} keys {done}"),
         };
         run::print(&format!(
-            "{region}: {}{}{}
-",
+            "{region}: {}{}{}\n",
             time(clock.region_clock_ms),
             keys(clock.keys_deleted, "deleted"),
             keys(clock.keys_rotated, "rotated"),
         ))?;
     }
-    Ok(ExitCode::SUCCESS)
+    match failures.is_empty() {
+        true => Ok(ExitCode::SUCCESS),
+        false => Err(Trouble::NotMoved {
+            failures,
+            others: moved,
+        }
+        .into()),
+    }
 }
 
 /// Asks the first node that answers at all: it passes the command on to its leader. Only one that
 /// cannot be reached is passed over, since any other may have moved the clock.
-async fn advance_one(
+async fn move_one(
     world: &World,
     region: &Region,
     nodes: &Nodes,
     by_ms: u64,
-) -> Result<Result<crate::admin::ClockMoved, AdminError>, Failure> {
+) -> Result<Result<ClockMoved, String>, Failure> {
     for node in &nodes.nodes {
         let admin = Admin::of(world, node)?;
         if admin.status().await.is_ok() {
-            return Ok(admin.advance_clock(by_ms).await);
+            let moved = admin.advance_clock(by_ms).await;
+            return Ok(moved.map_err(|error| error.to_string()));
         }
     }
-    Err(Trouble::NobodyAnswers {
-        region: region.clone(),
-    }
-    .into())
+    let region = region.clone();
+    Ok(Err(Trouble::NobodyAnswers { region }.to_string()))
 }
 
 #[cfg(test)]

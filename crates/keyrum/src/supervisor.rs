@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::admin::{Admin, AdminError};
 use crate::assembly::check_data;
 use crate::cli::{self, NodeName};
 use crate::control::{self, Process, Reply, Request};
-use crate::data::{DataError, DataFolder, io_at, loopback};
+use crate::data::{DataError, DataFolder, Unnamed, io_at, loopback};
 use crate::files;
 use crate::front::Front;
 use crate::ports::Ports;
@@ -32,6 +33,7 @@ use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
 use crate::topology::Topology;
 
+mod joining;
 mod members;
 
 use members::names;
@@ -53,7 +55,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     let (topology, text) = Topology::load_with_text(&args.config)?;
     let data = data_folder(args.data.as_deref(), &topology);
     let mut ports = Ports::new(&*world.entropy);
-    let folder = DataFolder::claim(&data, &topology, &mut ports, &*world.entropy);
+    let unnamed = Unnamed::Run;
+    let folder = DataFolder::claim(&data, &topology, unnamed, &mut ports, &*world.entropy);
     if !matches!(folder, Err(DataError::InUse { .. })) {
         run::remove_ready_file(args.ready_file.as_deref())?;
     }
@@ -76,6 +79,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
         front,
         folder: Mutex::new(folder),
         nodes: Mutex::new(BTreeMap::new()),
+        ready: AtomicBool::new(false),
+        joining: tokio::sync::Mutex::new(()),
         stop: Notify::new(),
     });
     let listener = control::listen(&supervisor.control).map_err(|error| {
@@ -125,6 +130,10 @@ struct Supervisor {
     front: Front,
     folder: Mutex<DataFolder>,
     nodes: Mutex<BTreeMap<NodeName, Shared>>,
+    /// Whether every Region had a leader since the start.
+    ready: AtomicBool,
+    /// Regions join one after the other.
+    joining: tokio::sync::Mutex<()>,
     stop: Notify,
 }
 
@@ -178,6 +187,20 @@ enum Trouble {
         node: NodeName,
         down: Vec<NodeId>,
     },
+    #[error("nothing was changed: the cluster is still starting; try again when it is ready")]
+    Starting,
+    #[error("{0:?} is not a Region name such as ap-south-1")]
+    NoRegionName(String),
+    #[error("{region} got no leader within {} s of its start, and was removed again", START_LIMIT.as_secs())]
+    NotFounded { region: Region },
+    #[error(
+        "{cause}; and what {region} had could not be removed ({removal}): it is founded at the next start"
+    )]
+    HalfJoined {
+        region: Region,
+        cause: Box<Trouble>,
+        removal: Box<Trouble>,
+    },
     #[error("{node} is the last node of its Region: stop the cluster instead")]
     LastNode { node: NodeName },
     #[error(
@@ -212,13 +235,11 @@ impl Supervisor {
     }
 
     /// Waits for leaders and says so; then only an error ends it.
-    async fn announce(&self) -> Result<(), Failure> {
+    async fn announce(self: &Arc<Self>) -> Result<(), Failure> {
         self.wait_for_leaders().await?;
-        self.folder().note_founded()?;
-        let whereabouts = self.note_processes()?;
-        if let Some(file) = &self.ready_file {
-            whereabouts.write_ready_file(file)?;
-        }
+        self.finish_joining().await?;
+        let whereabouts = self.note_ready()?;
+        self.ready.store(true, Ordering::SeqCst);
         run::say(&whereabouts.greeting(&self.folder(), false));
         std::future::pending().await
     }
@@ -302,7 +323,7 @@ impl Supervisor {
         }
     }
 
-    async fn answer(&self, stream: UnixStream) -> std::io::Result<()> {
+    async fn answer(self: &Arc<Self>, stream: UnixStream) -> std::io::Result<()> {
         let mut stream = BufReader::new(stream);
         let Some(request) = control::receive::<Request>(&mut stream).await? else {
             return Ok(());
@@ -314,7 +335,7 @@ impl Supervisor {
         control::send(&mut stream, &reply).await
     }
 
-    async fn carry_out(&self, request: Request) -> Result<Reply, Trouble> {
+    async fn carry_out(self: &Arc<Self>, request: Request) -> Result<Reply, Trouble> {
         let done = |text: String| Ok(Reply::Done(text));
         match request {
             Request::Processes => Ok(Reply::Processes(self.processes().await)),
@@ -371,6 +392,7 @@ impl Supervisor {
                 self.add(&name).await?;
                 done(format!("{name} is a voter of its Region's group"))
             }
+            Request::AddRegion { region, nodes } => done(self.add_region(&region, nodes).await?),
             Request::Remove { node } => {
                 let (name, process) = self.named(&node)?;
                 self.remove(&name, &process).await?;
@@ -459,6 +481,15 @@ impl Supervisor {
         let process = Arc::new(tokio::sync::Mutex::new(NodeProcess::start(launch)?));
         self.nodes().insert(node, process);
         Ok(())
+    }
+
+    /// Brings `run.json` and the ready file up to date.
+    fn note_ready(&self) -> std::io::Result<Whereabouts> {
+        let whereabouts = self.note_processes()?;
+        if let Some(file) = &self.ready_file {
+            whereabouts.write_ready_file(file)?;
+        }
+        Ok(whereabouts)
     }
 
     /// Brings `run.json` up to date.

@@ -5,6 +5,7 @@
 //! | `GET /status` | how the node sees itself |
 //! | `GET /log?from=INDEX&key_id=ID` | what happened, oldest first, a part at a time |
 //! | `POST /clock/advance` `{"by_ms": N}` | moves the Region's clock; test clusters only |
+//! | `POST /regions` | looks which other Regions the cluster has now, and names them |
 //! | `POST /members/add` `{"id": N, "addr": "HOST:PORT"}` | adds a node without a vote |
 //! | `POST /members/promote` `{"id": N}` | gives it a vote once it has caught up |
 //! | `POST /members/remove` `{"id": N}` | takes a node out of the group |
@@ -23,7 +24,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 use keyrum_service::{Service, ServiceError};
-use keyrum_types::NodeId;
+use keyrum_types::{NodeId, Region};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -119,6 +120,11 @@ impl Admin {
                     "keys_deleted": moved.keys_deleted,
                     "keys_rotated": moved.keys_rotated,
                 }))
+            }
+            (&Method::POST, "/regions") => {
+                let known = self.service.look_up_neighbours().await;
+                let names: Vec<_> = known.iter().map(Region::as_str).collect();
+                Ok(json!({ "regions": names }))
             }
             (&Method::POST, "/members/add") => {
                 let member: NewMember = read(body)?;

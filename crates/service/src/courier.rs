@@ -12,14 +12,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::future::{join_all, select_ok};
+use futures_util::future::select_ok;
 use keyrum_consensus::world::BoxFuture;
 use keyrum_consensus::{Delivery, NodeStatus, ReadMode, Receipt, Receiver};
 use keyrum_crypto::{Crossing, KeyName, RegionKey, RegionPublicKey};
 use keyrum_state::{Channel, Command, KeyRef, Message, NewMaterial, Refusal};
 use keyrum_types::{NodeId, Region};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::neighbours::{LookUp, Neighbourhood};
 use crate::{Inner, Service, ServiceError};
 
 /// Most messages in one delivery, which is one command in the other Region's log.
@@ -41,23 +43,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How many points in time are kept to tell how long messages have waited.
 const SIGHTINGS_MAX: usize = 1024;
 
-/// Where the peers of each Region's nodes reach them.
-pub type Addresses = BTreeMap<Region, BTreeMap<NodeId, String>>;
-
-/// What a node knows of the other Regions of its cluster.
-pub struct Neighbourhood {
-    /// Unwraps what is sent here.
-    pub own: RegionKey,
-    /// What is sent to each other Region is wrapped to. A Region that is missing gets nothing.
-    pub pinned: BTreeMap<Region, RegionPublicKey>,
-    /// Looks the addresses up again, when nobody answers at those that are known: nodes come and
-    /// go. May block; `None` if it cannot.
-    pub look_up: Box<dyn Fn() -> Option<Addresses> + Send + Sync>,
-}
-
 /// What a node knows of its couriers.
 pub(crate) struct Couriers {
-    neighbourhood: Option<Neighbourhood>,
+    own: Option<RegionKey>,
+    pub(crate) look_up: Option<LookUp>,
+    /// What is sent to each other Region is wrapped to. Grows when Regions join.
+    pub(crate) pinned: watch::Sender<BTreeMap<Region, RegionPublicKey>>,
     notes: Mutex<BTreeMap<Region, Note>>,
 }
 
@@ -70,23 +61,27 @@ struct Note {
 }
 
 /// A courier's way to one Region.
-struct Route {
-    to: Region,
+pub(crate) struct Route {
+    pub(crate) to: Region,
     /// Which of its nodes is asked first: the last one that answered.
-    first: Option<NodeId>,
+    pub(crate) first: Option<NodeId>,
+    /// Whether the last attempt failed: then it is asked whether somebody is there before material
+    /// is wrapped again.
+    pub(crate) failed: bool,
 }
 
 impl Couriers {
     pub(crate) fn new(neighbourhood: Option<Neighbourhood>) -> Self {
+        let (own, look_up, pinned) = match neighbourhood {
+            Some(known) => (Some(known.own), Some(known.look_up), known.pinned),
+            None => (None, None, BTreeMap::new()),
+        };
         Self {
-            neighbourhood,
+            own,
+            look_up,
+            pinned: watch::Sender::new(pinned),
             notes: Mutex::default(),
         }
-    }
-
-    fn keys(&self) -> Result<&Neighbourhood, String> {
-        let keys = self.neighbourhood.as_ref();
-        keys.ok_or_else(|| "this node has no key for other Regions".to_owned())
     }
 
     fn notes(&self) -> MutexGuard<'_, BTreeMap<Region, Note>> {
@@ -118,19 +113,8 @@ impl Couriers {
 }
 
 impl Service {
-    /// Runs until this node stops: while it leads, carries what waits for other Regions.
-    pub async fn run_courier(&self) {
-        let group = &self.inner.group;
-        let regions = group.neighbours().into_iter();
-        let routes = regions.map(|to| Route { to, first: None });
-        let couriers = join_all(routes.map(|route| self.carry_forever(route)));
-        tokio::select! {
-            _ = group.stopped() => {}
-            _ = couriers => {}
-        }
-    }
-
-    async fn carry_forever(&self, mut route: Route) {
+    /// Carries until the group ends what comes to wait for one Region, while this node leads.
+    pub(crate) async fn carry_forever(&self, mut route: Route) {
         let group = &self.inner.group;
         let (mut outbox, mut leader) = (group.outbox_changed(), group.leader());
         let mut pause = PAUSE_MIN;
@@ -146,6 +130,7 @@ impl Service {
                     Ok(false) => self.inner.couriers.clear(&route.to),
                     Err(error) => {
                         tracing::debug!(to = %route.to, %error, "a delivery failed");
+                        route.failed = true;
                         self.inner.couriers.failed(&route.to, error);
                         // New messages do not end the pause: they wait for the same Region.
                         sleep(pause).await;
@@ -178,6 +163,14 @@ impl Service {
             return Ok(false);
         };
         self.inner.couriers.sight(&to, *oldest, channel);
+        if route.failed {
+            let question = Delivery {
+                after: 0,
+                messages: Vec::new(),
+            };
+            self.bring(route, &question).await?;
+            route.failed = false;
+        }
         let inner = self.inner.clone();
         let wrap = move || inner.wrap(&to, &batch);
         let delivery = Delivery {
@@ -252,14 +245,6 @@ impl Service {
         !asked.is_empty() && select_ok(asked).await.is_ok()
     }
 
-    async fn look_up_neighbours(&self) {
-        let inner = self.inner.clone();
-        let look_up = move || (inner.couriers.neighbourhood.as_ref()?.look_up)();
-        if let Some(addresses) = self.inner.world.blocking.run(look_up).await {
-            self.inner.group.set_neighbours(&addresses);
-        }
-    }
-
     /// This node as it sees itself, with what its couriers know if it leads.
     pub fn status(&self) -> NodeStatus {
         let mut status = self.inner.group.status();
@@ -287,7 +272,7 @@ impl Inner {
     ) -> Result<Vec<(u64, Message)>, String> {
         let from = self.group.region();
         let crossing = Crossing { from, to };
-        let pinned = self.couriers.keys()?.pinned.get(to);
+        let pinned = self.couriers.pinned.borrow().get(to).copied();
         let pinned = pinned.ok_or_else(|| format!("no public key is pinned for {to}"))?;
         let wrap = |key: KeyRef, material: &NewMaterial| {
             let name = name_of(key);
@@ -312,7 +297,8 @@ impl Inner {
     ) -> Result<Vec<(u64, Message)>, String> {
         let to = self.group.region();
         let crossing = Crossing { from, to };
-        let own = &self.couriers.keys()?.own;
+        let own = self.couriers.own.as_ref();
+        let own = own.ok_or_else(|| "this node has no key for other Regions".to_owned())?;
         let unwrap = |key: KeyRef, material: &NewMaterial| {
             let name = name_of(key);
             let secret = own.unwrap(crossing, name, material.id, &material.sealed);
@@ -339,7 +325,10 @@ impl Receiver for Desk {
     ) -> BoxFuture<'static, Result<Receipt, String>> {
         Box::pin(async move {
             let inner = self.0.upgrade().ok_or("the node is gone")?;
-            Service { inner }.take(from, delivery).await
+            let service = Service { inner };
+            // The answers go there.
+            service.knows(&from).await;
+            service.take(from, delivery).await
         })
     }
 }

@@ -16,6 +16,7 @@ mod last_use;
 mod lifecycle;
 mod materials;
 mod metadata;
+mod neighbours;
 mod page;
 mod policy;
 mod replica_key;
@@ -36,7 +37,6 @@ use keyrum_types::Region;
 pub use algorithm::{DataKeySpec, EncryptionAlgorithm};
 pub use alias::{AliasEntry, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
 pub use clock::{CLOCK_MAX, ClockAdvanced};
-pub use courier::{Addresses, Neighbourhood};
 pub use crypto_ops::{
     DecryptInput, DecryptOutput, ENCRYPTION_CONTEXT_BYTES_MAX, EncryptInput, EncryptOutput,
     GenerateDataKeyInput, GenerateDataKeyOutput, GenerateRandomInput, ReEncryptInput,
@@ -51,6 +51,7 @@ pub use lifecycle::{
     ScheduleKeyDeletionInput, ScheduleKeyDeletionOutput, UpdateKeyDescriptionInput,
 };
 pub use metadata::{KeyMetadata, MultiRegionConfiguration, RelatedKey};
+pub use neighbours::{Addresses, Found, LookUp, Neighbourhood};
 pub use page::{Page, PageRequest};
 pub use policy::{
     GetKeyPolicyInput, GetKeyPolicyOutput, ListKeyPoliciesInput, POLICY_NAME, PutKeyPolicyInput,

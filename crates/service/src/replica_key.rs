@@ -77,12 +77,17 @@ impl Service {
             tags: input.tags.clone(),
         };
         let region: Option<Region> = input.region.parse().ok();
-        let Some(to) = region.as_ref().filter(|region| self.has(region)) else {
+        let own = self.region().partition();
+        let known = match &region {
+            // One cluster may hold Regions of several partitions; no key belongs to two.
+            Some(region) => region.partition() == own && self.knows(region).await,
+            None => false,
+        };
+        let Some(to) = region.as_ref().filter(|_| known) else {
             // What is wrong with the key comes first. Asked about its own Region, the key says no
             // only when nothing else is wrong with it.
             return Err(match self.look_ahead(ctx, command(self.region())).await {
                 Err(ServiceError::Refused(Refusal::PrimaryIsThere { .. })) => {
-                    let own = self.region().partition();
                     let other = region.is_some_and(|region| region.partition() != own);
                     match other {
                         true => ServiceError::OtherPartition,
@@ -193,11 +198,6 @@ impl Service {
                 Ok(Err(_)) | Err(_) => return Err(ServiceError::OutcomeUnknown),
             }
         }
-    }
-
-    /// Whether a Region belongs to this cluster.
-    fn has(&self, region: &Region) -> bool {
-        region == self.region() || self.inner.group.neighbours().contains(region)
     }
 
     /// What a command would do now: refuses what the log would refuse, before anything is asked of

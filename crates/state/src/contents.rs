@@ -206,6 +206,11 @@ impl State {
             .plus_ms(self.registers.clock_offset_ms)
     }
 
+    /// How far the Region's clock was moved ahead by hand, in milliseconds. Never shrinks.
+    pub fn clock_offset_ms(&self) -> u64 {
+        self.registers.clock_offset_ms
+    }
+
     /// The Region's clock for a reader or proposer whose own clock says `machine`.
     pub fn region_time(&self, machine: UnixMillis) -> UnixMillis {
         self.registers

@@ -81,6 +81,22 @@ pub(crate) enum DataError {
         /// The Region asked for.
         region: Region,
     },
+    /// A Region can join only once.
+    #[error("nothing was changed: the cluster has a Region {region} already; it has {held}")]
+    RegionExists {
+        /// The Region asked for.
+        region: Region,
+        /// The Regions and nodes there are.
+        held: String,
+    },
+    /// There are data of a Region, and the cluster's record does not tell of it.
+    #[error("nothing was changed: {} has data of a Region {region} that cluster.json does not tell of: restore the cluster.json that does, or move that folder away", folder.display())]
+    UnknownData {
+        /// The Region asked for.
+        region: Region,
+        /// Its folder.
+        folder: PathBuf,
+    },
     /// A port the topology names is taken.
     #[error(
         "port {port} of node {node} is in use by another process: stop that one, or name another port for the node in the topology file (0 takes a free one)"

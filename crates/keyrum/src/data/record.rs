@@ -1,6 +1,6 @@
 //! `cluster.json`: what a data folder remembers about its cluster between runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -47,6 +47,37 @@ pub(crate) struct RegionRecord {
     pub(crate) nodes: Vec<NodeRecord>,
     /// Ids of nodes that are gone; an id is never used twice.
     pub(crate) removed: Vec<NodeId>,
+    /// Whether it joined a cluster that was made without it: a topology need not name it, and the
+    /// other Regions know it only once it is founded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) joined: bool,
+}
+
+impl RegionRecord {
+    /// A Region that was never started, without ports.
+    pub(super) fn new(name: &Region, founders: Vec<NodeId>, joined: bool) -> Self {
+        let node = |&id: &NodeId| NodeRecord {
+            id,
+            api: 0,
+            peer: 0,
+            admin: 0,
+            started: false,
+        };
+        Self {
+            name: name.clone(),
+            nodes: founders.iter().map(node).collect(),
+            founders,
+            public_key: None,
+            founded: false,
+            removed: Vec::new(),
+            joined,
+        }
+    }
+
+    /// Whether the cluster's other Regions may know it.
+    pub(super) fn is_known(&self) -> bool {
+        self.founded || !self.joined
+    }
 }
 
 /// One node's part of it.
@@ -107,23 +138,8 @@ fn asked_nodes(topology: &Topology) -> impl Iterator<Item = (&Region, Vec<NodeId
 pub(super) fn new_record(topology: &Topology, entropy: &dyn Entropy) -> Record {
     let mut random = [0; 16];
     entropy.fill(&mut random);
-    let regions = asked_nodes(topology).map(|(name, founders)| RegionRecord {
-        name: name.clone(),
-        nodes: founders
-            .iter()
-            .map(|&id| NodeRecord {
-                id,
-                api: 0,
-                peer: 0,
-                admin: 0,
-                started: false,
-            })
-            .collect(),
-        founders,
-        public_key: None,
-        founded: false,
-        removed: Vec::new(),
-    });
+    let regions =
+        asked_nodes(topology).map(|(name, founders)| RegionRecord::new(name, founders, false));
     Record {
         format: FORMAT,
         cluster_id: hex(&random),
@@ -132,38 +148,61 @@ pub(super) fn new_record(topology: &Topology, entropy: &dyn Entropy) -> Record {
     }
 }
 
+/// Whether a topology may leave out Regions that joined later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unnamed {
+    /// They run like the others.
+    Run,
+    /// It must name every Region.
+    Refuse,
+}
+
+/// Checks that a topology asks for the cluster of the record, and gives the Regions that it asks
+/// for beside those: they join.
+///
 /// The first Region takes unsigned requests, so the order of Regions counts; that of nodes not.
-pub(super) fn check_same(
+pub(super) fn newcomers(
     root: &Path,
     record: &Record,
     topology: &Topology,
-) -> Result<(), DataError> {
+    unnamed: Unnamed,
+) -> Result<Vec<RegionRecord>, DataError> {
     let sorted = |mut ids: Vec<NodeId>| {
         ids.sort_unstable();
         ids
     };
-    let held = record
-        .regions
-        .iter()
-        .map(|r| (&r.name, sorted(r.founders.clone())));
-    let asked = asked_nodes(topology).map(|(name, ids)| (name, sorted(ids)));
-    if held.eq(asked) {
-        return Ok(());
+    let held: BTreeMap<_, _> = record.regions.iter().map(|r| (&r.name, r)).collect();
+    let asked: Vec<_> = asked_nodes(topology).collect();
+    let names: BTreeSet<_> = asked.iter().map(|(name, _)| *name).collect();
+    let optional = |region: &RegionRecord| region.joined && unnamed == Unnamed::Run;
+    let mut unnamed_ones = record.regions.iter().filter(|r| !names.contains(&r.name));
+    let missing = !unnamed_ones.all(optional);
+    let differs = asked.iter().any(|(name, ids)| {
+        let region = held.get(name);
+        region.is_some_and(|region| sorted(region.founders.clone()) != sorted(ids.clone()))
+    });
+    let first = record.regions.iter().filter(|region| !region.joined);
+    let in_order = asked.iter().map(|(name, _)| *name);
+    let in_order = in_order.filter(|name| held.get(name).is_some_and(|region| !region.joined));
+    let same_order = first.map(|region| &region.name).eq(in_order)
+        && asked.first().map(|(name, _)| *name) == record.regions.first().map(|r| &r.name);
+    if missing || differs || !same_order {
+        let mut words = describe(asked.iter().map(|(name, ids)| (*name, ids.clone())));
+        if !missing && !differs {
+            words.push_str(" in this order (it counts: the first Region takes unsigned requests)");
+        }
+        return Err(DataError::OtherCluster {
+            folder: root.to_owned(),
+            held: record.describe(),
+            asked: words,
+        });
     }
-    let held = record.regions.iter();
-    let held: BTreeMap<_, _> = held
-        .map(|r| (&r.name, sorted(r.founders.clone())))
-        .collect();
-    let asked = asked_nodes(topology).map(|(name, ids)| (name, sorted(ids)));
-    let mut words = describe(asked_nodes(topology));
-    if held == asked.collect() {
-        words.push_str(" in this order (it counts: the first Region takes unsigned requests)");
-    }
-    Err(DataError::OtherCluster {
-        folder: root.to_owned(),
-        held: record.describe(),
-        asked: words,
-    })
+    let new = asked
+        .into_iter()
+        .filter(|(name, _)| !held.contains_key(name));
+    Ok(new
+        .map(|(name, ids)| RegionRecord::new(name, ids, true))
+        .collect())
 }
 
 pub(super) fn read_record(root: &Path) -> Result<Option<Record>, DataError> {

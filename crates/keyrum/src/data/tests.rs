@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-struct Counting;
+pub(super) struct Counting;
 
 /// Another source, so that what is drawn anew differs.
 struct Later;
@@ -24,14 +24,20 @@ impl Entropy for Counting {
     }
 }
 
-fn topology(regions: &[&str], nodes: u64) -> Topology {
+pub(super) fn topology(regions: &[&str], nodes: u64) -> Topology {
     let regions: Vec<Region> = regions.iter().map(|name| name.parse().unwrap()).collect();
     let bind = Ipv4Addr::LOCALHOST.into();
     Topology::uniform(&regions, nodes, 0, bind, "000000000000".parse().unwrap()).unwrap()
 }
 
-fn claim(root: &Path, topology: &Topology) -> Result<DataFolder, DataError> {
-    DataFolder::claim(root, topology, &mut Ports::new(&Counting), &Counting)
+pub(super) fn claim(root: &Path, topology: &Topology) -> Result<DataFolder, DataError> {
+    DataFolder::claim(
+        root,
+        topology,
+        Unnamed::Run,
+        &mut Ports::new(&Counting),
+        &Counting,
+    )
 }
 
 /// Catches a restart that gives nodes other ports, so that nobody finds them again.
@@ -250,7 +256,7 @@ fn a_store_that_was_there_must_be_there() {
 }
 
 /// A folder of two Regions whose nodes have run, and what a reset has to remove from it.
-fn used_folder(root: &Path, asked: &Topology) -> (DataFolder, Vec<PathBuf>) {
+pub(super) fn used_folder(root: &Path, asked: &Topology) -> (DataFolder, Vec<PathBuf>) {
     let mut folder = claim(root, asked).unwrap();
     for node in folder.nodes() {
         let store = folder.store(&node);
@@ -335,8 +341,14 @@ fn a_reset_that_is_cut_short_is_finished_by_the_next_start() {
         let words = DataFolder::of_node(root.path(), &node).unwrap_err();
         assert!(words.to_string().contains("reset"), "{at}: {words}");
         let entropy = &Later;
-        let folder = DataFolder::claim(root.path(), &asked, &mut Ports::new(entropy), entropy)
-            .unwrap_or_else(|error| panic!("{at}: {error}"));
+        let folder = DataFolder::claim(
+            root.path(),
+            &asked,
+            Unnamed::Run,
+            &mut Ports::new(entropy),
+            entropy,
+        )
+        .unwrap_or_else(|error| panic!("{at}: {error}"));
         let mut expected = before;
         for region in &mut expected.regions {
             region.founded = false;
@@ -374,11 +386,11 @@ fn region_keys_are_pinned() {
     let mut folder = claim(root.path(), &asked).unwrap();
     let path = folder.region_key(&here);
     let made = keyrum_crypto::load_region_key(&path).ok().unwrap().public();
-    let pinned = folder.pinned_keys().unwrap();
+    let pinned = folder.pinned_keys(&here).unwrap();
     assert_eq!(pinned.len(), 2);
     assert_eq!(pinned[&here], made);
     folder.reset(&Counting).unwrap();
-    assert_eq!(folder.pinned_keys().unwrap(), pinned);
+    assert_eq!(folder.pinned_keys(&here).unwrap(), pinned);
     drop(folder);
 
     std::fs::remove_file(&path).unwrap();
@@ -392,5 +404,5 @@ fn region_keys_are_pinned() {
     std::fs::write(&record, old.collect::<Vec<_>>().join("\n")).unwrap();
     let folder = claim(root.path(), &asked).unwrap();
     assert!(path.exists());
-    assert_eq!(folder.pinned_keys().unwrap().len(), 2);
+    assert_eq!(folder.pinned_keys(&here).unwrap().len(), 2);
 }

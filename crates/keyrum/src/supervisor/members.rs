@@ -113,7 +113,7 @@ impl Supervisor {
         self.note_nodes()
     }
 
-    async fn end(&self, node: &NodeName) -> Result<(), Trouble> {
+    pub(super) async fn end(&self, node: &NodeName) -> Result<(), Trouble> {
         let process = self.nodes().remove(node);
         if let Some(process) = process {
             process.lock().await.stop().await?;
@@ -121,7 +121,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn note_nodes(&self) -> Result<(), Trouble> {
+    pub(super) fn note_nodes(&self) -> Result<(), Trouble> {
         self.front.update(&self.folder());
         self.note_processes()?;
         Ok(())
