@@ -11,6 +11,7 @@ mod clock;
 mod courier;
 mod crypto_ops;
 mod error;
+mod hold;
 mod identity;
 mod lifecycle;
 mod materials;
@@ -25,6 +26,7 @@ mod tag;
 mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyrum_consensus::world::World;
 use keyrum_consensus::{Group, ReadMode};
@@ -61,6 +63,7 @@ pub use rotation::{
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 
 use courier::{Couriers, Desk};
+use hold::Hold;
 use materials::{MATERIALS_MAX, Materials};
 use resolve::Accounts;
 
@@ -69,6 +72,8 @@ use resolve::Accounts;
 pub struct Settings {
     /// Whether the Region's clock may be moved ahead: test clusters only.
     pub test_clock: bool,
+    /// How long every Creating and Updating is kept at least; 0 to 5 minutes.
+    pub hold_transient: Duration,
 }
 
 /// Who asks, and how fresh an answer must be.
@@ -94,6 +99,7 @@ struct Inner {
     settings: Settings,
     materials: Materials,
     couriers: Couriers,
+    hold: Hold,
 }
 
 impl Service {
@@ -128,6 +134,7 @@ impl Service {
             settings,
             materials: Materials::new(MATERIALS_MAX),
             couriers: Couriers::new(neighbourhood),
+            hold: Hold::new(settings.hold_transient),
         });
         let desk = Desk(Arc::downgrade(&inner));
         inner.group.receive_with(Arc::new(desk));
