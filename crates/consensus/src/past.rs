@@ -1,10 +1,11 @@
 //! The past of one node's state, for eventual reads: each sees the node as it was a while ago.
 //!
 //! Just before the state changes, the view that ends there is kept, with the time. A read wants
-//! what was current at a moment that lags behind by at most the propagation delay; the lag is
-//! drawn anew now and then, and the moment never goes back. So a change is invisible for a while
-//! on some nodes, visible on every node once the delay has passed since that node applied it, and
-//! no node takes back what it has shown. Nothing is done on a timer but to forget.
+//! what was current at a moment that lags behind by at most the propagation delay, and drops what
+//! ended before it; the lag is drawn anew now and then. So a change is invisible for a while on
+//! some nodes and visible on every node once the delay has passed since that node applied it. No
+//! node takes back what it has shown: what comes before is gone. Nothing is done on a timer but to
+//! forget.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -34,9 +35,7 @@ pub(crate) struct Past {
 struct Kept {
     /// Oldest first: a view, and when it ceased to be current.
     ended: VecDeque<(Instant, Arc<View>)>,
-    /// Reads see what was current then. Never goes back.
-    moment: Instant,
-    /// How far behind the moment is, and since when that holds.
+    /// How far behind reads are, and since when.
     lag: Duration,
     drawn: Instant,
 }
@@ -44,17 +43,15 @@ struct Kept {
 impl Past {
     /// A past that begins now.
     pub(crate) fn new(delay: Duration, entropy: Arc<dyn Entropy>) -> Self {
-        let now = Instant::now();
-        let lag = up_to(delay, &*entropy);
+        let kept = Kept {
+            ended: VecDeque::new(),
+            lag: up_to(delay, &*entropy),
+            drawn: Instant::now(),
+        };
         Self {
             delay,
             entropy,
-            kept: Mutex::new(Kept {
-                ended: VecDeque::new(),
-                moment: now,
-                lag,
-                drawn: now,
-            }),
+            kept: Mutex::new(kept),
         }
     }
 
@@ -62,7 +59,7 @@ impl Past {
     pub(crate) fn keep(&self, view: impl FnOnce() -> Arc<View>) {
         let now = Instant::now();
         let mut kept = lock(&self.kept);
-        kept.forget(now, self.delay);
+        kept.drop_ended_before(now, self.delay);
         let spacing = self.delay / VIEWS_MAX;
         let close = |(last, _): &(Instant, Arc<View>)| now < *last + spacing;
         if !kept.ended.back().is_some_and(close) {
@@ -78,28 +75,27 @@ impl Past {
             kept.lag = up_to(self.delay, &*self.entropy);
             kept.drawn = now;
         }
-        if let Some(moment) = now.checked_sub(kept.lag) {
-            kept.moment = kept.moment.max(moment);
-        }
-        kept.forget(now, self.delay);
+        let lag = kept.lag;
+        kept.drop_ended_before(now, lag);
         kept.ended.front().map(|(_, view)| view.clone())
     }
 
     /// Drops what no read will see; whether nothing is left.
     fn forget(&self) -> bool {
         let mut kept = lock(&self.kept);
-        kept.forget(Instant::now(), self.delay);
+        kept.drop_ended_before(Instant::now(), self.delay);
         kept.ended.is_empty()
     }
 }
 
 impl Kept {
-    /// Drops the views that ended before every moment that a read may still see.
-    fn forget(&mut self, now: Instant, delay: Duration) {
-        let earliest = now
-            .checked_sub(delay)
-            .map_or(self.moment, |earliest| earliest.max(self.moment));
-        while self.ended.front().is_some_and(|(end, _)| *end <= earliest) {
+    /// Drops the views that ended by the moment that lies so far back.
+    fn drop_ended_before(&mut self, now: Instant, back: Duration) {
+        while self
+            .ended
+            .front()
+            .is_some_and(|(end, _)| *end + back <= now)
+        {
             self.ended.pop_front();
         }
     }
