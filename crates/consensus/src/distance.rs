@@ -123,7 +123,7 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
         let due = travelling.front().map(|(due, _)| *due);
         tokio::select! {
             biased;
-            () = async { sleep_until(due.unwrap_or(way.last)).await }, if due.is_some() => {
+            () = sleep_until(due.unwrap_or(way.last)), if due.is_some() => {
                 let (_, bytes) = travelling.pop_front().expect("it is due");
                 on_the_way -= bytes.len();
                 if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {

@@ -375,9 +375,10 @@ impl Service {
         // What is applied here is in the log for good, so this much need not be proposed again.
         let cursor = group.state().channel(&from).cursor;
         messages.retain(|(number, _)| *number > cursor);
-        if !self.inner.hold.time.is_zero() && !messages.is_empty() {
-            self.hold_back(&from, after, &mut messages).await?;
-        }
+        let cursor = match self.inner.hold.time.is_zero() || messages.is_empty() {
+            true => cursor,
+            false => self.hold_back(&from, after, &mut messages).await?,
+        };
         let Some((through, _)) = messages.last() else {
             return Ok(Receipt::Taken(cursor));
         };
@@ -400,14 +401,14 @@ impl Service {
         }
     }
 
-    /// Cuts a delivery before the first message that is to wait.
+    /// Cuts a delivery before the first message that is to wait, and gives the cursor.
     async fn hold_back(
         &self,
         from: &Region,
         after: u64,
         messages: &mut Vec<(u64, Message)>,
-    ) -> Result<(), String> {
-        // The newest state: one that lags behind would show another way to the same message.
+    ) -> Result<u64, String> {
+        // The newest state: on one that lags behind, the sender would take what it hears for a loss.
         let state = self.inner.group.read(ReadMode::Linearizable).await;
         let state = state.map_err(|error| error.to_string())?;
         let deliver = Command::Deliver {
@@ -421,7 +422,7 @@ impl Service {
         if let Some(held) = self.inner.hold.first_held(&state, &events) {
             messages.retain(|(number, _)| *number < held);
         }
-        Ok(())
+        Ok(state.channel(from).cursor)
     }
 }
 

@@ -99,3 +99,93 @@ fn two_regions<'de, D: Deserializer<'de>>(from: D) -> Result<[Region; 2], D::Err
     let parse = |text: String| text.parse().map_err(de::Error::custom);
     Ok([parse(one)?, parse(other)?])
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::topology::Topology;
+
+    /// Catches a link that is forgotten in one direction or taken for another, and one that is
+    /// wrong and taken, or whose error does not lead to its line.
+    #[test]
+    fn links_are_between_two_regions() {
+        let complaint = |text: &str| {
+            let parsed = Topology::parse(Path::new("x.toml"), text);
+            parsed.unwrap_err().to_string()
+        };
+        let regions: String = ["us-east-1", "eu-west-1", "us-west-2"]
+            .map(|name| format!("[[region]]\nname = \"{name}\"\nnodes = [{{ id = 1 }}]\n"))
+            .concat();
+        let head = "credentials = \"any\"\nlink = [\n";
+        let near = r#"{ between = ["us-east-1", "eu-west-1"], round_trip_ms = 80, loss = 0.001 },"#;
+        let far =
+            r#"{ between = ["us-west-2", "eu-west-1"], round_trip_ms = 390, jitter_ms = 10 },"#;
+        let file = |more: &str| format!("{head}{near}\n{far}\n{more}\n]\n{regions}");
+        let topology = Topology::parse(Path::new("x.toml"), &file("")).unwrap();
+        let from = |name: &str| topology.distances(&name.parse().unwrap());
+        let ms = |name: &str, to: &str| {
+            let distances = from(name);
+            let link = distances.get(&to.parse::<Region>().unwrap());
+            link.map(|link| (link.round_trip.as_millis(), link.jitter.as_millis()))
+        };
+        for (one, other, expected) in [
+            ("us-east-1", "eu-west-1", Some((80, 0))),
+            ("us-west-2", "eu-west-1", Some((390, 10))),
+            ("us-east-1", "us-west-2", None),
+        ] {
+            assert_eq!(ms(one, other), expected);
+            assert_eq!(ms(other, one), expected);
+        }
+        let link = |one: &str, other: &str, rest: &str| {
+            format!(r#"{{ between = ["{one}", "{other}"], round_trip_ms = {rest} }}"#)
+        };
+        for (more, words) in [
+            (link("us-east-1", "us-east-1", "1"), "a link is between two"),
+            (
+                link("us-east-1", "eu-west-2", "1"),
+                "the cluster has no Region eu-west-2",
+            ),
+            (
+                link("eu-west-1", "us-east-1", "1"),
+                "the link between eu-west-1 and us-east-1 is",
+            ),
+            (
+                link("us-east-1", "nowhere", "1"),
+                "\"nowhere\" is not a Region",
+            ),
+            (
+                link("us-east-1", "us-west-2", "401"),
+                "a round trip takes at most 400",
+            ),
+            (
+                link("us-east-1", "us-west-2", "400, jitter_ms = 1"),
+                "a round trip takes at most 400",
+            ),
+            (
+                link("us-east-1", "us-west-2", "1, loss = 0.6"),
+                "a link's loss is 0 to 0.5, not 0.6",
+            ),
+            (
+                link("us-east-1", "us-west-2", "1, loss = -0.1"),
+                "a link's loss is 0 to 0.5",
+            ),
+            (
+                link("us-east-1", "us-west-2", "1, loss = nan"),
+                "a link's loss is 0 to 0.5",
+            ),
+            (link("us-east-1", "us-west-2", "-1"), "invalid value"),
+        ] {
+            let text = complaint(&file(&more));
+            assert!(
+                text.starts_with(&format!("x.toml, line 5: {words}")),
+                "{more}: {text}"
+            );
+        }
+        // The other way to write a list.
+        let table = "[[link]]\nbetween = [\"us-east-1\", \"us-west-2\"]\nround_trip_ms = 401\n";
+        let text = complaint(&format!("credentials = \"any\"\n{regions}{table}"));
+        assert!(text.starts_with("x.toml, line 11: a round trip"), "{text}");
+    }
+}
