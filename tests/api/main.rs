@@ -10,6 +10,7 @@ mod aliases;
 mod clock;
 mod consistency;
 mod crypto;
+mod delay;
 mod desk;
 mod last_usage;
 mod limits;

@@ -2,8 +2,10 @@
 //! callers see, on processes what is left when nodes are killed on the way.
 
 mod deletion;
+mod distance;
 mod errors;
 mod faults;
+mod hold;
 mod joining;
 mod month;
 mod relatives;

@@ -153,7 +153,7 @@ pub(crate) struct Inner {
     /// Why this node stopped; set once.
     stop: watch::Sender<Option<StopReason>>,
     /// Tells the tasks to end.
-    closing: watch::Sender<bool>,
+    pub(crate) closing: watch::Sender<bool>,
     pub(crate) leader: watch::Sender<Option<NodeId>>,
     /// Why mutations are refused at the moment: replicas differ and no majority can judge.
     pub(crate) mutations_stopped: ArcSwapOption<String>,

@@ -4,9 +4,11 @@
 //! it knows nothing of HTTP, key material or API operations.
 
 pub mod certs;
+mod chance;
 mod codec;
 mod courier;
 mod digests;
+mod distance;
 mod domain;
 mod group;
 mod handler;
@@ -16,6 +18,7 @@ mod log_storage;
 mod machine;
 mod members;
 mod network;
+mod past;
 mod peers;
 mod propose;
 mod reads;
@@ -28,6 +31,7 @@ mod types;
 pub mod world;
 
 pub use courier::{Delivery, Receipt, Receiver, Undelivered};
+pub use distance::SimulatedLink;
 pub use domain::{DomainKeyName, OtherDomainKey, is_new};
 pub use group::{Group, GroupConfig, StartError, StopReason};
 pub use limit::answer_by;

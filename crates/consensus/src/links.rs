@@ -1,12 +1,13 @@
 //! Links between nodes: mutual TLS, then a greeting, before any other byte is taken.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyrum_types::{NodeId, Region};
+use keyrum_types::{Entropy, NodeId, Region};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -17,6 +18,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::certs;
 use crate::codec;
+use crate::distance::{Distances, SimulatedLink};
 use crate::domain::{Compared, DomainKeyName, Held};
 use crate::world::BoxStream;
 
@@ -35,6 +37,8 @@ pub struct Links {
     /// The domain key that peers must hold too; `None` compares nothing.
     domain_key: Option<Compared>,
     tls: Option<Tls>,
+    /// How far other Regions are; `None` if all are near.
+    distances: Option<Arc<Distances>>,
 }
 
 #[derive(Clone)]
@@ -155,6 +159,7 @@ impl Links {
                 connector: TlsConnector::from(Arc::new(client)),
                 acceptor: TlsAcceptor::from(Arc::new(server)),
             }),
+            distances: None,
         })
     }
 
@@ -167,12 +172,23 @@ impl Links {
             node,
             domain_key: None,
             tls: None,
+            distances: None,
         }
     }
 
     /// The same links, but only with nodes that hold this domain key.
     pub fn for_domain_key(mut self, name: DomainKeyName) -> Self {
         self.domain_key = Some(Compared::new(name));
+        self
+    }
+
+    /// The same links, but with other Regions as far as this says.
+    pub fn over_distances(
+        mut self,
+        links: BTreeMap<Region, SimulatedLink>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Self {
+        self.distances = Some(Arc::new(Distances::new(links, entropy)));
         self
     }
 
@@ -189,6 +205,12 @@ impl Links {
         purpose: Purpose,
     ) -> io::Result<BoxStream> {
         let greet = async {
+            let stream = match &self.distances {
+                Some(distances) if purpose == Purpose::Courier => {
+                    distances.cross(&target.region, stream).await
+                }
+                Some(_) | None => stream,
+            };
             let mut stream = match &self.tls {
                 None => stream,
                 Some(tls) => {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use futures_util::{Stream, StreamExt};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::codec;
+use crate::past::Past;
 use crate::peers::lock;
 use crate::types::{ApplyResult, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::world::Blocking;
@@ -35,6 +36,8 @@ pub(crate) struct Shared {
     /// A clone of `live`, made by the first reader after a change: while nobody reads, entries
     /// change the maps in place instead of copying what a view still holds.
     view: ArcSwapOption<View>,
+    /// What eventual reads see instead, if they lag behind.
+    pub(crate) past: OnceLock<Past>,
     /// The index of the last entry applied; readers wait on it.
     pub(crate) applied: watch::Sender<LogIndex>,
     /// Counts when a message for another Region may have come to wait; couriers wait on it.
@@ -77,8 +80,12 @@ impl Shared {
         if let Some(view) = self.view.load_full() {
             return view;
         }
-        let live = self.live();
-        // Another reader may have been here; nothing changes while `live` is held.
+        self.view_of(&self.live())
+    }
+
+    /// The view of `live`, which is held: nothing changes.
+    pub(crate) fn view_of(&self, live: &Live) -> Arc<View> {
+        // Another reader may have been here.
         if let Some(view) = self.view.load_full() {
             return view;
         }
@@ -93,6 +100,9 @@ impl Shared {
     /// `live`, to change it.
     fn changing(&self) -> MutexGuard<'_, Live> {
         let live = self.live();
+        if let Some(past) = self.past.get() {
+            past.keep(|| self.view_of(&live));
+        }
         self.view.store(None);
         live
     }
@@ -232,6 +242,7 @@ impl Machine {
                 membership,
             }),
             view: ArcSwapOption::empty(),
+            past: OnceLock::new(),
             applied: watch::Sender::new(index),
             outbox: watch::Sender::new(0),
             keys: AtomicU64::new(keys),

@@ -37,7 +37,8 @@ pub enum ReadMode {
     Lease,
     /// What this node has applied so far; possibly stale.
     Local,
-    /// What this node had applied some time ago; here the same as `Local`.
+    /// What this node had applied some time ago; the same as `Local` unless
+    /// [`Group::delay_eventual_reads`] says how long.
     Eventual,
 }
 
@@ -81,7 +82,8 @@ impl Group {
             return Err(stopped(reason));
         }
         let rounds = match mode {
-            ReadMode::Local | ReadMode::Eventual => return Ok(self.state()),
+            ReadMode::Local => return Ok(self.state()),
+            ReadMode::Eventual => return Ok(inner.shared.eventual_view().state.clone()),
             ReadMode::Linearizable => &inner.read_index,
             ReadMode::Lease => {
                 // The view first: while the lease holds, no other leader has acknowledged

@@ -224,7 +224,8 @@ impl Running {
         .for_domain_key(DomainKeyName {
             fingerprint: keyring.fingerprint().0,
             file: key_file.clone(),
-        });
+        })
+        .over_distances(topology.distances(&name.region), world.entropy.clone());
 
         let store = open_store(world, &path, &folder.started_file(name)).await?;
         check_domain_key(&store, &path, &keyring, &key_file)?;
@@ -243,8 +244,10 @@ impl Running {
             },
         };
         let group = Group::start(config, world.clone(), store, links).await?;
+        group.delay_eventual_reads(topology.propagation_delay);
         let settings = Settings {
             test_clock: topology.test_clock,
+            hold_transient: topology.hold_transient,
         };
         let (root, own_region) = (folder.root().to_owned(), name.region.clone());
         let neighbourhood = Neighbourhood {
@@ -266,9 +269,10 @@ impl Running {
             settings,
         );
 
+        let reads = topology.reads_at(&name.region, name.id);
         let regions = Regions::default();
         regions.set(vec![(name.region.clone(), vec![service.clone()])]);
-        let endpoint = Endpoint::new(regions, endpoint_settings(topology), None);
+        let endpoint = Endpoint::new(regions, endpoint_settings(topology, reads), None);
         let api = listen(world, name, record.api, endpoint).await;
         let admin = Admin::new(service.clone(), token);
         let admin = listen(world, name, record.admin, admin).await;
@@ -338,17 +342,21 @@ impl Quiet {
     }
 }
 
-/// What every endpoint of the cluster does.
-pub(crate) fn endpoint_settings(topology: &Topology) -> EndpointSettings {
-    let consistency = match topology.reads {
+/// What every endpoint of the cluster does, and how reads are made at this one.
+pub(crate) fn endpoint_settings(topology: &Topology, reads: Reads) -> EndpointSettings {
+    EndpointSettings {
+        default_account: topology.account,
+        consistency: read_mode(reads),
+    }
+}
+
+/// The topology's word for a mode.
+pub(crate) fn read_mode(reads: Reads) -> ReadMode {
+    match reads {
         Reads::Linearizable => ReadMode::Linearizable,
         Reads::Lease => ReadMode::Lease,
         Reads::Local => ReadMode::Local,
         Reads::Eventual => ReadMode::Eventual,
-    };
-    EndpointSettings {
-        default_account: topology.account,
-        consistency,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use keyrum_types::{AccountId, KeyId, NodeId, Region};
 
-use crate::topology::DEFAULT_PORT;
+use crate::topology::{DEFAULT_PORT, short_wait};
 
 /// The data folder unless one is named.
 pub(crate) const DEFAULT_DATA: &str = ".keyrum";
@@ -74,6 +74,14 @@ pub(crate) struct Dev {
     /// Account of every caller whose access key id is not itself 12 digits
     #[arg(long, default_value = "000000000000", value_name = "12 DIGITS")]
     pub(crate) account: AccountId,
+    /// Let reads lag behind by up to this long, 0 to 5m, on each node by another time, as the real
+    /// service warns that they may. A call with the header `x-keyrum-consistency: linearizable`
+    /// does not lag
+    #[arg(long, default_value = "0s", value_parser = short_wait, value_name = "DURATION")]
+    pub(crate) propagation_delay: Duration,
+    /// Keep every Creating and Updating for at least this long, 0 to 5m
+    #[arg(long, default_value = "0s", value_parser = short_wait, value_name = "DURATION")]
+    pub(crate) hold_transient: Duration,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -333,6 +341,15 @@ mod tests {
             panic!()
         };
         assert!(dev.ephemeral);
+        assert_eq!(dev.propagation_delay + dev.hold_transient, Duration::ZERO);
+        let waits = "--propagation-delay 5m --hold-transient 1500ms";
+        let Ok(Verb::Dev(dev)) = parse(&format!("keyrum dev {waits}")) else {
+            panic!()
+        };
+        let waits = [dev.propagation_delay, dev.hold_transient];
+        assert_eq!(waits.map(|wait| wait.as_millis()), [300_000, 1_500]);
+        assert!(parse("keyrum dev --propagation-delay 301s").is_err());
+        assert!(parse("keyrum dev --hold-transient 2").is_err());
         assert!(parse("keyrum dev --ephemeral --data x").is_err());
         assert!(parse("keyrum dev --regions nowhere").is_err());
     }

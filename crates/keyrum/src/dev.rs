@@ -30,13 +30,15 @@ use crate::topology::Topology;
 pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
     let world = World::real();
-    let topology = Topology::uniform(
+    let mut topology = Topology::uniform(
         &args.regions,
         args.nodes,
         args.port,
         args.bind,
         args.account,
     )?;
+    topology.propagation_delay = args.propagation_delay;
+    topology.hold_transient = args.hold_transient;
     let temporary = if args.ephemeral {
         Some(tempfile::tempdir().map_err(|error| {
             format!(
@@ -60,7 +62,7 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
 
     let cluster = Cluster::new(world.clone(), topology.clone(), folder);
     let addr = SocketAddr::new(args.bind, args.port);
-    let settings = endpoint_settings(&topology);
+    let settings = endpoint_settings(&topology, topology.reads());
     let hooks = Arc::new(Asked(cluster.clone()));
     let endpoint = Endpoint::new(cluster.regions.clone(), settings, Some(hooks));
     let front = match Server::start(&world, &addr.to_string(), endpoint, limits()).await {

@@ -7,7 +7,7 @@ use keyrum_consensus::world::World;
 use keyrum_server::http::Server;
 use keyrum_server::{Nodes, Proxy, ProxyWaits};
 
-use crate::assembly::limits;
+use crate::assembly::{limits, read_mode};
 use crate::data::{DataFolder, loopback};
 use crate::topology::Topology;
 
@@ -37,7 +37,9 @@ impl Front {
         keyrum_server::warm_up();
         let nodes = Nodes::new(world);
         let addr = SocketAddr::new(topology.bind, topology.port);
-        let proxy = Proxy::new(nodes.clone(), ProxyWaits::default(), None);
+        // Nodes may be told otherwise, for those who ask them directly.
+        let proxy = Proxy::new(nodes.clone(), ProxyWaits::default(), None)
+            .reading(read_mode(topology.reads()));
         let server = Server::start(world, &addr.to_string(), proxy, limits())
             .await
             .map_err(|cause| CannotListen {

@@ -3,15 +3,21 @@
 //! `cluster up` and `node` read it from a file of `cluster-config/`; `dev` builds it from flags.
 //! What the cluster became (chosen ports, added nodes) is the data folder's business.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use keyrum_consensus::SimulatedLink;
 use keyrum_types::{AccountId, NodeId, Region};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
+
+mod link;
+
+use link::LinkPlan;
 
 /// The endpoint's port unless one is named.
 pub(crate) const DEFAULT_PORT: u16 = 4599;
@@ -38,9 +44,15 @@ pub(crate) struct Topology {
     /// Whether the Regions' clocks may be moved ahead.
     #[serde(default)]
     pub(crate) test_clock: bool,
-    /// How reads see the state when a request does not say.
+    /// How reads see the state when a request does not say, as far as the file tells.
     #[serde(default)]
-    pub(crate) reads: Reads,
+    pub(crate) reads: Option<Reads>,
+    /// How long eventual reads may miss a change; 0 to 5 minutes.
+    #[serde(default, deserialize_with = "wait")]
+    pub(crate) propagation_delay: Duration,
+    /// How long Creating and Updating are kept at least; 0 to 5 minutes.
+    #[serde(default, deserialize_with = "wait")]
+    pub(crate) hold_transient: Duration,
     /// How far back the history reaches.
     #[serde(default)]
     pub(crate) history: History,
@@ -53,6 +65,9 @@ pub(crate) struct Topology {
     /// In the file's order; the first takes unsigned requests.
     #[serde(rename = "region")]
     pub(crate) regions: Vec<RegionPlan>,
+    /// How far apart they are; without a link they are as near as this machine makes them.
+    #[serde(default, rename = "link")]
+    links: Vec<Spanned<LinkPlan>>,
 }
 
 /// One Region as asked for.
@@ -81,6 +96,9 @@ pub(crate) struct NodePlan {
     /// Where it answers operators.
     #[serde(default)]
     pub(crate) admin: u16,
+    /// How requests that come to it directly read; as everywhere if absent.
+    #[serde(default)]
+    pub(crate) reads: Option<Reads>,
 }
 
 /// Who may call.
@@ -94,18 +112,17 @@ pub(crate) enum Credentials {
     Declared,
 }
 
-/// How reads see the state when a request does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How reads see the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Reads {
     /// After a read index, on any node.
-    #[default]
     Linearizable,
     /// Under the leader's lease.
     Lease,
     /// What this node has applied.
     Local,
-    /// Like the real service: with a delay.
+    /// Like the real service: with a delay, if there is one.
     Eventual,
 }
 
@@ -195,6 +212,7 @@ impl Topology {
                             api: 0,
                             peer: 0,
                             admin: 0,
+                            reads: None,
                         },
                     )
                 })
@@ -206,16 +224,41 @@ impl Topology {
             account,
             credentials: Credentials::Any,
             test_clock: true,
-            reads: Reads::default(),
+            reads: None,
+            propagation_delay: Duration::ZERO,
+            hold_transient: Duration::ZERO,
             history: History::default(),
             snapshot_entries: DEFAULT_SNAPSHOT_ENTRIES,
             data: None,
             regions: regions.iter().map(plan).collect(),
+            links: Vec::new(),
         };
         topology
             .check()
             .map_err(|(_, what)| TopologyError::Flags(what))?;
         Ok(topology)
+    }
+
+    /// How reads see the state when a request does not say. Who asks for a delay wants to see it.
+    pub(crate) fn reads(&self) -> Reads {
+        self.reads.unwrap_or(match self.propagation_delay {
+            Duration::ZERO => Reads::Linearizable,
+            _ => Reads::Eventual,
+        })
+    }
+
+    /// The same for requests that come directly to this node, which may have been added later.
+    pub(crate) fn reads_at(&self, region: &Region, node: NodeId) -> Reads {
+        let regions = self.regions.iter();
+        let ours = regions.filter(|plan| plan.name.get_ref() == region);
+        let mut plans = ours.flat_map(|plan| &plan.nodes).map(Spanned::get_ref);
+        let plan = plans.find(|plan| plan.id == node);
+        plan.and_then(|plan| plan.reads).unwrap_or(self.reads())
+    }
+
+    /// How far other Regions are made to be from this one.
+    pub(crate) fn distances(&self, from: &Region) -> BTreeMap<Region, SimulatedLink> {
+        link::distances(&self.links, from)
     }
 
     /// What the types cannot say, and where.
@@ -272,7 +315,7 @@ impl Topology {
                 }
             }
         }
-        Ok(())
+        link::check(&self.links, &regions).map_err(|(offset, what)| (Place::Offset(offset), what))
     }
 }
 
@@ -317,6 +360,22 @@ fn default_account() -> AccountId {
 
 fn default_snapshot_entries() -> u64 {
     DEFAULT_SNAPSHOT_ENTRIES
+}
+
+/// Longest propagation delay, and longest hold of a transient state.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+
+/// A time from 0 to 5 minutes, as people write it.
+pub(crate) fn short_wait(text: &str) -> Result<Duration, String> {
+    let wait = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if wait > WAIT_MAX {
+        return Err(format!("{text} is too long: at most 5m"));
+    }
+    Ok(wait)
+}
+
+fn wait<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    short_wait(&String::deserialize(from)?).map_err(de::Error::custom)
 }
 
 fn from_text<'de, D, T>(from: D) -> Result<T, D::Error>
@@ -384,12 +443,62 @@ mod tests {
             ("one-node", &[1][..]),
             ("two-regions", &[3, 3]),
             ("three-regions", &[3, 3, 3]),
+            ("six-regions", &[1, 1, 1, 1, 1, 1]),
         ] {
             let topology = Topology::load(&folder.join(file).with_extension("toml")).unwrap();
             let sizes: Vec<_> = topology.regions.iter().map(|r| r.nodes.len()).collect();
             assert_eq!(sizes, shape, "{file}");
             assert_eq!(topology.port, DEFAULT_PORT);
             assert!(topology.test_clock);
+            if file == "six-regions" {
+                for region in &topology.regions {
+                    let distances = topology.distances(region.name.get_ref());
+                    assert_eq!(distances.len(), 5, "{}", region.name.get_ref());
+                }
+            }
+        }
+    }
+
+    /// Catches a delay that nobody would see, one that overrules what the file says, and a node
+    /// that does not read as its own line says.
+    #[test]
+    fn reads_are_chosen_for_all_and_for_each() {
+        let region = "[[region]]\nname = \"us-east-1\"\n";
+        let nodes = "nodes = [{ id = 1 }, { id = 2, reads = \"local\" }]\n";
+        let parse = |lines: &str| {
+            let text = format!("credentials = \"any\"\n{lines}\n{region}{nodes}");
+            Topology::parse(Path::new("x.toml"), &text).unwrap()
+        };
+        let delay = "propagation_delay = \"30s\"";
+        for (lines, all) in [
+            ("", Reads::Linearizable),
+            ("reads = \"lease\"", Reads::Lease),
+            ("propagation_delay = \"0s\"", Reads::Linearizable),
+            (delay, Reads::Eventual),
+            (
+                &format!("{delay}\nreads = \"linearizable\""),
+                Reads::Linearizable,
+            ),
+        ] {
+            let topology = parse(lines);
+            let region = "us-east-1".parse().unwrap();
+            let at = |node| topology.reads_at(&region, node);
+            assert_eq!(topology.reads(), all, "{lines}");
+            assert_eq!((at(1), at(2), at(3)), (all, Reads::Local, all), "{lines}");
+        }
+        assert_eq!(parse(delay).propagation_delay, Duration::from_secs(30));
+        for field in ["propagation_delay", "hold_transient"] {
+            for (value, words) in [
+                ("\"301s\"", "301s is too long: at most 5m"),
+                ("\"soon\"", "expected number"),
+                ("30", "invalid type: integer `30`"),
+            ] {
+                let text = complaint(&format!("port = 1\n{field} = {value}\n{region}{nodes}"));
+                assert!(
+                    text.starts_with(&format!("x.toml, line 2: {words}")),
+                    "{text}"
+                );
+            }
         }
     }
 

@@ -24,7 +24,8 @@ use crate::regions::{Chosen, Regions, any_node};
 use crate::route::Route;
 use crate::{sts, validate};
 
-const CONSISTENCY: HeaderName = HeaderName::from_static("x-keyrum-consistency");
+/// How a request reads.
+pub(crate) const CONSISTENCY: HeaderName = HeaderName::from_static("x-keyrum-consistency");
 
 /// How long whoever sent the request waits for the answer, in milliseconds.
 pub(crate) const TIME_LEFT: HeaderName = HeaderName::from_static("x-keyrum-time-left-ms");
@@ -184,6 +185,16 @@ pub(crate) fn time_left(headers: &HeaderMap) -> Result<Option<Duration>, ApiErro
     let wrong = "The header x-keyrum-time-left-ms must be a number of milliseconds.";
     let ms: u32 = ms.ok_or_else(|| ApiError::validation(wrong))?;
     Ok(Some(Duration::from_millis(ms.into())))
+}
+
+/// How [`CONSISTENCY`] calls a mode.
+pub(crate) fn word(mode: ReadMode) -> HeaderValue {
+    HeaderValue::from_static(match mode {
+        ReadMode::Linearizable => "linearizable",
+        ReadMode::Lease => "lease",
+        ReadMode::Local => "local",
+        ReadMode::Eventual => "eventual",
+    })
 }
 
 fn consistency(headers: &HeaderMap, default: ReadMode) -> Result<ReadMode, ApiError> {

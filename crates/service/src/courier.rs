@@ -16,7 +16,7 @@ use futures_util::future::select_ok;
 use keyrum_consensus::world::BoxFuture;
 use keyrum_consensus::{Delivery, NodeStatus, ReadMode, Receipt, Receiver};
 use keyrum_crypto::{Crossing, KeyName, RegionKey, RegionPublicKey};
-use keyrum_state::{Channel, Command, KeyRef, Message, NewMaterial, Refusal};
+use keyrum_state::{Channel, Command, KeyRef, Message, NewMaterial, Refusal, decide};
 use keyrum_types::{NodeId, Region};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -39,6 +39,9 @@ const REACH_LIMIT: Duration = Duration::from_secs(2);
 /// Pauses after failures: the first, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long until a message that the other Region holds back is brought again.
+const PAUSE_HELD: Duration = Duration::from_millis(100);
 
 /// How many points in time are kept to tell how long messages have waited.
 const SIGHTINGS_MAX: usize = 1024;
@@ -179,6 +182,10 @@ impl Service {
         };
         let through = match self.bring(route, &delivery).await? {
             Receipt::Taken(through) if through > channel.delivered => through,
+            Receipt::Taken(through) if through == channel.delivered => {
+                sleep(PAUSE_HELD).await;
+                return Ok(true);
+            }
             Receipt::Taken(through) | Receipt::Missing(through) => {
                 // Only a Region that lost its log forgets what it took. What it forgot is gone
                 // here too, so somebody has to look.
@@ -192,6 +199,13 @@ impl Service {
         let forget = Command::Delivered { to, through };
         let forgotten = self.propose_as_region(forget).await;
         forgotten.map_err(|error| error.to_string())?;
+        if delivery
+            .messages
+            .last()
+            .is_some_and(|(last, _)| *last > through)
+        {
+            sleep(PAUSE_HELD).await;
+        }
         Ok(true)
     }
 
@@ -350,6 +364,10 @@ impl Service {
         // What is applied here is in the log for good, so this much need not be proposed again.
         let cursor = group.state().channel(&from).cursor;
         messages.retain(|(number, _)| *number > cursor);
+        let cursor = match self.inner.hold.time.is_zero() || messages.is_empty() {
+            true => cursor,
+            false => self.hold_back(&from, after, &mut messages).await?,
+        };
         let Some((through, _)) = messages.last() else {
             return Ok(Receipt::Taken(cursor));
         };
@@ -370,6 +388,30 @@ impl Service {
             }
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Cuts a delivery before the first message that is to wait, and gives the cursor.
+    async fn hold_back(
+        &self,
+        from: &Region,
+        after: u64,
+        messages: &mut Vec<(u64, Message)>,
+    ) -> Result<u64, String> {
+        // The newest state: on one that lags behind, the sender would take what it hears for a loss.
+        let state = self.inner.group.read(ReadMode::Linearizable).await;
+        let state = state.map_err(|error| error.to_string())?;
+        let deliver = Command::Deliver {
+            from: from.clone(),
+            after,
+            messages: messages.clone(),
+        };
+        // A delivery that would be refused is proposed, to be refused by the log.
+        let now = self.inner.world.clock.now();
+        let events = decide(&state, None, now, &deliver).unwrap_or_default();
+        if let Some(held) = self.inner.hold.first_held(&state, &events) {
+            messages.retain(|(number, _)| *number < held);
+        }
+        Ok(state.channel(from).cursor)
     }
 }
 

@@ -11,6 +11,7 @@ mod clock;
 mod courier;
 mod crypto_ops;
 mod error;
+mod hold;
 mod identity;
 mod last_use;
 mod lifecycle;
@@ -27,6 +28,7 @@ mod tag;
 mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyrum_consensus::world::World;
 use keyrum_consensus::{Group, ReadMode};
@@ -64,6 +66,7 @@ pub use rotation::{
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 
 use courier::{Couriers, Desk};
+use hold::Hold;
 use last_use::Uses;
 use materials::{MATERIALS_MAX, Materials};
 use resolve::Accounts;
@@ -73,6 +76,8 @@ use resolve::Accounts;
 pub struct Settings {
     /// Whether the Region's clock may be moved ahead: test clusters only.
     pub test_clock: bool,
+    /// How long every Creating and Updating is kept at least; 0 to 5 minutes.
+    pub hold_transient: Duration,
 }
 
 /// Who asks, and how fresh an answer must be.
@@ -101,6 +106,7 @@ struct Inner {
     materials: Materials,
     couriers: Couriers,
     uses: Uses,
+    hold: Hold,
 }
 
 impl Service {
@@ -136,6 +142,7 @@ impl Service {
             materials: Materials::new(MATERIALS_MAX),
             couriers: Couriers::new(neighbourhood),
             uses: Uses::default(),
+            hold: Hold::new(settings.hold_transient),
         });
         let desk = Desk(Arc::downgrade(&inner));
         inner.group.receive_with(Arc::new(desk));

@@ -86,7 +86,10 @@ async fn uses_reach_the_log_together() {
     let group = one_node(&world).await;
     let start = || {
         let keyring = DomainKeyring::from_bytes(Zeroizing::new([5; 32]));
-        let settings = Settings { test_clock: true };
+        let settings = Settings {
+            test_clock: true,
+            ..Settings::default()
+        };
         Service::new(group.clone(), keyring, world.clone(), settings)
     };
     let service = start();

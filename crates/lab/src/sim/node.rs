@@ -163,12 +163,7 @@ impl Machine {
         let group = Group::start(config, world.clone(), store, links)
             .await
             .map_err(|error| error.to_string())?;
-        let service = Service::new(
-            group.clone(),
-            keyring,
-            world.clone(),
-            Settings { test_clock: false },
-        );
+        let service = Service::new(group.clone(), keyring, world.clone(), Settings::default());
         let regions = Regions::default();
         regions.set(vec![(region(), vec![service.clone()])]);
         let settings = EndpointSettings {

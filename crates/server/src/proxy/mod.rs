@@ -19,6 +19,7 @@ use futures_util::stream::FuturesUnordered;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::body::Bytes;
+use keyrum_consensus::ReadMode;
 use keyrum_consensus::world::{Network, World, spawn};
 use keyrum_types::Region;
 use tokio::sync::Notify;
@@ -133,6 +134,8 @@ pub struct Proxy {
     nodes: Nodes,
     waits: ProxyWaits,
     hooks: Option<Arc<dyn Hooks>>,
+    /// How requests read that do not say; `None` leaves it to the node.
+    consistency: Option<ReadMode>,
     /// Wakes the task that looks after nodes that are down.
     down: Arc<Notify>,
     looking_after: JoinHandle<()>,
@@ -147,9 +150,16 @@ impl Proxy {
             nodes,
             waits,
             hooks,
+            consistency: None,
             down,
             looking_after,
         }
+    }
+
+    /// The same, but requests that do not say how they read, read so, whichever node gets them.
+    pub fn reading(mut self, mode: ReadMode) -> Self {
+        self.consistency = Some(mode);
+        self
     }
 
     async fn pass_on(
@@ -172,7 +182,10 @@ impl Proxy {
             let entry = entry.ok_or_else(identity::wrong_region)?;
             (entry.region.clone(), entry.order())
         };
-        let outgoing = Outgoing::of(request);
+        let mut outgoing = Outgoing::of(request);
+        if let Some(mode) = self.consistency {
+            outgoing.read_by_default(mode);
+        }
         if reads {
             self.read(&region, order, &outgoing, deadline).await
         } else {

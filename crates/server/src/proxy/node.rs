@@ -10,11 +10,12 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
+use keyrum_consensus::ReadMode;
 use keyrum_consensus::world::{Network, spawn};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ProxyWaits;
-use crate::endpoint::TIME_LEFT;
+use crate::endpoint::{CONSISTENCY, TIME_LEFT, word};
 use crate::http::Incoming;
 
 /// How long an unused connection is kept: well below the nodes' own limit, so that a request is
@@ -44,6 +45,11 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Says how to read, unless whoever sent the request did.
+    pub(super) fn read_by_default(&mut self, mode: ReadMode) {
+        self.headers.entry(CONSISTENCY).or_insert(word(mode));
+    }
+
     pub(super) fn of(request: &Incoming) -> Self {
         let parts = &request.parts;
         let mut headers = parts.headers.clone();
