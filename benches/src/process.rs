@@ -52,6 +52,19 @@ impl Guarded {
         }
     }
 
+    /// Waits until it has ended by itself, which must be well.
+    pub(crate) async fn succeeded(mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + END_LIMIT;
+        while Instant::now() < deadline {
+            match self.child.try_wait()? {
+                None => sleep(LOOK_EVERY).await,
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(format!("a command failed: {status}").into()),
+            }
+        }
+        Err("a command does not end".into())
+    }
+
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn stop(mut self) -> Result<(), Failure> {
         signal(self.pid(), Signal::TERM);

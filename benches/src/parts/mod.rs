@@ -6,4 +6,5 @@ pub(crate) mod dev;
 pub(crate) mod encrypt;
 pub(crate) mod failover;
 pub(crate) mod keys;
+pub(crate) mod regions;
 pub(crate) mod store;
