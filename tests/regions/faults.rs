@@ -17,7 +17,7 @@ fn shape() -> Shape {
 }
 
 /// The node that leads a Region, once there is one.
-async fn leader(cluster: &Cluster, region: &str) -> String {
+pub(crate) async fn leader(cluster: &Cluster, region: &str) -> String {
     wait::until("leader", wait::LONG, async || {
         let lines = cluster.status().await;
         let ours = lines.iter().filter(|line| line.node.starts_with(region));

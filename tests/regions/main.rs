@@ -4,6 +4,9 @@
 mod deletion;
 mod errors;
 mod faults;
+mod frozen;
+mod provider;
 mod relatives;
 mod rotation;
+mod storm;
 mod walk;
