@@ -94,6 +94,8 @@ struct Inner {
     settings: Settings,
     materials: Materials,
     couriers: Couriers,
+    /// Held while what is due is carried out.
+    carrying_out: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -128,6 +130,7 @@ impl Service {
             settings,
             materials: Materials::new(MATERIALS_MAX),
             couriers: Couriers::new(neighbourhood),
+            carrying_out: tokio::sync::Mutex::default(),
         });
         let desk = Desk(Arc::downgrade(&inner));
         inner.group.receive_with(Arc::new(desk));
