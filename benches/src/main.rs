@@ -121,7 +121,9 @@ async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
             Part::Keys => parts::keys::run(setting, report).await,
             Part::Regions => parts::regions::run(setting, report).await,
             Part::Dev => parts::dev::run(setting, report).await,
-            Part::Apply => parts::apply::run(report),
+            Part::Apply => {
+                parts::apply::run(report).and_then(|()| parts::apply_families::run(report))
+            }
             Part::Store => parts::store::run(setting, report),
         };
         // The other parts still have something to say.

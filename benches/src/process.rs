@@ -13,6 +13,9 @@ use crate::Failure;
 /// How long a process may take to end after it was asked to.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long a command about a cluster may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+
 /// How often something without a notification is looked at. Short against every figure that
 /// depends on it.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -54,7 +57,7 @@ impl Guarded {
 
     /// Waits until it has ended by itself, which must be well.
     pub(crate) async fn succeeded(mut self) -> Result<(), Failure> {
-        let deadline = Instant::now() + END_LIMIT;
+        let deadline = Instant::now() + COMMAND_LIMIT;
         while Instant::now() < deadline {
             match self.child.try_wait()? {
                 None => sleep(LOOK_EVERY).await,

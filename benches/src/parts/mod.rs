@@ -1,6 +1,7 @@
 //! The parts of a run. Each opens with its question and an estimate made beforehand.
 
 pub(crate) mod apply;
+pub(crate) mod apply_families;
 pub(crate) mod create;
 pub(crate) mod dev;
 pub(crate) mod encrypt;
