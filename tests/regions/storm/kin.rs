@@ -367,7 +367,7 @@ pub(crate) async fn use_it(storm: Arc<Storm>, family: Arc<Family>, mut dice: Dic
             return;
         }
         sleep(Duration::from_millis(20 + dice.below(60) as u64)).await;
-        let usable = |region: &&str| family.version(region) % 2 == 0;
+        let usable = |region: &&str| family.version(region).is_multiple_of(2);
         let usable: Vec<_> = REGIONS.into_iter().filter(usable).collect();
         let [Some(from), Some(to)] = [dice.one_of(&usable), dice.one_of(&usable)] else {
             continue;

@@ -151,7 +151,10 @@ async fn run(seed: u64, exercise: &Exercise) {
         opened += count.expect("every ciphertext opens");
     }
     let messages = messages_were_taken_once(&storm.cluster).await;
-    assert!(storm.counted("RotateKeyOnDemand") > 0 && opened > 0);
+    for what in ["RotateKeyOnDemand", "DisableKey", "Encrypt", "Decrypt"] {
+        assert!(storm.counted(what) > 0, "no {what}");
+    }
+    assert!(opened > 0 && messages > 0);
     eprintln!(
         "seed {seed}: {:?}; {opened} decryptions afterwards, {messages} messages taken once",
         storm.counts.lock().unwrap()

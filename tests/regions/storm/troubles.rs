@@ -139,9 +139,12 @@ fn whole(lines: &[NodeLine]) -> bool {
     })
 }
 
+/// From when to when; without an end while it lasts.
+type Times = Vec<(Instant, Option<Instant>)>;
+
 /// When each Region was in trouble.
 #[derive(Debug, Default)]
-pub(crate) struct Troubles(Mutex<BTreeMap<&'static str, Vec<(Instant, Option<Instant>)>>>);
+pub(crate) struct Troubles(Mutex<BTreeMap<&'static str, Times>>);
 
 impl Troubles {
     fn begin(&self, region: &'static str) {
