@@ -26,7 +26,7 @@ test: tools
 # The long fault runs, and nothing else.
 test-long: tools
 	$(CARGO) build --workspace
-	$(BUILT) $(CARGO) test --package keyrum-tests --test cluster --test powerloss -- --ignored
+	$(BUILT) $(CARGO) test --package keyrum-tests --test cluster --test powerloss --test regions -- --ignored
 
 # Format, lints with warnings denied, and the checks of tests/tidy. Changes no file.
 verify: tools

@@ -15,6 +15,7 @@ Parts, all of them unless some are named:
   create    CreateKey on three nodes against puts of a three-member etcd
   failover  how long a Region takes no change when its leader is killed
   keys      100,000 keys: memory, restart, reads beside a snapshot
+  regions   families between three Regions: changes, 10,000 rotations, 100,000 messages
   dev       two Regions in one process: start, idle cost
   apply     how fast the state machine applies commands
   store     how fast a node's store makes rows durable
@@ -36,17 +37,19 @@ pub(crate) enum Part {
     Create,
     Failover,
     Keys,
+    Regions,
     Dev,
     Apply,
     Store,
 }
 
 impl Part {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Encrypt,
         Self::Create,
         Self::Failover,
         Self::Keys,
+        Self::Regions,
         Self::Dev,
         Self::Apply,
         Self::Store,
@@ -60,6 +63,7 @@ impl fmt::Display for Part {
             Self::Create => "create",
             Self::Failover => "failover",
             Self::Keys => "keys",
+            Self::Regions => "regions",
             Self::Dev => "dev",
             Self::Apply => "apply",
             Self::Store => "store",

@@ -174,11 +174,19 @@ pub(crate) async fn once(addr: &str, call: &Call<'_>) -> Result<serde_json::Valu
 
 /// Makes a key and returns its id.
 pub(crate) async fn create_key(addr: &str) -> Result<String, Failure> {
-    let answer = once(addr, &Call::new("CreateKey", "{}")).await?;
-    Ok(answer["KeyMetadata"]["KeyId"]
-        .as_str()
-        .ok_or("a key without an id")?
-        .to_owned())
+    let mut connection = Connection::open(addr).await?;
+    let answer = connection
+        .exchange(&Call::new("CreateKey", "{}").bytes())
+        .await?;
+    answer.good()?;
+    made_key(answer.body)
+}
+
+/// The id in CreateKey's answer.
+pub(crate) fn made_key(body: &[u8]) -> Result<String, Failure> {
+    let answer: serde_json::Value = serde_json::from_slice(body)?;
+    let id = answer["KeyMetadata"]["KeyId"].as_str();
+    Ok(id.ok_or("a key without an id")?.to_owned())
 }
 
 #[cfg(test)]

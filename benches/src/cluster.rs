@@ -47,42 +47,62 @@ pub(crate) struct Node {
 pub(crate) struct Cluster {
     up: Guarded,
     ready: Ready,
+    keyrum: PathBuf,
+    data: PathBuf,
 }
 
 impl Cluster {
     /// Starts one Region of three nodes on a folder and waits for its ready file.
     pub(crate) async fn up(setting: &Setting, folder: &Path) -> Result<Self, Failure> {
+        Self::up_regions(setting, folder, &[client::REGION]).await
+    }
+
+    /// Starts Regions of three nodes each on a folder and waits for their ready file.
+    pub(crate) async fn up_regions(
+        setting: &Setting,
+        folder: &Path,
+        regions: &[&str],
+    ) -> Result<Self, Failure> {
         let topology = folder.join("topology.toml");
         std::fs::create_dir_all(folder)?;
-        std::fs::write(
-            &topology,
-            format!(
-                "port = 0\ncredentials = \"any\"\n\n[[region]]\nname = \"{}\"\n\
-                 nodes = [{{ id = 1 }}, {{ id = 2 }}, {{ id = 3 }}]\n",
-                client::REGION
-            ),
-        )?;
+        let mut text = "port = 0\ncredentials = \"any\"\ntest_clock = true\n".to_owned();
+        for region in regions {
+            text.push_str(&format!(
+                "\n[[region]]\nname = \"{region}\"\n\
+                 nodes = [{{ id = 1 }}, {{ id = 2 }}, {{ id = 3 }}]\n"
+            ));
+        }
+        std::fs::write(&topology, text)?;
         let mut command = Command::new(&setting.keyrum);
         command.args(["cluster", "up", "--config"]).arg(topology);
-        Self::start(command, folder).await
+        Self::start(setting, command, folder).await
     }
 
-    /// Starts two Regions of three nodes in one process on a folder and waits for its ready file.
-    pub(crate) async fn dev(setting: &Setting, folder: &Path) -> Result<Self, Failure> {
+    /// Starts Regions of three nodes in one process on a folder and waits for its ready file.
+    pub(crate) async fn dev(
+        setting: &Setting,
+        folder: &Path,
+        regions: &[&str],
+    ) -> Result<Self, Failure> {
         std::fs::create_dir_all(folder)?;
         let mut command = Command::new(&setting.keyrum);
-        command.args(["dev", "--port", "0"]);
-        Self::start(command, folder).await
+        command.args(["dev", "--port", "0", "--regions", &regions.join(",")]);
+        Self::start(setting, command, folder).await
     }
 
-    async fn start(mut command: Command, folder: &Path) -> Result<Self, Failure> {
+    async fn start(
+        setting: &Setting,
+        mut command: Command,
+        folder: &Path,
+    ) -> Result<Self, Failure> {
         let ready_file = folder.join("ready.json");
         let _ = std::fs::remove_file(&ready_file);
         let output = folder.join("output");
         let printed = File::create(&output)?;
+        let data = folder.join("data");
         command
             .arg("--data")
-            .arg(folder.join("data"))
+            .arg(&data)
             .arg("--ready-file")
             .arg(&ready_file);
         command
@@ -96,6 +116,8 @@ impl Cluster {
                 return Ok(Self {
                     up,
                     ready: serde_json::from_slice(&line)?,
+                    keyrum: setting.keyrum.clone(),
+                    data,
                 });
             }
             let said = || std::fs::read_to_string(&output).unwrap_or_default();
@@ -127,25 +149,45 @@ impl Cluster {
             .map_or(&[], |region| &region.nodes)
     }
 
+    /// The nodes of a Region.
+    pub(crate) fn nodes_of(&self, region: &str) -> &[Node] {
+        self.ready
+            .regions
+            .get(region)
+            .map_or(&[], |region| &region.nodes)
+    }
+
     /// The nodes' processes.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        self.nodes().iter().map(|node| node.pid).collect()
+        let regions = self.ready.regions.values();
+        let nodes = regions.flat_map(|region| &region.nodes);
+        nodes.map(|node| node.pid).collect()
+    }
+
+    /// Does something to every node of a Region at once, such as `kill`.
+    pub(crate) async fn each_node(&self, verb: &str, region: &str) -> Result<(), Failure> {
+        let mut running = Vec::new();
+        for id in 1..=self.nodes_of(region).len() {
+            let mut command = Command::new(&self.keyrum);
+            command.args(["cluster", verb, &format!("{region}/{id}"), "--data"]);
+            command.arg(&self.data).stdin(Stdio::null());
+            command.stdout(Stdio::null());
+            running.push(Guarded::start(&mut command)?);
+        }
+        for command in running {
+            command.succeeded().await?;
+        }
+        Ok(())
     }
 
     /// The node that leads the only Region.
     pub(crate) async fn leader(&self) -> Result<&Node, Failure> {
-        let deadline = Instant::now() + START_LIMIT;
-        loop {
-            for node in self.nodes() {
-                if node.status().await?["role"] == "leader" {
-                    return Ok(node);
-                }
-            }
-            if Instant::now() > deadline {
-                return Err("no node leads".into());
-            }
-            sleep(LOOK_EVERY).await;
-        }
+        first_leader(self.nodes()).await
+    }
+
+    /// The node that leads a Region.
+    pub(crate) async fn leader_of(&self, region: &str) -> Result<&Node, Failure> {
+        first_leader(self.nodes_of(region)).await
     }
 
     /// Stops it in order.
@@ -164,23 +206,46 @@ impl Cluster {
     }
 }
 
+/// The node among these that leads, once one does. A node that does not answer does not.
+async fn first_leader(nodes: &[Node]) -> Result<&Node, Failure> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        for node in nodes {
+            if node.status().await.is_ok_and(|s| s["role"] == "leader") {
+                return Ok(node);
+            }
+        }
+        if Instant::now() > deadline {
+            return Err("no node leads".into());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
 impl Node {
     /// What the node says of itself.
     pub(crate) async fn status(&self) -> Result<Value, Failure> {
-        self.admin("GET", "/status").await
+        self.admin("GET", "/status", "").await
+    }
+
+    /// Moves the clock of the node's Region, and waits until what became due has happened there.
+    pub(crate) async fn advance_clock(&self, by: Duration) -> Result<Value, Failure> {
+        let body = format!("{{\"by_ms\":{}}}", by.as_millis());
+        self.admin("POST", "/clock/advance", &body).await
     }
 
     /// Has the node take a snapshot, and waits for it.
     pub(crate) async fn snapshot(&self) -> Result<(), Failure> {
-        self.admin("POST", "/snapshot").await.map(drop)
+        self.admin("POST", "/snapshot", "").await.map(drop)
     }
 
-    async fn admin(&self, method: &str, path: &str) -> Result<Value, Failure> {
+    async fn admin(&self, method: &str, path: &str, body: &str) -> Result<Value, Failure> {
         let token = std::fs::read_to_string(self.data.join("admin.token"))?;
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
-             content-length: 0\r\n\r\n",
-            token.trim()
+             content-length: {}\r\n\r\n{body}",
+            token.trim(),
+            body.len(),
         );
         let mut connection = Connection::open(&self.admin).await?;
         let answer = connection.exchange(request.as_bytes()).await?;

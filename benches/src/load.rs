@@ -1,6 +1,8 @@
 //! Load with a fixed number of callers, each of which waits for its answer before it asks again.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -56,6 +58,41 @@ impl Caller {
             Self::Etcd(putter) => putter.put().await,
         }
     }
+}
+
+/// Sends `count` requests, each once, to these addresses through as many callers as stand for load,
+/// and reads the good answers' bodies; what was read, in the requests' order.
+pub(crate) async fn every<T: Send + 'static>(
+    addrs: &[String],
+    count: usize,
+    request: impl Fn(usize) -> Vec<u8> + Send + Sync + 'static,
+    read: impl Fn(&[u8]) -> Result<T, Failure> + Send + Sync + 'static,
+) -> Result<Vec<T>, Failure> {
+    let shared = Arc::new((AtomicUsize::new(0), request, read));
+    let mut callers = JoinSet::new();
+    for at in 0..CALLERS {
+        let mut connection = Connection::open(&addrs[at % addrs.len()]).await?;
+        let shared = shared.clone();
+        callers.spawn(async move {
+            let (next, request, read) = &*shared;
+            let mut found = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= count {
+                    return Ok::<_, Failure>(found);
+                }
+                let answer = connection.exchange(&request(number)).await?;
+                answer.good()?;
+                found.push((number, read(answer.body)?));
+            }
+        });
+    }
+    let mut all = Vec::with_capacity(count);
+    while let Some(found) = callers.join_next().await {
+        all.extend(found??);
+    }
+    all.sort_by_key(|(number, _)| *number);
+    Ok(all.into_iter().map(|(_, read)| read).collect())
 }
 
 /// What came of it.

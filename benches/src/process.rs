@@ -13,6 +13,9 @@ use crate::Failure;
 /// How long a process may take to end after it was asked to.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long a command about a cluster may take.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+
 /// How often something without a notification is looked at. Short against every figure that
 /// depends on it.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -50,6 +53,19 @@ impl Guarded {
             None => Ok(()),
             Some(status) => Err(format!("a process of the benchmark ended: {status}").into()),
         }
+    }
+
+    /// Waits until it has ended by itself, which must be well.
+    pub(crate) async fn succeeded(mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + COMMAND_LIMIT;
+        while Instant::now() < deadline {
+            match self.child.try_wait()? {
+                None => sleep(LOOK_EVERY).await,
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(format!("a command failed: {status}").into()),
+            }
+        }
+        Err("a command does not end".into())
     }
 
     /// Asks it to stop, and waits until it has.

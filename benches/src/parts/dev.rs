@@ -29,6 +29,8 @@ const READY_SECONDS: f64 = 2.0;
 const CORE_PERCENT: f64 = 2.0;
 const MEMORY_BYTES: u64 = 100_000_000;
 
+const REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
+
 const GROUP: &str = "2 x 3 nodes in one process, fsynced";
 
 pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Failure> {
@@ -111,7 +113,7 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
 /// read; how long that took from the start of the program.
 async fn start(setting: &Setting) -> Result<(Cluster, Duration), Failure> {
     let since = Instant::now();
-    let cluster = Cluster::dev(setting, &setting.folder.join("dev")).await?;
+    let cluster = Cluster::dev(setting, &setting.folder.join("dev"), &REGIONS).await?;
     let mut after = Duration::ZERO;
     for region in cluster.ready().regions.keys() {
         let call = Call {

@@ -18,14 +18,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::client::{self, Call, Connection};
 use crate::cluster::{Cluster, Node, THREE_NODES, first_success};
-use crate::load::{self, CALLERS, Latency};
+use crate::load::{self, Latency};
 use crate::parts::encrypt::remove;
 use crate::process::resident_bytes;
 use crate::report::{Report, Row, Verdict};
 use crate::turns::quantile_ms;
 use crate::{Failure, Setting};
 
-const KEYS: u64 = 100_000;
+const KEYS: usize = 100_000;
 
 /// Readers while snapshots are built: enough to be there at any moment, too few to queue.
 const READERS: usize = 8;
@@ -66,7 +66,7 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
         let costs = now
             .iter()
             .zip(&fresh)
-            .map(|(now, fresh)| now.saturating_sub(*fresh) / KEYS);
+            .map(|(now, fresh)| now.saturating_sub(*fresh) / KEYS as u64);
         costs.max().unwrap_or(0)
     };
     let worst = per_key(&filled).max(per_key(&restarted));
@@ -152,34 +152,13 @@ fn memory(cluster: &Cluster) -> Result<Vec<u64>, Failure> {
 
 /// Makes the keys, over all nodes; their ids.
 async fn create(cluster: &Cluster) -> Result<Vec<String>, Failure> {
-    let left = Arc::new(AtomicU64::new(KEYS));
-    let mut callers = JoinSet::new();
-    for at in 0..CALLERS {
-        let mut connection =
-            Connection::open(&cluster.nodes()[at % cluster.nodes().len()].api).await?;
-        let left = left.clone();
-        callers.spawn(async move {
-            let request = Call::new("CreateKey", "{}").bytes();
-            let mut ids = Vec::new();
-            let take = |left: u64| left.checked_sub(1);
-            while left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-                .is_ok()
-            {
-                let answer = connection.exchange(&request).await?;
-                answer.good()?;
-                let answer: serde_json::Value = serde_json::from_slice(answer.body)?;
-                let id = answer["KeyMetadata"]["KeyId"].as_str();
-                ids.push(id.ok_or("a key without an id")?.to_owned());
-            }
-            Ok::<_, Failure>(ids)
-        });
-    }
-    let mut keys = Vec::new();
-    while let Some(ids) = callers.join_next().await {
-        keys.extend(ids??);
-    }
-    Ok(keys)
+    let addrs: Vec<_> = cluster
+        .nodes()
+        .iter()
+        .map(|node| node.api.clone())
+        .collect();
+    let request = Call::new("CreateKey", "{}").bytes();
+    load::every(&addrs, KEYS, move |_| request.clone(), client::made_key).await
 }
 
 /// Has snapshots built on the leader while keys are read there. Latencies of the calls that met no

@@ -7,6 +7,7 @@ use keyrum_state::{Command, KeyRef, State};
 use keyrum_types::{KeyState, UnixMillis};
 use tokio::time::{Instant, sleep};
 
+use crate::rotation::due_rotations;
 use crate::{Service, ServiceError};
 
 /// Shortest time between two looks at the state, so that a busy Region is not slowed down by
@@ -19,6 +20,11 @@ const LOOK_MS_MAX: u64 = 60_000;
 
 /// How long to wait after what is due could not be proposed or was found not to be.
 const RETRY_MS: u64 = 1_000;
+
+/// Pause after rotations of keys with replicas, on the node that leads. With
+/// [`crate::rotation::FAMILIES_AT_ONCE`] it bounds them to 400 a second: each costs every Region's
+/// log several entries, nobody waits for it, and callers of the same nodes should not notice.
+const FAMILIES_PAUSE: Duration = Duration::from_millis(40);
 
 /// Shortest time between two searches for kept material whose key can no longer be used.
 const FORGET_MS: u64 = 5_000;
@@ -134,19 +140,28 @@ impl Service {
 
     /// Lets a bounded part of what is due happen; gives how many keys that changed.
     async fn carry_out_due(&self) -> Result<usize, ServiceError> {
-        let (deletions, rotations) = {
+        // One after the other on this node, or the second would propose the same again.
+        let _turn = self.inner.carrying_out.lock().await;
+        let (deletions, rotations, families) = {
             let state = self.inner.group.state();
             let time = state.region_time(self.inner.world.clock.now());
             let deletions = state.next_due().is_some_and(|due| due <= time);
-            (deletions, self.due_rotations(&state, time))
+            let due = due_rotations(&state, time);
+            let families = due.iter().any(|(key, _)| state.family(*key).is_some());
+            (deletions, due, families)
         };
         let mut changed = 0;
         if deletions {
             changed += self.propose_as_region(Command::Tick).await?.len();
         }
-        if !rotations.is_empty() {
+        // Where keys have replicas, the node that leads keeps the pace alone.
+        if !rotations.is_empty() && (!families || self.inner.group.is_leader()) {
+            let rotations = self.with_material(rotations);
             let command = Command::RotateKeys { rotations };
             changed += self.propose_as_region(command).await?.len();
+        }
+        if families {
+            sleep(FAMILIES_PAUSE).await;
         }
         Ok(changed)
     }

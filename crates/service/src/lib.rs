@@ -107,6 +107,8 @@ struct Inner {
     couriers: Couriers,
     uses: Uses,
     hold: Hold,
+    /// Held while what is due is carried out.
+    carrying_out: tokio::sync::Mutex<()>,
 }
 
 impl Service {
@@ -143,6 +145,7 @@ impl Service {
             couriers: Couriers::new(neighbourhood),
             uses: Uses::default(),
             hold: Hold::new(settings.hold_transient),
+            carrying_out: tokio::sync::Mutex::default(),
         });
         let desk = Desk(Arc::downgrade(&inner));
         inner.group.receive_with(Arc::new(desk));

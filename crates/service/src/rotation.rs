@@ -16,6 +16,10 @@ use crate::page::{LIST_KEY_ROTATIONS, Markers, Page, PageRequest};
 use crate::resolve::Accounts;
 use crate::{KeyInput, RequestContext, Service, ServiceError};
 
+/// How many keys with replicas are rotated at once. Few: readers wait while what this leads to is
+/// applied, in each Region.
+pub(crate) const FAMILIES_AT_ONCE: usize = 16;
+
 /// What EnableKeyRotation is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnableKeyRotationInput {
@@ -174,16 +178,26 @@ impl Service {
         NewMaterial { id, sealed }
     }
 
-    /// A bounded part of the rotations that are due by `time`, with material for each.
-    pub(crate) fn due_rotations(&self, state: &State, time: UnixMillis) -> Vec<DueRotation> {
-        let due = state.rotations_due_by(time).take(ROTATE_KEYS_MAX);
-        due.map(|(key, due)| DueRotation {
+    /// New material for what is due.
+    pub(crate) fn with_material(&self, due: Vec<(KeyRef, UnixMillis)>) -> Vec<DueRotation> {
+        let rotation = |(key, due)| DueRotation {
             key,
             due,
             material: self.new_material(key),
-        })
-        .collect()
+        };
+        due.into_iter().map(rotation).collect()
     }
+}
+
+/// A bounded part of the rotations that are due by `time`.
+pub(crate) fn due_rotations(state: &State, time: UnixMillis) -> Vec<(KeyRef, UnixMillis)> {
+    let mut families = 0;
+    let due = state.rotations_due_by(time).take(ROTATE_KEYS_MAX);
+    due.take_while(|(key, _)| {
+        families += usize::from(state.family(*key).is_some());
+        families <= FAMILIES_AT_ONCE
+    })
+    .collect()
 }
 
 /// Keys of a custom key store have their material elsewhere, and nothing to tell about it.

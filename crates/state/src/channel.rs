@@ -52,14 +52,15 @@ fn put(state: &mut State, with: &Region, channel: Channel) {
     });
 }
 
-/// Takes what is new of a delivery, in order.
+/// Takes what is new of a delivery, in order. Gives the state that this leads to as well, where each
+/// message was judged on what the one before it left.
 pub(crate) fn deliver(
     state: &State,
     from: &Region,
     after: u64,
     messages: &[(u64, Message)],
     at: keyrum_types::UnixMillis,
-) -> Outcome {
+) -> Result<(Vec<Event>, State), Refusal> {
     let mut cursor = state.channel(from).cursor;
     if after > cursor {
         return Err(Refusal::MessagesMissing {
@@ -67,7 +68,6 @@ pub(crate) fn deliver(
             cursor,
         });
     }
-    // A message is judged on the state the one before it leaves.
     let mut ahead = state.clone();
     let mut events = Vec::new();
     for (number, message) in messages {
@@ -83,7 +83,7 @@ pub(crate) fn deliver(
         taken.iter().for_each(|event| evolve(&mut ahead, event));
         events.append(&mut taken);
     }
-    Ok(events)
+    Ok((events, ahead))
 }
 
 /// Forgets what the other Region has.

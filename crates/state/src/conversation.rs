@@ -88,40 +88,110 @@ pub(crate) fn has_replicas(state: &State, key: KeyRef) -> bool {
     family.is_some_and(|family| family.roster.len() > 1)
 }
 
-/// Adds to a change of a key's rotation that the other members are told of it.
-pub(crate) fn tell_rotation(state: &State, key: KeyRef, mut events: Vec<Event>) -> Vec<Event> {
-    if events.is_empty() || state.family(key).is_none() {
-        return events;
-    }
-    let ahead = after(state, &events);
-    if let Some((key, mut family)) = led(&ahead, key) {
-        let rotation = rotation_of(&ahead, key.reference());
-        family.stamp = family.stamp.next();
-        let own = ahead.region().clone();
-        confirm_own(&mut family, &own, &key, &rotation);
-        let sent = family.records(&key, &rotation, &own);
-        let change = FamilyChange::RotationChanged;
-        events.push(changed(key.reference(), change, family, key.state, sent));
-    }
-    events
+/// A member that writes the family's records, with all that a record is made of.
+struct Leading {
+    key: Key,
+    family: Family,
+    rotation: Rotation,
 }
 
-/// Completes the family's rotation if every member has its material.
-fn complete_rotation(state: &State, key: KeyRef, at: UnixMillis) -> Vec<Event> {
-    let Some((present, family)) = led(state, key) else {
-        return Vec::new();
-    };
-    let Some(pending) = rotation_of(state, key).pending else {
-        return Vec::new();
-    };
-    let own = state.region();
-    let others = family.roster.iter().filter(|(region, _)| *region != own);
-    let confirmed = |entry: &Entry| entry.confirmed.contains(&pending.material.id);
-    if !others.into_iter().all(|(_, entry)| confirmed(entry)) {
-        return Vec::new();
+impl Leading {
+    /// `None` if this Region does not write the key's family's records.
+    fn of(state: &State, key: KeyRef) -> Option<Self> {
+        let (key, family) = led(state, key)?;
+        let rotation = rotation_of(state, key.reference());
+        Some(Self {
+            key: Key::clone(&key),
+            family,
+            rotation,
+        })
     }
-    let completed = rotation::completed(&present, &pending, at);
-    tell_rotation(state, key, completed.into_iter().collect())
+
+    /// The same on the state that these events, which are about this key alone, lead to. Without
+    /// that state: it costs many times as much.
+    fn after(state: &State, name: KeyRef, events: &[Event]) -> Option<Self> {
+        let (changes, others): (Vec<_>, Vec<_>) = events
+            .iter()
+            .filter(|event| !matches!(event, Event::MessagesSent { .. }))
+            .partition(|event| matches!(event, Event::FamilyChanged { .. }));
+        let [
+            Event::FamilyChanged {
+                family,
+                state: shown,
+                materials,
+                rotation,
+                ..
+            },
+        ] = changes[..]
+        else {
+            return Self::of(&after(state, events), name);
+        };
+        if !others.is_empty() {
+            return Self::of(&after(state, events), name);
+        }
+        if !family.is_led_by(state.region()) {
+            return None;
+        }
+        let mut key = Key::clone(state.key(name)?);
+        key.state = *shown;
+        key.multi_region = Some(MultiRegionRole::Primary);
+        key.materials.extend(materials.iter().cloned());
+        let rotation = rotation.clone();
+        Some(Self {
+            key,
+            family: family.clone(),
+            rotation: rotation.unwrap_or_else(|| rotation_of(state, name)),
+        })
+    }
+
+    /// Adds to a change of the key's rotation that the other members are told of it.
+    fn tell_rotation(mut self, own: &Region, mut events: Vec<Event>) -> Vec<Event> {
+        if events.is_empty() {
+            return events;
+        }
+        for event in &events {
+            if let Event::KeyRotated { material, .. } = event {
+                self.key.materials.push(material.clone());
+            }
+            rotation::change(&mut self.rotation, event);
+        }
+        let Self {
+            key,
+            mut family,
+            rotation,
+        } = self;
+        family.stamp = family.stamp.next();
+        confirm_own(&mut family, own, &key, &rotation);
+        let sent = family.records(&key, &rotation, own);
+        let change = FamilyChange::RotationChanged;
+        events.push(changed(key.reference(), change, family, key.state, sent));
+        events
+    }
+
+    /// Completes the family's rotation if every member has its material.
+    fn complete_rotation(self, own: &Region, at: UnixMillis) -> Vec<Event> {
+        let Some(pending) = &self.rotation.pending else {
+            return Vec::new();
+        };
+        let mut others = self
+            .family
+            .roster
+            .iter()
+            .filter(|(region, _)| *region != own);
+        if !others.all(|(_, entry)| entry.confirmed.contains(&pending.material.id)) {
+            return Vec::new();
+        }
+        let completed = rotation::completed(&self.key, pending, at);
+        self.tell_rotation(own, completed.into_iter().collect())
+    }
+}
+
+/// Adds to a change of a key's rotation that the other members are told of it.
+pub(crate) fn tell_rotation(state: &State, key: KeyRef, events: Vec<Event>) -> Vec<Event> {
+    match Leading::of(state, key) {
+        Some(leading) => leading.tell_rotation(state.region(), events),
+        None => events,
+    }
 }
 
 /// The state these events lead to.
@@ -275,8 +345,9 @@ pub(crate) fn hear(state: &State, from: &Region, message: &Message, at: UnixMill
     let mut events = first_effect(state, from, message, at);
     if !events.is_empty() {
         // A confirmation, an entry that left, or stepping up may be what a rotation waited for.
-        let ahead = after(state, &events);
-        events.extend(complete_rotation(&ahead, message.key(), at));
+        if let Some(leading) = Leading::after(state, message.key(), &events) {
+            events.extend(leading.complete_rotation(state.region(), at));
+        }
     }
     events
 }

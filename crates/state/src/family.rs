@@ -285,12 +285,20 @@ impl Family {
         rotation: &Rotation,
         region: &Region,
     ) -> (Arc<FamilyRecord>, Vec<NewMaterial>) {
+        let record = self.record(key, rotation);
+        (record, self.materials_for(key, rotation, region))
+    }
+
+    fn materials_for(&self, key: &Key, rotation: &Rotation, region: &Region) -> Vec<NewMaterial> {
         let confirmed = self.roster.get(region).map(|entry| &entry.confirmed);
         let missing = |material: &&NewMaterial| {
             confirmed.is_none_or(|confirmed| !confirmed.contains(&material.id))
         };
-        let materials = all_held(key, rotation).filter(missing).cloned().collect();
-        let record = FamilyRecord {
+        all_held(key, rotation).filter(missing).cloned().collect()
+    }
+
+    fn record(&self, key: &Key, rotation: &Rotation) -> Arc<FamilyRecord> {
+        Arc::new(FamilyRecord {
             key: key.reference(),
             spec: key.spec,
             usage: key.usage,
@@ -300,8 +308,7 @@ impl Family {
             roster: self.roster.clone(),
             materials: key.materials.iter().map(|material| material.id).collect(),
             rotation: SharedRotation::of(rotation),
-        };
-        (Arc::new(record), materials)
+        })
     }
 
     /// The record for every other member.
@@ -311,9 +318,14 @@ impl Family {
         rotation: &Rotation,
         own: &Region,
     ) -> Vec<(Region, Message)> {
+        let record = self.record(key, rotation);
         let others = self.roster.keys().filter(|region| *region != own);
+        let message = |region| Message::Record {
+            record: Arc::clone(&record),
+            materials: self.materials_for(key, rotation, region),
+        };
         others
-            .map(|region| (region.clone(), self.record_message(key, rotation, region)))
+            .map(|region| (region.clone(), message(region)))
             .collect()
     }
 

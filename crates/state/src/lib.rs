@@ -89,13 +89,10 @@ pub fn apply(state: &mut State, proposal: &Proposal) -> Applied {
             repeated: true,
         };
     }
+    let mut ahead = None;
     let outcome = clock::admit(state, proposal).and_then(|()| {
-        decide(
-            state,
-            proposal.caller.as_ref(),
-            proposal.now,
-            &proposal.command,
-        )
+        let (caller, now) = (proposal.caller.as_ref(), proposal.now);
+        decide_ahead(state, caller, now, &proposal.command, &mut ahead)
     });
     if matches!(outcome, Err(Refusal::ClockUnconfirmed { .. })) {
         return Applied {
@@ -103,9 +100,17 @@ pub fn apply(state: &mut State, proposal: &Proposal) -> Applied {
             repeated: false,
         };
     }
-    clock::pass(state, proposal);
-    for event in outcome.as_deref().unwrap_or_default() {
-        evolve(state, event);
+    match ahead {
+        // No event of a delivery looks at the clock.
+        Some(ahead) => {
+            *state = ahead;
+            clock::pass(state, proposal);
+        }
+        None => {
+            clock::pass(state, proposal);
+            let events = outcome.as_deref().unwrap_or_default();
+            events.iter().for_each(|event| evolve(state, event));
+        }
     }
     dedup::remember(state, proposal.request, &outcome);
     Applied {
@@ -123,6 +128,17 @@ pub fn decide(
     caller: Option<&Caller>,
     now: UnixMillis,
     command: &Command,
+) -> Outcome {
+    decide_ahead(state, caller, now, command, &mut None)
+}
+
+/// The same. Where deciding made the state that the events lead to, `ahead` has it afterwards.
+fn decide_ahead(
+    state: &State,
+    caller: Option<&Caller>,
+    now: UnixMillis,
+    command: &Command,
+    ahead: &mut Option<State>,
 ) -> Outcome {
     let at = state.region_time(now);
     let action = command.name();
@@ -229,7 +245,9 @@ pub fn decide(
             messages,
         } => {
             region_only(caller, action)?;
-            channel::deliver(state, from, *after, messages, at)
+            let (events, led_to) = channel::deliver(state, from, *after, messages, at)?;
+            *ahead = Some(led_to);
+            Ok(events)
         }
         Command::Delivered { to, through } => {
             region_only(caller, action)?;

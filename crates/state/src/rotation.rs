@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Permitted;
 use crate::contents::Row;
-use crate::{DueRotation, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation};
+use crate::{DueRotation, Event, Key, NewMaterial, Outcome, Refusal, State, conversation, family};
 
 /// How many rotations a RotateKeys carries out at most; it bounds the size of its outcome.
 pub const ROTATE_KEYS_MAX: usize = 256;
@@ -295,70 +295,75 @@ fn symmetric(key: &Key) -> Result<(), Refusal> {
 }
 
 pub(crate) fn evolve(state: &mut State, event: &Event) {
+    let name = match event {
+        Event::KeyRotationEnabled { key, .. }
+        | Event::KeyRotationDisabled { key }
+        | Event::KeyRotated { key, .. }
+        | Event::KeyRotationStarted { key, .. } => *key,
+        other => unreachable!("not an event of a key's rotation: {other:?}"),
+    };
+    if let Event::KeyRotated { material, .. } = event {
+        state.edit_key(name, |key| key.materials.push(material.clone()));
+    }
+    let mut rotation = family::rotation_of(state, name);
+    change(&mut rotation, event);
+    state.put(Row::Rotation {
+        key: name,
+        rotation: Arc::new(rotation),
+    });
+}
+
+/// What an event of a key's rotation makes of the rotation's row. [`Event::KeyRotated`] also adds
+/// its material to the key.
+pub(crate) fn change(rotation: &mut Rotation, event: &Event) {
     match event {
-        Event::KeyRotationEnabled { key, period, next } => edit(state, *key, |rotation| {
+        Event::KeyRotationEnabled { period, next, .. } => {
             rotation.automatic = Some(AutomaticRotation {
                 period: *period,
                 next: *next,
             });
-        }),
-        Event::KeyRotationDisabled { key } => {
-            edit(state, *key, |rotation| rotation.automatic = None);
         }
+        Event::KeyRotationDisabled { .. } => rotation.automatic = None,
         Event::KeyRotated {
-            key,
             material,
             at,
             kind,
             next,
             ..
         } => {
-            state.edit_key(*key, |key| key.materials.push(material.clone()));
-            edit(state, *key, |rotation| {
-                rotation.rotations.push(CompletedRotation {
-                    material: material.id,
-                    at: *at,
-                    kind: *kind,
-                });
-                if *kind == RotationKind::OnDemand {
-                    rotation.on_demand_count += 1;
-                }
-                rotation.pending = None;
-                if let (Some(automatic), Some(next)) = (&mut rotation.automatic, next) {
-                    automatic.next = *next;
-                }
+            rotation.rotations.push(CompletedRotation {
+                material: material.id,
+                at: *at,
+                kind: *kind,
             });
+            if *kind == RotationKind::OnDemand {
+                rotation.on_demand_count += 1;
+            }
+            rotation.pending = None;
+            follow(rotation, *next);
         }
         Event::KeyRotationStarted {
-            key,
             material,
             at,
             kind,
             next,
-        } => edit(state, *key, |rotation| {
+            ..
+        } => {
             rotation.pending = Some(PendingRotation {
                 material: material.clone(),
                 started: *at,
                 kind: *kind,
             });
-            if let (Some(automatic), Some(next)) = (&mut rotation.automatic, next) {
-                automatic.next = *next;
-            }
-        }),
+            follow(rotation, *next);
+        }
         other => unreachable!("not an event of a key's rotation: {other:?}"),
     }
 }
 
-fn edit(state: &mut State, key: KeyRef, edit: impl FnOnce(&mut Rotation)) {
-    let mut rotation = state
-        .rotation(key)
-        .map(|rotation| Rotation::clone(rotation))
-        .unwrap_or_default();
-    edit(&mut rotation);
-    state.put(Row::Rotation {
-        key,
-        rotation: Arc::new(rotation),
-    });
+fn follow(rotation: &mut Rotation, next: Option<UnixMillis>) {
+    if let (Some(automatic), Some(next)) = (&mut rotation.automatic, next) {
+        automatic.next = next;
+    }
 }
 
 #[cfg(test)]
@@ -368,7 +373,7 @@ mod tests {
     use keyrum_types::{KeyId, KeyUsage, MultiRegionRole, SealedMaterial};
 
     use super::*;
-    use crate::{Caller, permit_key};
+    use crate::{Caller, KeyRef, permit_key};
 
     /// Catches missed dates that make more than one rotation, and a schedule that drifts from its
     /// grid or stands still.
@@ -388,6 +393,13 @@ mod tests {
             assert_eq!(next, due.plus_days(90 * periods), "late by {late_ms} ms");
         }
         assert_eq!(next_date(due, period, NEVER), NEVER);
+    }
+
+    fn edit(state: &mut State, key: KeyRef, edit: impl FnOnce(&mut Rotation)) {
+        let mut rotation = family::rotation_of(state, key);
+        edit(&mut rotation);
+        let rotation = Arc::new(rotation);
+        state.put(Row::Rotation { key, rotation });
     }
 
     /// Catches a second rotation beside one that is under way, which only keys with replicas have:

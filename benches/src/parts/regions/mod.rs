@@ -1,0 +1,23 @@
+//! Families between Regions: how soon a change has reached every member, what a rotation of many
+//! families at once does to other callers, and how soon a Region that was away is level again. One
+//! file each, with its question and its estimate.
+//!
+//! What has happened in a Region is read on the node that leads it: what that node has applied is
+//! in the Region's log for good.
+
+mod changes;
+mod family;
+mod missed;
+mod rotations;
+
+use crate::report::Report;
+use crate::{Failure, Setting};
+
+/// Families begin in the first.
+const REGIONS: [&str; 3] = ["us-east-1", "eu-west-1", "us-west-2"];
+
+pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Failure> {
+    changes::run(setting, report).await?;
+    rotations::run(setting, report).await?;
+    missed::run(setting, report).await
+}
