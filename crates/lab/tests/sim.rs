@@ -10,6 +10,7 @@ use keyrum_lab::sim::{Plant, SimOptions, run};
 /// What the child process reads instead of arguments, which belong to the test harness.
 const SEED: &str = "KEYRUM_LAB_SEED";
 const MINUTES: &str = "KEYRUM_LAB_MINUTES";
+const REGIONS: &str = "KEYRUM_LAB_REGIONS";
 const TRACE: &str = "KEYRUM_LAB_TRACE";
 const PLANT: &str = "KEYRUM_LAB_PLANT";
 
@@ -23,12 +24,17 @@ fn one_run() {
     if let Some(minutes) = variable(MINUTES) {
         options.minutes = minutes.parse().unwrap();
     }
+    if let Some(regions) = variable(REGIONS) {
+        options.regions = regions.parse().unwrap();
+    }
     options.trace = variable(TRACE).map(|path| {
         Box::new(BufWriter::new(File::create(path).unwrap())) as Box<dyn std::io::Write>
     });
     options.plant = variable(PLANT).map(|plant| match plant.as_str() {
         "lying-disks" => Plant::LyingDisks,
         "forgetful-node" => Plant::ForgetfulNode,
+        "claimed-delivery" => Plant::ClaimedDelivery,
+        "early-step-up" => Plant::EarlyStepUp,
         other => panic!("no such plant: {other}"),
     });
     let verdict = run(options);

@@ -9,11 +9,11 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use keyrum_consensus::world::{Network, spawn};
-use keyrum_types::NodeId;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{API_PORT, node_host};
+use super::API_PORT;
+use super::place::Place;
 
 /// How long a client tries to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,7 +37,7 @@ pub(crate) enum Reply {
 /// A client with one connection at a time.
 pub(crate) struct Api {
     network: Arc<dyn Network>,
-    connection: Option<(NodeId, SendRequest<Full<Bytes>>)>,
+    connection: Option<(Place, SendRequest<Full<Bytes>>)>,
 }
 
 impl Api {
@@ -51,7 +51,7 @@ impl Api {
     /// Makes one call to one node; `lease` asks for reads that rely on the leader's lease.
     pub(crate) async fn call(
         &mut self,
-        node: NodeId,
+        node: Place,
         operation: &str,
         input: &Value,
         lease: bool,
@@ -69,7 +69,7 @@ impl Api {
             },
         };
         let request = Request::post("/")
-            .header("host", node_host(node))
+            .header("host", node.host())
             .header("content-type", "application/x-amz-json-1.1")
             .header("x-amz-target", format!("TrentService.{operation}"))
             .header(
@@ -88,8 +88,8 @@ impl Api {
         }
     }
 
-    async fn connect(&self, node: NodeId) -> Result<SendRequest<Full<Bytes>>, String> {
-        let addr = format!("{}:{API_PORT}", node_host(node));
+    async fn connect(&self, node: Place) -> Result<SendRequest<Full<Bytes>>, String> {
+        let addr = format!("{}:{API_PORT}", node.host());
         let stream = self
             .network
             .connect(&addr)

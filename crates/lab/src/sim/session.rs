@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::NODES;
 use super::api::{Api, Reply};
+use super::place::Place;
 use super::seed::Dice;
 use super::trace::Trace;
 use crate::checks::acknowledged::{Creation, Expected};
@@ -35,7 +36,7 @@ const KEYS_IN_USE: usize = 10;
 const LEASE_PERCENT: u64 = 30;
 
 /// How long a session tries a call once the group has healed.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many keys and ciphertexts a session looks at when all is over.
 const LOOKS: usize = 12;
@@ -64,6 +65,8 @@ pub(crate) struct Book {
     pub(crate) not_done: u64,
     pub(crate) unknown: u64,
     pub(crate) decrypted: u64,
+    /// Ciphertexts that were decrypted in another Region than the one that made them.
+    pub(crate) crossed: u64,
     /// Whether the session has finished its calls, and then its looks.
     pub(crate) rests: bool,
     pub(crate) looked: bool,
@@ -87,6 +90,8 @@ pub(crate) struct Session {
     trace: Trace,
     /// How many times longer than usual it pauses between calls.
     pace: u64,
+    /// Whether it schedules deletions, which come true if the Region's clock is moved ahead.
+    deletes: bool,
     ciphertexts: Vec<Ciphertext>,
     /// Makes descriptions and tag values unlike any other.
     count: u64,
@@ -100,6 +105,7 @@ impl Session {
         phase: Rc<Cell<Phase>>,
         trace: Trace,
         pace: u64,
+        deletes: bool,
     ) -> (Self, Rc<RefCell<Book>>) {
         let mut book = Book::default();
         for alias in 0..ALIASES {
@@ -116,6 +122,7 @@ impl Session {
             phase,
             trace,
             pace,
+            deletes,
             ciphertexts: Vec::new(),
             count: 0,
         };
@@ -195,7 +202,8 @@ impl Session {
             &who,
             format_args!("#{number} to node {node}, {reads}: {operation} {input}"),
         );
-        let reply = self.api.call(node, operation, &input, lease).await;
+        let place = Place { region: 0, node };
+        let reply = self.api.call(place, operation, &input, lease).await;
         self.trace.line(&who, format_args!("#{number} {reply:?}"));
         match &reply {
             Reply::Done(_) | Reply::Refused(..) => {}
@@ -307,7 +315,7 @@ impl Session {
 
     async fn change_state(&mut self, key: usize) {
         use KeyState::{Disabled, Enabled, PendingDeletion};
-        let deletes = self.dice.percent(20);
+        let deletes = self.dice.percent(20) && self.deletes;
         let (operation, becomes) = match self.state(key) {
             None => return self.describe(key).await,
             Some(PendingDeletion) => ("CancelKeyDeletion", Disabled),
