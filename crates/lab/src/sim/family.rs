@@ -50,6 +50,8 @@ pub(super) struct Family {
     pub(super) id: String,
     /// Where the primary was last heard of, by number.
     primary: usize,
+    /// Whether a member was last heard to be there, by Region.
+    there: Vec<bool>,
     /// By Region.
     pub(super) members: Vec<Member>,
 }
@@ -164,6 +166,28 @@ impl FamilySession {
         (than + 1 + self.dice.index(self.nodes.len() - 1)) % self.nodes.len()
     }
 
+    /// A Region with a member of the family or, now and then, any.
+    fn place_of_member(&mut self, family: usize) -> usize {
+        let there = self.families[family].there.iter().enumerate();
+        let there: Vec<usize> = there.filter(|(_, is)| **is).map(|(at, _)| at).collect();
+        match there.is_empty() || self.dice.percent(10) {
+            true => self.region(),
+            false => self.dice.pick(&there),
+        }
+    }
+
+    /// A Region but the primary's, with a member or without; any if there is none.
+    fn beside_primary(&mut self, family: usize, with_member: bool) -> usize {
+        let Family { primary, there, .. } = &self.families[family];
+        let fits = |at: &usize| at != primary && there[*at] == with_member;
+        let fitting: Vec<usize> = (0..there.len()).filter(fits).collect();
+        let primary = *primary;
+        match fitting.is_empty() {
+            true => self.another(primary),
+            false => self.dice.pick(&fitting),
+        }
+    }
+
     async fn work(&mut self) {
         let families = self.families.len();
         if families == 0 || self.dice.percent(4) {
@@ -171,30 +195,37 @@ impl FamilySession {
         }
         let family = families - 1 - self.dice.index(families.min(FAMILIES_IN_USE));
         let primary = self.families[family].primary;
-        let anywhere = self.region();
-        match self.dice.below(100) {
-            0..14 => {
-                let to = self.another(primary);
+        let anywhere = self.place_of_member(family);
+        let members = self.families[family].there.iter().filter(|there| **there);
+        // Until the family is whole, mostly that.
+        let kinds = match members.count() == self.regions() {
+            true => 100,
+            false => 130,
+        };
+        match self.dice.below(kinds) {
+            0..3 | 100.. => {
+                let to = self.beside_primary(family, false);
                 let ask = self.replicate(family, to);
                 self.change(ask).await;
             }
-            14..30 => {
-                let to = self.another(primary);
+            3..22 => {
+                let to = self.beside_primary(family, true);
                 let ask = self.move_to(family, to);
                 self.change(ask).await;
             }
-            30..37 => {
+            22..31 => {
                 let ask = self.ask(family, primary, "RotateKeyOnDemand", Effect::Nothing);
                 self.change(ask).await;
             }
-            37..43 => {
+            31..37 => {
                 let ask = self.set_rotation(family);
                 self.change(ask).await;
             }
-            43..57 => self.encrypt(family, anywhere).await,
-            57..73 if !self.ciphertexts.is_empty() => {
+            37..54 => self.encrypt(family, anywhere).await,
+            54..73 if !self.ciphertexts.is_empty() => {
                 let which = self.dice.index(self.ciphertexts.len());
-                self.decrypt(which, anywhere).await;
+                let region = self.place_of_member(self.ciphertexts[which].family);
+                self.decrypt(which, region).await;
             }
             73..82 => {
                 let ask = self.change_state(family, anywhere);
@@ -275,9 +306,11 @@ impl FamilySession {
                 let id = answer["KeyMetadata"]["KeyId"].as_str().unwrap_or_default();
                 let mut members = vec![Member::default(); self.regions()];
                 members[region].acknowledged(true);
+                let there = (0..self.regions()).map(|here| here == region).collect();
                 self.families.push(Family {
                     id: id.to_owned(),
                     primary: region,
+                    there,
                     members,
                 });
             }
@@ -367,7 +400,7 @@ impl FamilySession {
         let reply = self.call(ask.region, ask.operation, &ask.input).await;
         self.settle(&ask, reply);
         if self.dice.percent(30) {
-            let anywhere = self.region();
+            let anywhere = self.place_of_member(ask.family);
             self.describe(ask.family, anywhere).await;
         }
     }
@@ -375,7 +408,7 @@ impl FamilySession {
     /// A move, and at the same time something that may get in its way.
     async fn race(&mut self, family: usize) {
         let primary = self.families[family].primary;
-        let to = self.another(primary);
+        let to = self.beside_primary(family, true);
         let elsewhere = self.another(primary);
         let one = self.move_to(family, to);
         let two = match self.dice.below(6) {
@@ -411,19 +444,39 @@ impl FamilySession {
                 match ask.effect {
                     Effect::Nothing => {}
                     Effect::Usable(usable) => key.members[region].acknowledged(usable),
-                    Effect::Replica(to) => key.members[to].appears(),
+                    Effect::Replica(to) => {
+                        key.members[to].appears();
+                        key.there[to] = true;
+                    }
                     Effect::Primary(to) => key.primary = to,
                 }
             }
             Reply::Unknown(_) => match ask.effect {
                 Effect::Nothing | Effect::Primary(_) => {}
                 Effect::Usable(_) => key.members[region].unknown(),
-                Effect::Replica(to) => key.members[to].unknown(),
+                Effect::Replica(to) => {
+                    key.members[to].unknown();
+                    key.there[to] = true;
+                }
             },
             Reply::NotDone(_) => {}
+            Reply::Refused(error, _) if error == "AlreadyExistsException" => {
+                if let Effect::Replica(to) = ask.effect {
+                    key.there[to] = true;
+                }
+            }
+            // No replica there.
+            Reply::Refused(error, _)
+                if matches!(ask.effect, Effect::Primary(_)) && error == "ValidationException" =>
+            {
+                if let Effect::Primary(to) = ask.effect {
+                    key.there[to] = false;
+                }
+            }
             Reply::Refused(error, _) if LEGITIMATE.contains(&error.as_str()) => {
                 // Perhaps the primary is elsewhere by now.
-                if matches!(ask.effect, Effect::Primary(_) | Effect::Replica(_)) {
+                let primary_only = error == "UnsupportedOperationException";
+                if primary_only || error == "NotFoundException" && region == key.primary {
                     key.primary = self.dice.index(self.nodes.len());
                 }
             }
@@ -466,6 +519,7 @@ impl FamilySession {
             self.find(ORDER, format_args!("{id} in {region} {impossible}"));
         }
         let shown = metadata.as_ref();
+        self.families[family].there[region] = shown.is_some();
         let primary = shown
             .and_then(|shown| shown["MultiRegionConfiguration"]["PrimaryKey"]["Region"].as_str());
         if let Some(primary) = primary.and_then(place::number_of) {
