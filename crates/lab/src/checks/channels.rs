@@ -52,7 +52,9 @@ pub fn at_rest(cut: &[&State]) -> Result<(), Finding> {
 }
 
 fn pairs<'s>(cut: &[&'s State]) -> Vec<(&'s State, &'s State)> {
-    let all = cut.iter().flat_map(|one| cut.iter().map(|other| (*one, *other)));
+    let all = cut
+        .iter()
+        .flat_map(|one| cut.iter().map(|other| (*one, *other)));
     all.filter(|(one, other)| one.region() != other.region())
         .collect()
 }
@@ -134,7 +136,9 @@ impl Ledger {
             }
             Event::KeyDeleted { key, .. } => {
                 for outbox in self.outboxes.values_mut() {
-                    outbox.waiting.retain(|_, other| *other != Subject::Record(*key));
+                    outbox
+                        .waiting
+                        .retain(|_, other| *other != Subject::Record(*key));
                 }
             }
             _ => {}
@@ -164,7 +168,10 @@ where
         let taken = there.taken.get(from).unwrap_or(&nothing.1);
         if outbox.sent != sender.channel(to).sent {
             let known = sender.channel(to).sent;
-            find(format!("the history tells of {} messages, {known} were sent", outbox.sent));
+            find(format!(
+                "the history tells of {} messages, {known} were sent",
+                outbox.sent
+            ));
         }
         for pair in taken.windows(2).filter(|pair| pair[0] >= pair[1]) {
             find(format!("{} was taken after {}", pair[1], pair[0]));
@@ -234,8 +241,14 @@ mod tests {
                 sent.iter().for_each(|(_, message)| outbox.send(message));
             }
         }
-        let histories = [(here.clone(), entry(sender)), (there.clone(), entry(receiver))];
-        let histories = histories.iter().map(|(region, entry)| (region.clone(), [entry])).collect();
+        let histories = [
+            (here.clone(), entry(sender)),
+            (there.clone(), entry(receiver)),
+        ];
+        let histories = histories
+            .iter()
+            .map(|(region, entry)| (region.clone(), [entry]))
+            .collect();
         let ends = [State::new(here), State::new(there)];
         let mut found = exactly_once(histories, &[&ends[0], &ends[1]]);
         // These states were never told of anything.

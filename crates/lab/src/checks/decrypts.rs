@@ -76,9 +76,8 @@ mod tests {
     /// cannot be used for one.
     #[test]
     fn a_member_without_material_is_found() {
-        let wrong = |error: &str| {
-            never_lacks_material("c", &Decrypted::Refused(error.to_owned())).is_err()
-        };
+        let wrong =
+            |error: &str| never_lacks_material("c", &Decrypted::Refused(error.to_owned())).is_err();
         assert!(wrong("InvalidCiphertextException ") && wrong("IncorrectKeyException x"));
         assert!(!wrong("DisabledException x") && !wrong("AccessDeniedException x"));
         assert!(never_lacks_material("c", &Decrypted::Nothing).is_ok());

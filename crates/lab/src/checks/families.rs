@@ -51,7 +51,9 @@ pub fn at_an_instant(members: &Members<'_>) -> Result<(), Finding> {
     for (id, members) in members {
         let primaries = primaries(members);
         if primaries.len() > 1 {
-            return find(format_args!("{id} has more than one primary: {primaries:?}"));
+            return find(format_args!(
+                "{id} has more than one primary: {primaries:?}"
+            ));
         }
         let using = || members.iter().filter(|(_, key)| usable(key));
         for (one, key) in using() {
@@ -94,7 +96,10 @@ pub fn at_rest(members: &Members<'_>) -> Result<(), Finding> {
         }
         let primaries = primaries(members);
         if primaries.len() != 1 {
-            return find(format_args!("{id} has {} primaries: {primaries:?}", primaries.len()));
+            return find(format_args!(
+                "{id} has {} primaries: {primaries:?}",
+                primaries.len()
+            ));
         }
         agree(*id, members)?;
     }
@@ -109,7 +114,9 @@ fn agree(id: KeyId, members: &[(&State, &Arc<Key>)]) -> Result<(), Finding> {
         let region = state.region();
         let shared = Shared::of(state, key);
         if shared.pending {
-            return find(format_args!("{id} still has a rotation pending in {region}"));
+            return find(format_args!(
+                "{id} still has a rotation pending in {region}"
+            ));
         }
         let listed: BTreeSet<&Region> = shared.roster.keys().collect();
         // A primary that never had a replica keeps no roster.

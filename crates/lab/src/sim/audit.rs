@@ -44,10 +44,8 @@ impl Run {
             let found = never_twice::check(&held, merged.values());
             self.find_in(region, found);
             let keys = state.keys(account(), None).count();
-            self.trace.line(
-                &name,
-                format_args!("{keys} keys, {lines} history entries"),
-            );
+            self.trace
+                .line(&name, format_args!("{keys} keys, {lines} history entries"));
             histories.push((state, merged));
         }
         if self.has_families() {
@@ -137,7 +135,10 @@ impl Run {
         (self.figures.segments, self.figures.lost, self.figures.held) =
             (counts.segments, counts.lost, counts.held);
         self.figures.lost_between = counts.lost_between;
-        let compared = self.watched.iter().map(|watched| watched.replicas.compared());
+        let compared = self
+            .watched
+            .iter()
+            .map(|watched| watched.replicas.compared());
         self.figures.digests_compared = compared.sum();
         // A run that failed otherwise may have ended before its faults came.
         if self.findings.is_empty() {

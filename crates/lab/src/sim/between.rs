@@ -160,22 +160,27 @@ impl Run {
         self.held.extend(found.map(|under_way| (fault, under_way)));
     }
 
-    /// Counts what is under way still when the cut ends: the cut held it up all the time.
+    /// Counts what is under way still when the cut ends: the cut held it up all the time. A cut
+    /// that waited for something of the kind, and came too late to hold it up, waits again.
     pub(super) fn note_released(&mut self, fault: usize) {
+        let now = self.under_way();
         let (ended, held) = std::mem::take(&mut self.held)
             .into_iter()
             .partition(|(whose, _)| *whose == fault);
         self.held = held;
-        let still: Vec<(usize, UnderWay)> = ended;
-        if still.is_empty() {
-            return;
-        }
-        let now = self.under_way();
-        for (_, under_way) in still.iter().filter(|(_, under_way)| now.contains(under_way)) {
-            match under_way.what {
-                What::Move(_) => self.figures.moves_held += 1,
-                What::Rotation(_) => self.figures.rotations_held += 1,
-            }
+        let ended: Vec<(usize, UnderWay)> = ended;
+        let still = ended.iter().filter(|(_, held)| now.contains(held));
+        let (moves, rotations): (Vec<_>, Vec<_>) =
+            still.partition(|(_, held)| matches!(held.what, What::Move(_)));
+        self.figures.moves_held += moves.len() as u64;
+        self.figures.rotations_held += rotations.len() as u64;
+        let in_vain = match self.plan[fault].when {
+            When::Then => false,
+            When::MoveUnderWay => moves.is_empty(),
+            When::RotationUnderWay => rotations.is_empty(),
+        };
+        if in_vain {
+            self.armed.push(fault);
         }
     }
 

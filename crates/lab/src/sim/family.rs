@@ -147,7 +147,10 @@ impl FamilySession {
         while self.phase.get() != Phase::Look {
             sleep(Duration::from_millis(20)).await;
         }
-        let members = self.families.iter_mut().flat_map(|family| &mut family.members);
+        let members = self
+            .families
+            .iter_mut()
+            .flat_map(|family| &mut family.members);
         members.for_each(Member::certain);
         self.look().await;
         self.book.borrow_mut().looked = true;

@@ -137,7 +137,11 @@ pub(crate) struct Planned {
 impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (fault, lasts_ms) = (self.fault, self.lasts_ms);
-        write!(f, "{fault:?} for {lasts_ms} ms in {}", place::region(self.region))
+        write!(
+            f,
+            "{fault:?} for {lasts_ms} ms in {}",
+            place::region(self.region)
+        )
     }
 }
 
@@ -277,7 +281,10 @@ fn draw_between(dice: &mut Dice, region: usize, regions: usize) -> (Fault, u64) 
         }
         40..65 => {
             let to = other;
-            (Fault::CutCourier { node, to, cut }, dice.between(500, 6_000))
+            (
+                Fault::CutCourier { node, to, cut },
+                dice.between(500, 6_000),
+            )
         }
         65..80 => (Fault::Delay, dice.between(200, 4_000)),
         _ => {

@@ -83,7 +83,12 @@ impl FamilySession {
         }))
     }
 
-    async fn read(&mut self, region: usize, operation: &str, input: &Value) -> Result<Value, Reply> {
+    async fn read(
+        &mut self,
+        region: usize,
+        operation: &str,
+        input: &Value,
+    ) -> Result<Value, Reply> {
         match self.call(region, operation, input).await {
             Reply::Done(answer) => {
                 self.book.borrow_mut().answered += 1;
