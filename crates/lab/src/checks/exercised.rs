@@ -53,6 +53,8 @@ pub struct Figures {
     pub moves_refused: u64,
     /// Rotations of families with replicas.
     pub family_rotations: u64,
+    /// Those of them that were due.
+    pub due_rotations: u64,
     /// Members of families that were really deleted.
     pub members_deleted: u64,
     /// Moves under way that a cut between Regions held up from its beginning to its end.

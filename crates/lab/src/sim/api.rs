@@ -34,6 +34,26 @@ pub(crate) enum Reply {
     Unknown(String),
 }
 
+/// How a call reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Linearizable,
+    /// By the leader's lease. Simulated clocks run evenly, so these must be as fresh.
+    Lease,
+    /// What the node has.
+    Local,
+}
+
+impl Reads {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Lease => "lease",
+            Self::Local => "local",
+        }
+    }
+}
+
 /// A client with one connection at a time.
 pub(crate) struct Api {
     network: Arc<dyn Network>,
@@ -48,13 +68,13 @@ impl Api {
         }
     }
 
-    /// Makes one call to one node; `lease` asks for reads that rely on the leader's lease.
+    /// Makes one call to one node, which reads in a certain way.
     pub(crate) async fn call(
         &mut self,
         node: Place,
         operation: &str,
         input: &Value,
-        lease: bool,
+        reads: Reads,
     ) -> Reply {
         let kept = self
             .connection
@@ -72,10 +92,7 @@ impl Api {
             .header("host", node.host())
             .header("content-type", "application/x-amz-json-1.1")
             .header("x-amz-target", format!("TrentService.{operation}"))
-            .header(
-                "x-keyrum-consistency",
-                if lease { "lease" } else { "linearizable" },
-            )
+            .header("x-keyrum-consistency", reads.name())
             .body(Full::new(Bytes::from(input.to_string())))
             .expect("every part is plain ASCII");
         match timeout(ANSWER_TIMEOUT, exchange(&mut sender, request)).await {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use keyrum_consensus::HistoryEntry;
 use keyrum_state::{Event, FamilyChange, State};
-use keyrum_types::LogIndex;
+use keyrum_types::{LogIndex, RotationKind};
 
 use super::Verdict;
 use super::place::{self, account};
@@ -189,7 +189,10 @@ fn count(history: &History, figures: &mut Figures) {
                 figures.replicas += 1;
                 figures.replicas_again += u64::from(!arrived.insert(key.id));
             }
-            Event::KeyRotationStarted { .. } => figures.family_rotations += 1,
+            Event::KeyRotationStarted { kind, .. } => {
+                figures.family_rotations += 1;
+                figures.due_rotations += u64::from(*kind == RotationKind::Automatic);
+            }
             Event::KeyDeleted { key, .. } => {
                 figures.members_deleted += u64::from(key.id.is_multi_region());
             }

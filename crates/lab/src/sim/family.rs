@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::NODES;
-use super::api::{Api, Reply};
+use super::api::{Api, Reads, Reply};
+use super::ask::{Effect, LEGITIMATE};
 use super::place::{self, Place};
 use super::seed::Dice;
-use super::session::{Book, Phase};
+use super::session::{Book, LEASE_PERCENT, Phase};
 use super::trace::Trace;
 use crate::checks::Finding;
 use crate::checks::decrypts::{self, Decrypted};
@@ -28,32 +29,30 @@ use crate::checks::member::Member;
 /// Families a session works on at a time: the latest. Few, so that much happens to each.
 const FAMILIES_IN_USE: usize = 3;
 
+/// How many of a hundred Decrypt calls take what their node has.
+const LOCAL_PERCENT: u64 = 25;
+
 /// How long after it ended for its client a call may still be carried out: no node tries longer.
 const LATE: Duration = Duration::from_secs(5);
 
-const ORDER: &str = "family-order";
-
-/// Why a family's call may be refused, whatever the session knows: another Region may have a say.
-const LEGITIMATE: [&str; 8] = [
-    "AccessDeniedException",
-    "AlreadyExistsException",
-    "ConflictException",
-    "DisabledException",
-    "KMSInvalidStateException",
-    "LimitExceededException",
-    "NotFoundException",
-    "UnsupportedOperationException",
-];
+pub(super) const ORDER: &str = "family-order";
 
 /// What a session knows of one family.
 pub(super) struct Family {
     pub(super) id: String,
     /// Where the primary was last heard of, by number.
-    primary: usize,
+    pub(super) primary: usize,
     /// Whether a member was last heard to be there, by Region.
-    there: Vec<bool>,
+    pub(super) there: Vec<bool>,
     /// By Region.
     pub(super) members: Vec<Member>,
+    /// The period of automatic rotation in days that was acknowledged last, or that there is none;
+    /// `None` once a change may come at any time.
+    pub(super) period: Option<Option<u64>>,
+    /// Whether a rotation on demand was acknowledged.
+    pub(super) rotated: bool,
+    /// Whether a move of the primary may come at any time.
+    pub(super) may_move: bool,
 }
 
 pub(super) struct Ciphertext {
@@ -63,35 +62,14 @@ pub(super) struct Ciphertext {
     pub(super) blob: String,
 }
 
-/// A change that the session asks for.
-struct Ask {
-    family: usize,
-    region: usize,
-    operation: &'static str,
-    input: Value,
-    effect: Effect,
-}
-
-/// What the session knows once a change was acknowledged.
-#[derive(Clone, Copy)]
-enum Effect {
-    Nothing,
-    /// The member can be used, or cannot.
-    Usable(bool),
-    /// A member comes to be in this Region.
-    Replica(usize),
-    /// The primary goes to this Region.
-    Primary(usize),
-}
-
 /// One client.
 pub(super) struct FamilySession {
     pub(super) name: String,
     pub(super) dice: Dice,
     /// Two, so that two calls can race.
-    apis: [Api; 2],
+    pub(super) apis: [Api; 2],
     /// Which node of each Region is called.
-    nodes: Vec<NodeId>,
+    pub(super) nodes: Vec<NodeId>,
     pub(super) book: Rc<RefCell<Book>>,
     phase: Rc<Cell<Phase>>,
     pub(super) trace: Trace,
@@ -161,16 +139,16 @@ impl FamilySession {
         self.nodes.len()
     }
 
-    fn region(&mut self) -> usize {
+    pub(super) fn region(&mut self) -> usize {
         self.dice.index(self.nodes.len())
     }
 
-    fn another(&mut self, than: usize) -> usize {
+    pub(super) fn another(&mut self, than: usize) -> usize {
         (than + 1 + self.dice.index(self.nodes.len() - 1)) % self.nodes.len()
     }
 
     /// A Region with a member of the family or, now and then, any.
-    fn place_of_member(&mut self, family: usize) -> usize {
+    pub(super) fn place_of_member(&mut self, family: usize) -> usize {
         let there = self.families[family].there.iter().enumerate();
         let there: Vec<usize> = there.filter(|(_, is)| **is).map(|(at, _)| at).collect();
         match there.is_empty() || self.dice.percent(10) {
@@ -180,7 +158,7 @@ impl FamilySession {
     }
 
     /// A Region but the primary's, with a member or without; any if there is none.
-    fn beside_primary(&mut self, family: usize, with_member: bool) -> usize {
+    pub(super) fn beside_primary(&mut self, family: usize, with_member: bool) -> usize {
         let Family { primary, there, .. } = &self.families[family];
         let fits = |at: &usize| at != primary && there[*at] == with_member;
         let fitting: Vec<usize> = (0..there.len()).filter(fits).collect();
@@ -197,6 +175,9 @@ impl FamilySession {
             return self.create().await;
         }
         let family = families - 1 - self.dice.index(families.min(FAMILIES_IN_USE));
+        if !self.families[family].there.contains(&true) {
+            return self.create().await;
+        }
         let primary = self.families[family].primary;
         let anywhere = self.place_of_member(family);
         let members = self.families[family].there.iter().filter(|there| **there);
@@ -217,7 +198,7 @@ impl FamilySession {
                 self.change(ask).await;
             }
             22..31 => {
-                let ask = self.ask(family, primary, "RotateKeyOnDemand", Effect::Nothing);
+                let ask = self.ask(family, primary, "RotateKeyOnDemand", Effect::Rotation);
                 self.change(ask).await;
             }
             31..37 => {
@@ -230,11 +211,11 @@ impl FamilySession {
                 let region = self.place_of_member(self.ciphertexts[which].family);
                 self.decrypt(which, region).await;
             }
-            73..82 => {
+            73..81 => {
                 let ask = self.change_state(family, anywhere);
                 self.change(ask).await;
             }
-            82..87 => {
+            81..88 => {
                 let region = match self.dice.percent(25) {
                     true => primary,
                     false => anywhere,
@@ -242,26 +223,40 @@ impl FamilySession {
                 let ask = self.change_deletion(family, region);
                 self.change(ask).await;
             }
-            87..92 => self.race(family).await,
+            88..93 => self.race(family).await,
             _ => self.describe(family, anywhere).await,
         }
     }
 
-    /// One call to a Region, with all that is noted about calls.
+    /// One call to a Region, with all that is noted about calls. What it reads is fresh.
     pub(super) async fn call(&mut self, region: usize, operation: &str, input: &Value) -> Reply {
+        let reads = match self.dice.percent(LEASE_PERCENT) {
+            true => Reads::Lease,
+            false => Reads::Linearizable,
+        };
+        self.call_reading(reads, region, operation, input).await
+    }
+
+    async fn call_reading(
+        &mut self,
+        reads: Reads,
+        region: usize,
+        operation: &str,
+        input: &Value,
+    ) -> Reply {
         let place = self.place(region);
-        let number = self.number(place, operation, input);
-        let reply = self.apis[0].call(place, operation, input, false).await;
+        let number = self.number(place, reads, operation, input);
+        let reply = self.apis[0].call(place, operation, input, reads).await;
         self.heard(place, number, &reply);
         reply
     }
 
-    fn place(&self, region: usize) -> Place {
+    pub(super) fn place(&self, region: usize) -> Place {
         let node = self.nodes[region];
         Place { region, node }
     }
 
-    fn number(&self, place: Place, operation: &str, input: &Value) -> u64 {
+    pub(super) fn number(&self, place: Place, reads: Reads, operation: &str, input: &Value) -> u64 {
         let number = {
             let mut book = self.book.borrow_mut();
             book.calls += 1;
@@ -269,12 +264,15 @@ impl FamilySession {
         };
         self.trace.line(
             &self.name,
-            format_args!("#{number} to node {place}: {operation} {input}"),
+            format_args!(
+                "#{number} to node {place}, {}: {operation} {input}",
+                reads.name()
+            ),
         );
         number
     }
 
-    fn heard(&mut self, place: Place, number: u64, reply: &Reply) {
+    pub(super) fn heard(&mut self, place: Place, number: u64, reply: &Reply) {
         self.trace
             .line(&self.name, format_args!("#{number} {reply:?}"));
         let mut book = self.book.borrow_mut();
@@ -315,6 +313,9 @@ impl FamilySession {
                     primary: region,
                     there,
                     members,
+                    period: Some(None),
+                    rotated: false,
+                    may_move: false,
                 });
             }
             Reply::Refused(error, message) => {
@@ -324,173 +325,7 @@ impl FamilySession {
         }
     }
 
-    fn ask(&self, family: usize, region: usize, operation: &'static str, effect: Effect) -> Ask {
-        Ask {
-            family,
-            region,
-            operation,
-            input: json!({ "KeyId": self.families[family].id }),
-            effect,
-        }
-    }
-
-    fn replicate(&self, family: usize, to: usize) -> Ask {
-        let primary = self.families[family].primary;
-        let mut ask = self.ask(family, primary, "ReplicateKey", Effect::Replica(to));
-        ask.input["ReplicaRegion"] = json!(place::region(to).as_str());
-        ask
-    }
-
-    fn move_to(&self, family: usize, to: usize) -> Ask {
-        let primary = self.families[family].primary;
-        let mut ask = self.ask(family, primary, "UpdatePrimaryRegion", Effect::Primary(to));
-        ask.input["PrimaryRegion"] = json!(place::region(to).as_str());
-        ask
-    }
-
-    fn set_rotation(&mut self, family: usize) -> Ask {
-        let primary = self.families[family].primary;
-        if self.dice.percent(25) {
-            return self.ask(family, primary, "DisableKeyRotation", Effect::Nothing);
-        }
-        let mut ask = self.ask(family, primary, "EnableKeyRotation", Effect::Nothing);
-        ask.input["RotationPeriodInDays"] = json!(self.dice.pick(&[90, 90, 91, 365]));
-        ask
-    }
-
-    fn change_state(&mut self, family: usize, region: usize) -> Ask {
-        // Mostly back, so that most members can be used.
-        let enable = match self.families[family].members[region].usable() {
-            Some(true) => self.dice.percent(10),
-            Some(false) => self.dice.percent(90),
-            None => self.dice.percent(80),
-        };
-        let operation = if enable { "EnableKey" } else { "DisableKey" };
-        self.ask(family, region, operation, Effect::Usable(enable))
-    }
-
-    fn change_deletion(&mut self, family: usize, region: usize) -> Ask {
-        // Either leaves the member unusable.
-        let effect = Effect::Usable(false);
-        if self.dice.percent(35) {
-            return self.ask(family, region, "CancelKeyDeletion", effect);
-        }
-        let mut ask = self.ask(family, region, "ScheduleKeyDeletion", effect);
-        ask.input["PendingWindowInDays"] = json!(self.dice.pick(&[7, 7, 30]));
-        ask
-    }
-
-    /// A policy that forbids moves of the primary to this member, or one that allows them again.
-    fn put_policy(&mut self, family: usize, region: usize) -> Ask {
-        let mut ask = self.ask(family, region, "PutKeyPolicy", Effect::Nothing);
-        let allow = json!({
-            "Effect": "Allow", "Principal": { "AWS": "*" }, "Action": "kms:*", "Resource": "*",
-        });
-        let deny = json!({
-            "Effect": "Deny", "Principal": { "AWS": "*" }, "Action": "kms:UpdatePrimaryRegion",
-            "Resource": "*",
-        });
-        let statements = match self.dice.percent(40) {
-            true => json!([allow, deny]),
-            false => json!([allow]),
-        };
-        let policy = json!({ "Version": "2012-10-17", "Statement": statements });
-        ask.input["Policy"] = json!(policy.to_string());
-        ask
-    }
-
-    async fn change(&mut self, ask: Ask) {
-        let reply = self.call(ask.region, ask.operation, &ask.input).await;
-        self.settle(&ask, reply);
-        if self.dice.percent(30) {
-            let anywhere = self.place_of_member(ask.family);
-            self.describe(ask.family, anywhere).await;
-        }
-    }
-
-    /// A move, and at the same time something that may get in its way.
-    async fn race(&mut self, family: usize) {
-        let primary = self.families[family].primary;
-        let to = self.beside_primary(family, true);
-        let elsewhere = self.another(primary);
-        let one = self.move_to(family, to);
-        let two = match self.dice.below(6) {
-            0 | 1 => self.put_policy(family, to),
-            2 => self.ask(family, to, "DisableKey", Effect::Usable(false)),
-            3 => self.change_deletion(family, to),
-            4 => self.ask(family, primary, "RotateKeyOnDemand", Effect::Nothing),
-            _ => self.move_to(family, elsewhere),
-        };
-        let places = [self.place(one.region), self.place(two.region)];
-        let numbers = [
-            self.number(places[0], one.operation, &one.input),
-            self.number(places[1], two.operation, &two.input),
-        ];
-        let [first, second] = &mut self.apis;
-        let (a, b) = tokio::join!(
-            first.call(places[0], one.operation, &one.input, false),
-            second.call(places[1], two.operation, &two.input, false),
-        );
-        for (nth, (ask, reply)) in [(one, a), (two, b)].into_iter().enumerate() {
-            self.heard(places[nth], numbers[nth], &reply);
-            self.settle(&ask, reply);
-        }
-    }
-
-    /// Notes what became of a change.
-    fn settle(&mut self, ask: &Ask, reply: Reply) {
-        let Ask { family, region, .. } = *ask;
-        let key = &mut self.families[family];
-        match reply {
-            Reply::Done(_) => {
-                self.book.borrow_mut().acknowledged += 1;
-                match ask.effect {
-                    Effect::Nothing => {}
-                    Effect::Usable(usable) => key.members[region].acknowledged(usable),
-                    Effect::Replica(to) => {
-                        key.members[to].appears();
-                        key.there[to] = true;
-                    }
-                    Effect::Primary(to) => key.primary = to,
-                }
-            }
-            Reply::Unknown(_) => match ask.effect {
-                Effect::Nothing | Effect::Primary(_) => {}
-                Effect::Usable(_) => key.members[region].unknown(),
-                Effect::Replica(to) => {
-                    key.members[to].unknown();
-                    key.there[to] = true;
-                }
-            },
-            Reply::NotDone(_) => {}
-            Reply::Refused(error, _) if error == "AlreadyExistsException" => {
-                if let Effect::Replica(to) = ask.effect {
-                    key.there[to] = true;
-                }
-            }
-            // No replica there.
-            Reply::Refused(error, _)
-                if matches!(ask.effect, Effect::Primary(_)) && error == "ValidationException" =>
-            {
-                if let Effect::Primary(to) = ask.effect {
-                    key.there[to] = false;
-                }
-            }
-            Reply::Refused(error, _) if LEGITIMATE.contains(&error.as_str()) => {
-                // Perhaps the primary is elsewhere by now.
-                let primary_only = error == "UnsupportedOperationException";
-                if primary_only || error == "NotFoundException" && region == key.primary {
-                    key.primary = self.dice.index(self.nodes.len());
-                }
-            }
-            Reply::Refused(error, message) => {
-                let (operation, id) = (ask.operation, key.id.clone());
-                self.find(ORDER, format_args!("{operation} {id}: {error} {message}"));
-            }
-        }
-    }
-
-    async fn describe(&mut self, family: usize, region: usize) {
+    pub(super) async fn describe(&mut self, family: usize, region: usize) {
         // Without an answer nothing is learned.
         drop(self.look_at(family, region).await);
     }
@@ -574,9 +409,18 @@ impl FamilySession {
             ..
         } = &self.ciphertexts[which];
         let (family, made_in) = (*family, *made_in);
-        let usable = self.families[family].members[region].usable();
         let input = json!({ "CiphertextBlob": blob });
-        let ended = match self.call(region, "Decrypt", &input).await {
+        let reads = match self.dice.percent(LOCAL_PERCENT) {
+            true => Reads::Local,
+            false => Reads::Linearizable,
+        };
+        // A node that is behind may not know that a member can be used, but it must find material.
+        // At rest no node is behind.
+        let behind = reads == Reads::Local && self.phase.get() == Phase::Work;
+        let usable = self.families[family].members[region].usable();
+        let usable = usable.filter(|_| !behind);
+        let reply = self.call_reading(reads, region, "Decrypt", &input).await;
+        let ended = match reply {
             Reply::Done(answer) => {
                 let text = answer["Plaintext"].as_str().unwrap_or_default();
                 Decrypted::Plaintext(BASE64.decode(text).unwrap_or_default())

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::api::Reply;
-use super::family::FamilySession;
+use super::family::{Family, FamilySession};
 use super::place;
 use super::session::PATIENCE;
 
@@ -122,6 +122,7 @@ impl FamilySession {
                 "rotations": shown.rotations,
             })
         };
+        self.compare_with_acknowledged(family, members);
         for pair in members.windows(2) {
             let [one, other] = pair else { continue };
             let (a, b) = (shared(one), shared(other));
@@ -136,6 +137,34 @@ impl FamilySession {
                 );
                 self.find(CHECK, what);
             }
+        }
+    }
+
+    /// Whether what is shared is what was acknowledged, wherever the primary has been.
+    fn compare_with_acknowledged(&self, family: usize, members: &[Shown]) {
+        let Family {
+            id,
+            period,
+            rotated,
+            ..
+        } = &self.families[family];
+        let usable = |shown: &&Shown| shown.metadata["Enabled"] == true;
+        let Some(shown) = members.iter().find(usable) else {
+            return;
+        };
+        let region = place::region(shown.region);
+        let seen = shown.rotation["RotationPeriodInDays"].as_u64();
+        if let Some(period) = period
+            && seen != *period
+        {
+            let what = format_args!("{id} in {region}: period {seen:?}, must be {period:?}");
+            self.find(CHECK, what);
+        }
+        let on_demand = |rotation: &Value| rotation["RotationType"] == "ON_DEMAND";
+        let rotations = shown.rotations["Rotations"].as_array();
+        if *rotated && !rotations.is_some_and(|rotations| rotations.iter().any(on_demand)) {
+            let what = format_args!("{id} in {region} knows of no rotation on demand");
+            self.find(CHECK, what);
         }
     }
 

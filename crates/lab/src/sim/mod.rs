@@ -17,6 +17,7 @@
 //! *family sessions* own multi-Region keys and call everywhere.
 
 mod api;
+mod ask;
 mod audit;
 mod between;
 mod cast;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::NODES;
-use super::api::{Api, Reply};
+use super::api::{Api, Reads, Reply};
 use super::place::Place;
 use super::seed::Dice;
 use super::trace::Trace;
@@ -31,9 +31,8 @@ const ALIASES: usize = 4;
 /// Keys a session works on at a time: the latest.
 const KEYS_IN_USE: usize = 10;
 
-/// How many of a hundred calls read by the leader's lease. Simulated clocks run evenly, so those
-/// reads must be as fresh as the others.
-const LEASE_PERCENT: u64 = 30;
+/// How many of a hundred calls read by the leader's lease.
+pub(crate) const LEASE_PERCENT: u64 = 30;
 
 /// How long a session tries a call once the group has healed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -196,14 +195,17 @@ impl Session {
         };
         let node = self.node;
         let who = self.name.clone();
-        let lease = self.dice.percent(LEASE_PERCENT);
-        let reads = if lease { "lease" } else { "linearizable" };
+        let reads = match self.dice.percent(LEASE_PERCENT) {
+            true => Reads::Lease,
+            false => Reads::Linearizable,
+        };
+        let how = reads.name();
         self.trace.line(
             &who,
-            format_args!("#{number} to node {node}, {reads}: {operation} {input}"),
+            format_args!("#{number} to node {node}, {how}: {operation} {input}"),
         );
         let place = Place { region: 0, node };
-        let reply = self.api.call(place, operation, &input, lease).await;
+        let reply = self.api.call(place, operation, &input, reads).await;
         self.trace.line(&who, format_args!("#{number} {reply:?}"));
         match &reply {
             Reply::Done(_) | Reply::Refused(..) => {}

@@ -55,12 +55,13 @@ impl Verdict {
         writeln!(
             f,
             "  families: {} replicas, {} of them again after a deletion; {} moves, {} refused; {} \
-             rotations; {} members deleted; {} ciphertexts decrypted in another Region",
+             rotations, {} of them due; {} members deleted; {} ciphertexts decrypted in another Region",
             figures.replicas,
             figures.replicas_again,
             figures.moves,
             figures.moves_refused,
             figures.family_rotations,
+            figures.due_rotations,
             figures.members_deleted,
             figures.crossed,
         )?;
