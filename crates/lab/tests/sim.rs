@@ -125,7 +125,7 @@ fn a_few_seeds_of_three_regions_pass() {
 
 /// Catches the same, where it is rare.
 #[test]
-#[ignore = "100 seeds of three Regions, one simulated minute each: about 5 minutes"]
+#[ignore = "100 simulated minutes of three Regions: about 5 minutes of CPU time"]
 fn many_seeds_of_three_regions_pass() {
     let seeds = 1_000..1_100;
     let runs: Vec<_> = seeds.map(|seed| Run::new(seed, 3, 1.0)).collect();
