@@ -234,6 +234,9 @@ impl FamilySession {
                 }
             }
             Reply::Refused(error, _) if LEGITIMATE.contains(&error.as_str()) => {
+                if error == "NotFoundException" {
+                    key.there[region] = false;
+                }
                 // Perhaps the primary is elsewhere by now.
                 let primary_only = error == "UnsupportedOperationException";
                 if primary_only || error == "NotFoundException" && region == key.primary {

@@ -171,7 +171,7 @@ impl FamilySession {
 
     async fn work(&mut self) {
         let families = self.families.len();
-        if families == 0 || self.dice.percent(4) {
+        if families == 0 || self.dice.percent(2) {
             return self.create().await;
         }
         let family = families - 1 - self.dice.index(families.min(FAMILIES_IN_USE));
@@ -389,6 +389,9 @@ impl FamilySession {
             }
             Reply::Refused(error, message) => {
                 self.book.borrow_mut().answered += 1;
+                if error == "NotFoundException" {
+                    self.families[family].there[region] = false;
+                }
                 if usable == Some(true) || !LEGITIMATE.contains(&error.as_str()) {
                     self.find(
                         ORDER,
