@@ -79,8 +79,8 @@ pub fn check_families(figures: &Figures) -> Vec<Finding> {
         (figures.rotations_held, "no cut held a rotation up"),
         (figures.lost_between, "no courier sent into a cut"),
         (
-            figures.crossed / 20,
-            "fewer than 20 ciphertexts were decrypted in another Region",
+            figures.crossed / 10,
+            "fewer than 10 ciphertexts were decrypted in another Region",
         ),
         (figures.cuts / 100, "fewer than 100 cuts were looked at"),
     ];
@@ -167,7 +167,7 @@ mod tests {
             moves_held: 1,
             rotations_held: 1,
             lost_between: 1,
-            crossed: 20,
+            crossed: 10,
             cuts: 100,
             ..Figures::default()
         };
