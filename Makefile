@@ -8,8 +8,9 @@ BUILT = KEYRUM_BIN=$(TARGET)/debug/keyrum \
   KEYRUM_POWERLOSS_LIBRARY=$(TARGET)/debug/libkeyrum_powerloss.so
 # Flags for `make bench`, such as BENCH_ARGS=--write.
 BENCH_ARGS ?=
-# The simulation's seed.
+# The simulation's seed, and how many Regions it has: 3 or 1.
 SEED ?= 1
+REGIONS ?= 3
 
 .PHONY: run test test-long verify verify-model fix bench lab tools
 
@@ -27,6 +28,7 @@ test: tools
 test-long: tools
 	$(CARGO) build --workspace
 	$(BUILT) $(CARGO) test --package keyrum-tests --test cluster --test powerloss --test regions -- --ignored
+	$(CARGO) test --package keyrum-lab --test sim -- --ignored many_
 
 # Format, lints with warnings denied, and the checks of tests/tidy. Changes no file.
 verify: tools
@@ -49,7 +51,7 @@ bench: tools
 
 # One simulated experiment. The same SEED gives the same trace.
 lab: tools
-	$(CARGO) run --release --package keyrum -- lab sim --seed $(SEED)
+	$(CARGO) run --release --package keyrum -- lab sim --seed $(SEED) --regions $(REGIONS)
 
 tools:
 	@command -v $(CARGO) >/dev/null || { \

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use keyrum_lab::sim::REGIONS_MAX;
 use keyrum_types::{AccountId, KeyId, NodeId, Region};
 
 use crate::topology::{DEFAULT_PORT, short_wait};
@@ -255,6 +256,9 @@ pub(crate) struct LabSim {
     /// How long faults come and go, in simulated minutes
     #[arg(long, default_value_t = 1.0, value_parser = minutes, value_name = "M")]
     pub(crate) minutes: f64,
+    /// How many Regions: 3 with families of multi-Region keys, or one alone
+    #[arg(long, default_value_t = REGIONS_MAX, value_parser = regions, value_name = "1|3")]
+    pub(crate) regions: usize,
     /// Write the trace here; - for standard output
     #[arg(long, value_name = "FILE|-")]
     pub(crate) trace: Option<PathBuf>,
@@ -308,6 +312,13 @@ fn minutes(text: &str) -> Result<f64, String> {
         _ => Err(format!(
             "a number of minutes is greater than 0 and at most {MINUTES_MAX}"
         )),
+    }
+}
+
+fn regions(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(regions @ (1 | REGIONS_MAX)) => Ok(regions),
+        _ => Err(format!("a simulation has 1 or {REGIONS_MAX} Regions")),
     }
 }
 
@@ -378,7 +389,8 @@ mod tests {
         }
     }
 
-    /// Catches a simulation of no length at all, which would pass.
+    /// Catches a simulation of no length at all, which would pass, and one of other Regions than
+    /// are asked for.
     #[test]
     fn a_simulation_has_a_length() {
         for bad in ["-1", "0", "-0", "inf", "-inf", "nan", "1e9", "x", ""] {
@@ -388,6 +400,10 @@ mod tests {
         }
         for good in ["0.25", "1", "90"] {
             assert!(parse(&format!("keyrum lab sim --seed 1 --minutes {good}")).is_ok());
+        }
+        for (regions, fits) in [("0", false), ("1", true), ("2", false), ("3", true)] {
+            let parsed = parse(&format!("keyrum lab sim --seed 1 --regions {regions}"));
+            assert_eq!(parsed.is_ok(), fits, "{regions}");
         }
     }
 

@@ -15,6 +15,7 @@ use crate::run::{self, UntilClosed};
 pub(crate) fn sim(args: LabSim) -> Result<ExitCode, Failure> {
     let mut options = SimOptions::new(args.seed);
     options.minutes = args.minutes;
+    options.regions = args.regions;
     options.trace = match args.trace.as_deref() {
         None => None,
         Some(file) => Some(open(file)?),

@@ -1,6 +1,6 @@
 //! The lab: runs the production code of every other crate under faults, and judges what it did.
 //!
-//! [`sim`] is one Region of three nodes in one thread, on a simulated network, disk and clock; a
+//! [`sim`] is three Regions of three nodes in one thread, on a simulated network, disk and clock; a
 //! seed fixes everything that happens. [`checks`] are the invariants, one a file: each looks at
 //! what clients saw and what the replicas hold, and knows nothing of how a run is made.
 

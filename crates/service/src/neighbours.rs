@@ -32,6 +32,7 @@ pub struct Neighbourhood {
 pub type LookUp = Box<dyn Fn() -> Option<Found> + Send + Sync>;
 
 /// The other Regions of the cluster, as they were found.
+#[derive(Debug, Clone)]
 pub struct Found {
     /// Where their nodes are.
     pub addresses: Addresses,

@@ -36,6 +36,22 @@ pub fn check(
     Err(Finding::new(CHECK, format_args!("{ciphertext} {what}")))
 }
 
+/// Judges a call to any member of the ciphertext's family, whatever its state: it may be gone or not
+/// usable, but it must never say that the ciphertext is none of its key's.
+pub fn never_lacks_material(ciphertext: &str, ended: &Decrypted) -> Result<(), Finding> {
+    match ended {
+        Decrypted::Refused(error)
+            if ["InvalidCiphertext", "IncorrectKey"]
+                .iter()
+                .any(|wrong| error.starts_with(wrong)) =>
+        {
+            let what = format_args!("{ciphertext} is not known as its key's: {error}");
+            Err(Finding::new(CHECK, what))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,5 +70,16 @@ mod tests {
         assert!(wrong(Some(false), plaintext(b"p")));
         assert!(!wrong(None, refused()));
         assert!(!wrong(Some(true), Decrypted::Nothing));
+    }
+
+    /// Catches a check that overlooks a member without the material, or that takes a member that
+    /// cannot be used for one.
+    #[test]
+    fn a_member_without_material_is_found() {
+        let wrong =
+            |error: &str| never_lacks_material("c", &Decrypted::Refused(error.to_owned())).is_err();
+        assert!(wrong("InvalidCiphertextException ") && wrong("IncorrectKeyException x"));
+        assert!(!wrong("DisabledException x") && !wrong("AccessDeniedException x"));
+        assert!(never_lacks_material("c", &Decrypted::Nothing).is_ok());
     }
 }

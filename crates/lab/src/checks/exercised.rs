@@ -37,8 +37,59 @@ pub struct Figures {
     pub decrypted: u64,
     /// Digests of two nodes that were compared.
     pub digests_compared: u64,
-    /// The last log index.
+    /// The last log index of any Region.
     pub last_index: u64,
+    /// Cuts of all Regions that were looked at.
+    pub cuts: u64,
+    /// Messages that a Region took from another.
+    pub messages: u64,
+    /// Replica keys that came to be.
+    pub replicas: u64,
+    /// Those of them where the key had been deleted before.
+    pub replicas_again: u64,
+    /// Moves of a primary that came to their end.
+    pub moves: u64,
+    /// Moves that the other Region refused.
+    pub moves_refused: u64,
+    /// Rotations of families with replicas.
+    pub family_rotations: u64,
+    /// Those of them that were due.
+    pub due_rotations: u64,
+    /// Members of families that were really deleted.
+    pub members_deleted: u64,
+    /// Moves under way that a cut between Regions held up from its beginning to its end.
+    pub moves_held: u64,
+    /// The same of rotations.
+    pub rotations_held: u64,
+    /// Segments and connection attempts sent into a cut between Regions: a courier's retries, and
+    /// questions whether a Region is there.
+    pub lost_between: u64,
+    /// Ciphertexts that were decrypted in another Region than the one that made them.
+    pub crossed: u64,
+}
+
+/// What did not happen in a run of several Regions but should have, beside the rest.
+pub fn check_families(figures: &Figures) -> Vec<Finding> {
+    let needed = [
+        (figures.messages / 50, "fewer than 50 messages crossed"),
+        (figures.replicas / 5, "fewer than 5 replicas came to be"),
+        (figures.moves / 2, "fewer than 2 primaries moved"),
+        (figures.family_rotations, "no family rotated"),
+        (figures.moves_held, "no cut held a move up"),
+        (figures.rotations_held, "no cut held a rotation up"),
+        (figures.lost_between, "no courier sent into a cut"),
+        (
+            figures.crossed / 10,
+            "fewer than 10 ciphertexts were decrypted in another Region",
+        ),
+        (figures.cuts / 100, "fewer than 100 cuts were looked at"),
+    ];
+    missing(&needed)
+}
+
+fn missing(needed: &[(u64, &str)]) -> Vec<Finding> {
+    let missing = needed.iter().filter(|(count, _)| *count == 0);
+    missing.map(|(_, what)| Finding::new(CHECK, what)).collect()
 }
 
 /// What did not happen in a run but should have.
@@ -63,8 +114,7 @@ pub fn check(figures: &Figures) -> Vec<Finding> {
             "fewer than 20 digests were compared",
         ),
     ];
-    let missing = needed.iter().filter(|(count, _)| *count == 0);
-    missing.map(|(_, what)| Finding::new(CHECK, what)).collect()
+    missing(&needed)
 }
 
 #[cfg(test)]
@@ -104,5 +154,29 @@ mod tests {
             1
         );
         assert_eq!(check(&Figures::default()).len(), 9);
+    }
+
+    /// Catches a run of several Regions that never had to do with each other, and passes.
+    #[test]
+    fn regions_that_do_not_meet_do_not_pass() {
+        let busy = Figures {
+            messages: 50,
+            replicas: 5,
+            moves: 2,
+            family_rotations: 1,
+            moves_held: 1,
+            rotations_held: 1,
+            lost_between: 1,
+            crossed: 10,
+            cuts: 100,
+            ..Figures::default()
+        };
+        assert!(check_families(&busy).is_empty());
+        let never_held = Figures {
+            moves_held: 0,
+            ..busy
+        };
+        assert_eq!(check_families(&never_held).len(), 1);
+        assert_eq!(check_families(&Figures::default()).len(), 9);
     }
 }

@@ -1,10 +1,13 @@
 //! The invariants, one a file. Each takes what was seen and gives what is wrong with it.
 
 pub mod acknowledged;
+pub mod channels;
 pub mod decrypts;
 pub mod exercised;
+pub mod families;
 pub mod healed;
 pub mod history;
+pub mod member;
 pub mod never_twice;
 pub mod register;
 pub mod replicas;

@@ -9,11 +9,11 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use keyrum_consensus::world::{Network, spawn};
-use keyrum_types::NodeId;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{API_PORT, node_host};
+use super::API_PORT;
+use super::place::Place;
 
 /// How long a client tries to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -34,10 +34,30 @@ pub(crate) enum Reply {
     Unknown(String),
 }
 
+/// How a call reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Linearizable,
+    /// By the leader's lease. Simulated clocks run evenly, so these must be as fresh.
+    Lease,
+    /// What the node has.
+    Local,
+}
+
+impl Reads {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Linearizable => "linearizable",
+            Self::Lease => "lease",
+            Self::Local => "local",
+        }
+    }
+}
+
 /// A client with one connection at a time.
 pub(crate) struct Api {
     network: Arc<dyn Network>,
-    connection: Option<(NodeId, SendRequest<Full<Bytes>>)>,
+    connection: Option<(Place, SendRequest<Full<Bytes>>)>,
 }
 
 impl Api {
@@ -48,13 +68,13 @@ impl Api {
         }
     }
 
-    /// Makes one call to one node; `lease` asks for reads that rely on the leader's lease.
+    /// Makes one call to one node, which reads in a certain way.
     pub(crate) async fn call(
         &mut self,
-        node: NodeId,
+        node: Place,
         operation: &str,
         input: &Value,
-        lease: bool,
+        reads: Reads,
     ) -> Reply {
         let kept = self
             .connection
@@ -69,13 +89,10 @@ impl Api {
             },
         };
         let request = Request::post("/")
-            .header("host", node_host(node))
+            .header("host", node.host())
             .header("content-type", "application/x-amz-json-1.1")
             .header("x-amz-target", format!("TrentService.{operation}"))
-            .header(
-                "x-keyrum-consistency",
-                if lease { "lease" } else { "linearizable" },
-            )
+            .header("x-keyrum-consistency", reads.name())
             .body(Full::new(Bytes::from(input.to_string())))
             .expect("every part is plain ASCII");
         match timeout(ANSWER_TIMEOUT, exchange(&mut sender, request)).await {
@@ -88,8 +105,8 @@ impl Api {
         }
     }
 
-    async fn connect(&self, node: NodeId) -> Result<SendRequest<Full<Bytes>>, String> {
-        let addr = format!("{}:{API_PORT}", node_host(node));
+    async fn connect(&self, node: Place) -> Result<SendRequest<Full<Bytes>>, String> {
+        let addr = format!("{}:{API_PORT}", node.host());
         let stream = self
             .network
             .connect(&addr)

@@ -4,6 +4,7 @@ use std::fmt;
 
 use keyrum_types::NodeId;
 
+use super::place;
 use super::seed::Dice;
 use super::{CLIENT_HOSTS, NODES};
 
@@ -74,6 +75,27 @@ pub(crate) enum Fault {
     CutClient { client: usize, node: Who },
     /// A node's wall clock is off by this much, in milliseconds.
     ClockOff { node: Who, by_ms: i64 },
+    /// The Region is cut off from another one, or from all others.
+    Sever { from: Option<usize>, cut: Cut },
+    /// A node is cut off from all nodes of another Region.
+    CutCourier { node: Who, to: usize, cut: Cut },
+    /// What the Region and the others send each other arrives only when the fault is over.
+    Delay,
+    /// Every message between the Region and the others takes this long, in milliseconds.
+    Distant { latency_ms: u64 },
+    /// No fault: the Region's clock is moved ahead, so that keys are deleted and rotated.
+    TimePasses { days: u64 },
+}
+
+/// When a fault begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    /// At its time.
+    Then,
+    /// From then on as soon as a move of a primary is under way; it hits where it goes.
+    MoveUnderWay,
+    /// From then on as soon as a rotation waits for a Region, which it hits.
+    RotationUnderWay,
 }
 
 impl Fault {
@@ -90,6 +112,11 @@ impl Fault {
             Self::Slow { .. } => "slow",
             Self::CutClient { .. } => "cut-client",
             Self::ClockOff { .. } => "clock-off",
+            Self::Sever { .. } => "sever",
+            Self::CutCourier { .. } => "cut-courier",
+            Self::Delay => "delay",
+            Self::Distant { .. } => "distant",
+            Self::TimePasses { .. } => "time-passes",
         }
     }
 }
@@ -99,41 +126,84 @@ impl Fault {
 pub(crate) struct Planned {
     /// When it begins, in simulated milliseconds.
     pub(crate) at_ms: u64,
+    pub(crate) when: When,
     /// How long it lasts.
     pub(crate) lasts_ms: u64,
+    /// The Region it hits, by number.
+    pub(crate) region: usize,
     pub(crate) fault: Fault,
 }
 
 impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} for {} ms", self.fault, self.lasts_ms)
+        let (fault, lasts_ms) = (self.fault, self.lasts_ms);
+        write!(
+            f,
+            "{fault:?} for {lasts_ms} ms in {}",
+            place::region(self.region)
+        )
     }
 }
 
-/// The faults between two times, in order. Whatever the seed, the leader crashes once and is cut
-/// off once, so that no run passes for want of trouble.
-pub(crate) fn plan(seed: u64, from_ms: u64, until_ms: u64) -> Vec<Planned> {
-    let mut dice = Dice::new(seed, "faults");
-    let mut certain = vec![
-        Fault::Crash {
+/// The faults between two times, in order. Whatever the seed, each Region's leader crashes once, the
+/// first's is cut off once, and Regions are cut off while a move and while a rotation is under way:
+/// so no run passes for want of trouble.
+pub(crate) fn plan(seed: u64, regions: usize, from_ms: u64, until_ms: u64) -> Vec<Planned> {
+    let mut plan = Vec::new();
+    for region in 0..regions {
+        let purpose = match region {
+            0 => "faults".to_owned(),
+            other => format!("faults of {}", place::region(other)),
+        };
+        let mut dice = Dice::new(seed, &purpose);
+        let mut certain = vec![Fault::Crash {
             node: Who::Leader,
             loss: Loss::Some,
             quietly: dice.percent(50),
-        },
-        Fault::Isolate {
-            node: Who::Leader,
-            cut: Cut::Both,
-            with_clients: false,
-        },
-    ];
+        }];
+        if region == 0 {
+            certain.push(Fault::Isolate {
+                node: Who::Leader,
+                cut: Cut::Both,
+                with_clients: false,
+            });
+        }
+        // Three Regions in trouble at all times would never get to speak to each other.
+        let rarer = if regions == 1 { 1 } else { 2 };
+        let span = (from_ms, until_ms);
+        plan.extend(inside(&mut dice, region, certain, rarer, span));
+    }
+    if regions > 1 {
+        let mut dice = Dice::new(seed, "faults between Regions");
+        plan.extend(between(&mut dice, regions, from_ms, until_ms));
+    }
+    plan.sort_by_key(|planned| planned.at_ms);
+    plan
+}
+
+/// The faults of one Region.
+fn inside(
+    dice: &mut Dice,
+    region: usize,
+    mut certain: Vec<Fault>,
+    rarer: u64,
+    (from_ms, until_ms): (u64, u64),
+) -> Vec<Planned> {
+    let planned = |at_ms, lasts_ms, fault| Planned {
+        at_ms,
+        when: When::Then,
+        lasts_ms,
+        region,
+        fault,
+    };
     let mut plan = Vec::new();
     let mut at_ms = from_ms;
     loop {
-        at_ms += dice.between(300, 3_000);
+        at_ms += dice.between(300, 3_000) * rarer;
         let due = (!certain.is_empty() && dice.percent(60)).then(|| dice.index(certain.len()));
         let (fault, lasts_ms) = match due {
             Some(due) => (certain[due], dice.between(3_000, 5_000)),
-            None => draw(&mut dice),
+            None => draw(dice),
         };
         if at_ms + lasts_ms >= until_ms {
             break;
@@ -141,11 +211,7 @@ pub(crate) fn plan(seed: u64, from_ms: u64, until_ms: u64) -> Vec<Planned> {
         if let Some(due) = due {
             certain.remove(due);
         }
-        plan.push(Planned {
-            at_ms,
-            lasts_ms,
-            fault,
-        });
+        plan.push(planned(at_ms, lasts_ms, fault));
         // Two in three faults end before the next begins.
         if dice.percent(66) {
             at_ms += lasts_ms;
@@ -153,14 +219,79 @@ pub(crate) fn plan(seed: u64, from_ms: u64, until_ms: u64) -> Vec<Planned> {
     }
     // A short run: what is certain comes first, one after the other.
     for (nth, fault) in (0_u64..).zip(certain) {
-        plan.push(Planned {
-            at_ms: from_ms + nth * 4_000,
-            lasts_ms: 3_500,
-            fault,
-        });
+        plan.push(planned(from_ms + nth * 4_000, 3_500, fault));
     }
-    plan.sort_by_key(|planned| planned.at_ms);
     plan
+}
+
+/// The faults between Regions, and the passing of time.
+fn between(dice: &mut Dice, regions: usize, from_ms: u64, until_ms: u64) -> Vec<Planned> {
+    let everything = Fault::Sever {
+        from: None,
+        cut: Cut::Both,
+    };
+    let certain = [When::MoveUnderWay, When::RotationUnderWay];
+    let certain = certain.map(|when| Planned {
+        at_ms: from_ms + dice.between(0, 3_000),
+        when,
+        lasts_ms: dice.between(2_500, 4_000),
+        region: 0,
+        fault: everything,
+    });
+    let mut plan = certain.to_vec();
+    let mut then = |at_ms, lasts_ms, region, fault| {
+        if at_ms + lasts_ms < until_ms {
+            plan.push(Planned {
+                at_ms,
+                when: When::Then,
+                lasts_ms,
+                region,
+                fault,
+            });
+        }
+    };
+    let mut at_ms = from_ms;
+    while at_ms < until_ms {
+        at_ms += dice.between(1_000, 6_000);
+        let region = dice.index(regions);
+        let (fault, lasts_ms) = draw_between(dice, region, regions);
+        then(at_ms, lasts_ms, region, fault);
+    }
+    let mut at_ms = from_ms;
+    while at_ms < until_ms {
+        at_ms += dice.between(1_500, 5_000);
+        let days = dice.pick(&[1, 8, 8, 31, 91, 91, 200]);
+        then(at_ms, 1, dice.index(regions), Fault::TimePasses { days });
+    }
+    plan
+}
+
+fn draw_between(dice: &mut Dice, region: usize, regions: usize) -> (Fault, u64) {
+    let other = (region + 1 + dice.index(regions - 1)) % regions;
+    let cut = dice.pick(&[Cut::Both, Cut::Both, Cut::Inward, Cut::Outward]);
+    let node = match dice.below(4) {
+        0 | 1 => Who::Leader,
+        2 => Who::Follower,
+        _ => Who::Node(dice.between(1, NODES)),
+    };
+    match dice.below(100) {
+        0..40 => {
+            let from = dice.percent(50).then_some(other);
+            (Fault::Sever { from, cut }, dice.between(500, 7_000))
+        }
+        40..65 => {
+            let to = other;
+            (
+                Fault::CutCourier { node, to, cut },
+                dice.between(500, 6_000),
+            )
+        }
+        65..80 => (Fault::Delay, dice.between(200, 4_000)),
+        _ => {
+            let latency_ms = dice.pick(&[50, 150, 300]);
+            (Fault::Distant { latency_ms }, dice.between(1_000, 6_000))
+        }
+    }
 }
 
 fn draw(dice: &mut Dice) -> (Fault, u64) {
@@ -221,21 +352,22 @@ fn draw(dice: &mut Dice) -> (Fault, u64) {
 mod tests {
     use super::*;
 
-    /// Catches a plan that its seed does not fix, that has no faults, or whose faults outlast it.
+    /// Catches a plan that its seed does not fix, that lacks what must come, or whose faults
+    /// outlast it.
     #[test]
     fn plans_are_fixed_by_their_seed_and_end_in_time() {
-        for seed in 0..200 {
-            let faults = plan(seed, 3_000, 30_000);
-            assert_eq!(faults, plan(seed, 3_000, 30_000));
-            let leader_falls = |planned: &Planned| {
-                matches!(
-                    planned.fault,
-                    Fault::Crash {
-                        node: Who::Leader,
-                        ..
-                    }
-                )
-            };
+        for (seed, regions) in (0..200).flat_map(|seed| [(seed, 1), (seed, 3)]) {
+            let faults = plan(seed, regions, 3_000, 30_000);
+            assert_eq!(faults, plan(seed, regions, 3_000, 30_000));
+            let has = |what: &dyn Fn(&Planned) -> bool| faults.iter().any(what);
+            for region in 0..regions {
+                let leader = Who::Leader;
+                let falls = |planned: &Planned| {
+                    planned.region == region
+                        && matches!(planned.fault, Fault::Crash { node, .. } if node == leader)
+                };
+                assert!(has(&falls), "{seed}: Region {region}");
+            }
             let leader_alone = |planned: &Planned| {
                 matches!(
                     planned.fault,
@@ -246,30 +378,28 @@ mod tests {
                     }
                 )
             };
-            assert!(
-                faults.iter().any(leader_falls) && faults.iter().any(leader_alone),
-                "{seed}"
-            );
+            assert!(has(&leader_alone), "{seed}");
+            for when in [When::MoveUnderWay, When::RotationUnderWay] {
+                assert_eq!(has(&|planned| planned.when == when), regions > 1);
+            }
             assert!(
                 faults
                     .iter()
                     .all(|p| p.at_ms >= 3_000 && p.at_ms + p.lasts_ms < 30_000)
             );
         }
-        assert_ne!(plan(1, 0, 60_000), plan(2, 0, 60_000));
+        assert_ne!(plan(1, 3, 0, 60_000), plan(2, 3, 0, 60_000));
     }
 
     /// Catches a kind of fault that no seed ever plans.
     #[test]
     fn every_kind_of_fault_is_planned() {
-        let mut kinds = std::collections::BTreeSet::new();
-        for seed in 0..50 {
-            kinds.extend(
-                plan(seed, 0, 60_000)
-                    .iter()
-                    .map(|planned| planned.fault.kind()),
-            );
-        }
-        assert_eq!(kinds.len(), 10, "{kinds:?}");
+        let kinds = |regions| {
+            let plans = (0..50).flat_map(|seed| plan(seed, regions, 0, 60_000));
+            let kinds = plans.map(|planned| planned.fault.kind());
+            kinds.collect::<std::collections::BTreeSet<_>>()
+        };
+        assert_eq!(kinds(1).len(), 10, "{:?}", kinds(1));
+        assert_eq!(kinds(3).len(), 15, "{:?}", kinds(3));
     }
 }

@@ -10,6 +10,7 @@ use keyrum_consensus::world::{BoxFuture, BoxStream, Listener, Network};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
+use super::place;
 use super::rolling::Rolling;
 use super::seed::Time;
 
@@ -24,6 +25,8 @@ pub(crate) struct Counts {
     pub(crate) bytes: u64,
     /// Segments and connection attempts sent into a cut link.
     pub(crate) lost: u64,
+    /// Those of them between nodes of different Regions.
+    pub(crate) lost_between: u64,
     /// Segments sent into a link that holds them back.
     pub(crate) held: u64,
     pub(crate) sum: Rolling,
@@ -62,7 +65,13 @@ impl Wires {
         sum.add(bytes);
         let found = counts.links.iter().find(|(a, b, _)| a == from && b == to);
         match found.map(|(_, _, blocked)| *blocked) {
-            Some(Blocked::Cut) => counts.lost += 1,
+            Some(Blocked::Cut) => {
+                counts.lost += 1;
+                let regions = (place::region_of(from), place::region_of(to));
+                if let (Some(from), Some(to)) = regions {
+                    counts.lost_between += u64::from(from != to);
+                }
+            }
             Some(Blocked::Held) => counts.held += 1,
             None => {}
         }

@@ -1,40 +1,33 @@
 //! One simulated machine with a node on it: its disk, its clock, and its lives.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use keyrum_consensus::world::{self, Blocking, World};
 use keyrum_consensus::{Group, GroupConfig, Links, ReadMode};
-use keyrum_crypto::DomainKeyring;
+use keyrum_crypto::{DomainKeyring, RegionKey};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Endpoint, EndpointSettings, Regions};
-use keyrum_service::{Service, Settings};
+use keyrum_service::{Addresses, Found, Neighbourhood, Service, Settings};
+use keyrum_state::Command;
 use keyrum_store::{SimDisk, Store, StoreConfig};
-use keyrum_types::{AccountId, LogIndex, NodeId, Region};
-use tokio::sync::watch;
+use keyrum_types::{Clock as _, LogIndex, NodeId};
+use tokio::sync::{mpsc, watch};
 
 use super::network::{SimNetwork, Wires};
+use super::place::{self, Place, account};
 use super::seed::{SeededEntropy, SimClock, Time};
 use super::trace::Trace;
-use super::{API_PORT, NODES, PEER_PORT, node_host};
+use super::{API_PORT, PEER_PORT};
 
 const CLUSTER: &str = "lab";
 
-/// The Region that is simulated.
-pub(crate) fn region() -> Region {
-    "us-east-1".parse().expect("the name of a Region")
-}
-
-/// The account of unsigned callers.
-pub(crate) fn account() -> AccountId {
-    "000000000000".parse().expect("12 digits")
-}
-
 /// A machine. It outlives its node's crashes.
 pub(crate) struct Machine {
-    pub(crate) node: NodeId,
+    pub(crate) place: Place,
     pub(crate) disk: RefCell<SimDisk>,
     pub(crate) clock: SimClock,
     pub(crate) life: RefCell<Life>,
@@ -45,6 +38,8 @@ pub(crate) struct Machine {
 #[derive(Clone)]
 pub(crate) struct Shape {
     pub(crate) seed: u64,
+    /// How many Regions there are.
+    pub(crate) regions: usize,
     pub(crate) snapshot_every: u64,
     pub(crate) time: Time,
     pub(crate) wires: Arc<Wires>,
@@ -76,13 +71,24 @@ pub(crate) struct Live {
     pub(crate) group: Group,
     pub(crate) applied: watch::Receiver<LogIndex>,
     pub(crate) leader: watch::Receiver<Option<NodeId>>,
+    /// Has the node do something beside what clients ask of it.
+    pub(crate) orders: mpsc::UnboundedSender<Order>,
+}
+
+/// What the run asks of a node.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Moves the Region's clock ahead, as `keyrum clock advance` does.
+    AdvanceClock { by_ms: u64 },
+    /// Proposes a command of the Region's own, for a planted bug.
+    Propose(Box<Command>),
 }
 
 impl Machine {
-    pub(crate) fn new(node: NodeId, disk: SimDisk, shape: Shape) -> Rc<Self> {
+    pub(crate) fn new(place: Place, disk: SimDisk, shape: Shape) -> Rc<Self> {
         let clock = SimClock::new(shape.time.clone());
         Rc::new(Self {
-            node,
+            place,
             disk: RefCell::new(disk),
             clock,
             life: RefCell::default(),
@@ -107,30 +113,62 @@ impl Machine {
         };
         let end = match self.start(boot).await {
             Err(reason) => End::Refused(reason),
-            Ok((group, _server)) => {
+            Ok((service, _server)) => {
+                let group = service.group().clone();
                 self.shape
                     .trace
-                    .line(&node_host(self.node), format_args!("is up, boot {boot}"));
+                    .line(&self.place.host(), format_args!("is up, boot {boot}"));
+                let (orders, ordered) = mpsc::unbounded_channel();
                 self.life.borrow_mut().running = Some(Live {
                     applied: group.applied(),
                     leader: group.leader(),
+                    orders,
                     group: group.clone(),
                 });
-                End::Stopped(group.stopped().await.to_string())
+                let reason = tokio::select! {
+                    reason = group.stopped() => reason,
+                    () = self.obey(&service, ordered) => group.stopped().await,
+                };
+                End::Stopped(reason.to_string())
             }
         };
         self.shape
             .trace
-            .line(&node_host(self.node), format_args!("{end:?}"));
+            .line(&self.place.host(), format_args!("{end:?}"));
         self.life.borrow_mut().ended = Some(end);
     }
 
+    /// Carries out what the run asks of the node. What fails is not repeated.
+    async fn obey(&self, service: &Service, mut orders: mpsc::UnboundedReceiver<Order>) {
+        while let Some(order) = orders.recv().await {
+            let done = match order {
+                Order::AdvanceClock { by_ms } => {
+                    let advanced = service.advance_clock(by_ms).await;
+                    advanced
+                        .map(|done| format!("{done:?}"))
+                        .map_err(|error| error.to_string())
+                }
+                Order::Propose(command) => {
+                    let now = self.clock.now();
+                    let proposed = service.group().propose(None, now, *command).await;
+                    proposed
+                        .map(|done| format!("{:?}", done.outcome))
+                        .map_err(|error| error.to_string())
+                }
+            };
+            self.shape
+                .trace
+                .line(&self.place.host(), format_args!("an order: {done:?}"));
+        }
+    }
+
     /// Puts a node together as the `keyrum` binary does.
-    async fn start(&self, boot: u64) -> Result<(Group, Server), String> {
+    async fn start(&self, boot: u64) -> Result<(Service, Server), String> {
         let Shape {
             seed, time, wires, ..
         } = &self.shape;
-        let host = node_host(self.node);
+        let host = self.place.host();
+        let region = place::region(self.place.region);
         let network = SimNetwork {
             host: host.as_str().into(),
             wires: wires.clone(),
@@ -142,30 +180,61 @@ impl Machine {
             network: Arc::new(network),
             blocking: Blocking::Inline,
         };
-        let keyring = DomainKeyring::generate(&SeededEntropy::new(*seed, "domain key"));
+        let secret = |what: &str, region: usize| {
+            let purpose = match region {
+                0 => what.to_owned(),
+                other => format!("{what} {}", place::region(other)),
+            };
+            SeededEntropy::new(*seed, &purpose)
+        };
+        let keyring = DomainKeyring::generate(&secret("domain key", self.place.region));
+        let region_key = |number| RegionKey::generate(&secret("region key", number));
+        let neighbours: Addresses = (0..self.shape.regions)
+            .filter(|number| *number != self.place.region)
+            .map(|number| (place::region(number), addresses(number)))
+            .collect();
         let disk = self.disk.borrow().shared();
         let store = Store::open(disk, Path::new(&host), StoreConfig::default())
             .map_err(|error| error.to_string())?;
         let config = GroupConfig {
             cluster_id: CLUSTER.to_owned(),
-            region: region(),
-            node: self.node,
+            region: region.clone(),
+            node: self.place.node,
             listen: format!("0.0.0.0:{PEER_PORT}"),
-            peers: (1..=NODES)
-                .map(|node| (node, format!("{}:{PEER_PORT}", node_host(node))))
-                .collect(),
-            neighbours: Default::default(),
+            peers: addresses(self.place.region),
+            neighbours: neighbours.clone(),
             bootstrap: true,
             snapshot_every: self.shape.snapshot_every,
             history_rows_max: None,
         };
-        let links = Links::simulated(CLUSTER, &region(), self.node);
+        let links = Links::simulated(CLUSTER, &region, self.place.node);
         let group = Group::start(config, world.clone(), store, links)
             .await
             .map_err(|error| error.to_string())?;
-        let service = Service::new(group.clone(), keyring, world.clone(), Settings::default());
+        let pinned: BTreeMap<_, _> = (0..self.shape.regions)
+            .map(|number| (place::region(number), region_key(number).public()))
+            .collect();
+        let found = Found {
+            addresses: neighbours,
+            pinned: pinned.clone(),
+        };
+        let neighbourhood = Neighbourhood {
+            own: region_key(self.place.region),
+            pinned,
+            look_up: Box::new(move || Some(found.clone())),
+        };
+        let service = Service::among_regions(
+            group,
+            keyring,
+            neighbourhood,
+            world.clone(),
+            Settings {
+                test_clock: true,
+                ..Settings::default()
+            },
+        );
         let regions = Regions::default();
-        regions.set(vec![(region(), vec![service.clone()])]);
+        regions.set(vec![(region, vec![service.clone()])]);
         let settings = EndpointSettings {
             default_account: account(),
             consistency: ReadMode::Linearizable,
@@ -179,7 +248,16 @@ impl Machine {
         )
         .await
         .map_err(|error| error.to_string())?;
-        world::spawn(async move { service.run_clock().await });
-        Ok((group, server))
+        let ticking = service.clone();
+        world::spawn(async move { ticking.run_clock().await });
+        let carrying = service.clone();
+        world::spawn(async move { carrying.run_courier().await });
+        Ok((service, server))
     }
+}
+
+fn addresses(region: usize) -> BTreeMap<NodeId, String> {
+    place::nodes_of(region)
+        .map(|place| (place.node, place.peer_addr()))
+        .collect()
 }

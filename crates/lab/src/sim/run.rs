@@ -1,45 +1,39 @@
 //! One run, from start to verdict.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::{Duration, SystemTime};
 
-use keyrum_consensus::HistoryEntry;
-use keyrum_store::SimDisk;
 use keyrum_types::{LogIndex, NodeId};
 use turmoil::Sim;
 
-use super::api::Api;
-use super::faults::{self, Loss, Planned};
-use super::links::{LATENCY_MS_MAX, LATENCY_MS_MIN, Links};
-use super::network::{SimNetwork, Wires};
-use super::node::{End, Machine, Shape, account};
+use super::between::{UnderWay, Watched};
+use super::cast::Cast;
+use super::faults::{Loss, Planned, When};
+use super::links::Links;
+use super::network::Wires;
+use super::node::{End, Machine};
+use super::place::{self, Place};
 use super::seed::{Dice, Time};
-use super::session::{Book, Phase, Session, TAG};
+use super::session::{Book, Phase};
 use super::trace::{Ear, Trace};
-use super::{
-    CLIENT_HOSTS, NODES, Plant, SESSIONS_PER_HOST, SimOptions, Verdict, client_host, node_host,
-};
-use crate::checks::acknowledged::{self, Final, Held};
-use crate::checks::exercised::{self, Figures};
+use super::{Plant, REGIONS_MAX, SimOptions, Verdict};
+use crate::checks::Finding;
+use crate::checks::exercised::Figures;
 use crate::checks::healed::{self, Member};
-use crate::checks::replicas::Replicas;
-use crate::checks::{Finding, history, never_twice};
 
 /// Simulated time a step, in milliseconds. Messages arrive at the beginning of one.
-const STEP_MS: u64 = 2;
+pub(super) const STEP_MS: u64 = 2;
 
 /// When faults begin: the group has found a leader long before.
-const FAULTS_FROM_MS: u64 = 3_000;
+pub(super) const FAULTS_FROM_MS: u64 = 3_000;
 
-/// How long the group may take to heal once every fault is lifted: a client's call under way ends
-/// within 9 s, an election and catching up take a few.
-const HEAL_MS_MAX: u64 = 20_000;
+/// How long the groups may take to heal once every fault is lifted: a client's call under way ends
+/// within 9 s, and another 5 s later it is carried out or not; an election, catching up, and what
+/// Regions have to tell each other take a few.
+const HEAL_MS_MAX: u64 = 25_000;
 
 /// How long clients may take for their last looks.
 const LOOK_MS_MAX: u64 = 60_000;
@@ -51,7 +45,7 @@ const LOOK_EVERY_MS: u64 = 50;
 const MINUTES_MIN: f64 = 0.25;
 
 /// Names the checks that only a whole run can make.
-const RUN: &str = "run";
+pub(super) const RUN: &str = "run";
 
 /// Runs a simulation. Panics in the code under test are findings.
 ///
@@ -60,9 +54,11 @@ pub fn run(options: SimOptions) -> Verdict {
     let SimOptions {
         seed,
         minutes,
+        regions,
         trace,
         plant,
     } = options;
+    let regions = regions.clamp(1, REGIONS_MAX);
     let time = Time::default();
     let trace = Trace::new(time.clone(), trace);
     let minutes = if minutes.is_finite() {
@@ -73,6 +69,7 @@ pub fn run(options: SimOptions) -> Verdict {
     let mut verdict = Verdict {
         seed,
         minutes,
+        regions,
         findings: Vec::new(),
         figures: Figures::default(),
         trace: (0, 0),
@@ -105,7 +102,15 @@ pub fn run(options: SimOptions) -> Verdict {
 }
 
 fn simulate(verdict: &mut Verdict, time: &Time, trace: &Trace, plant: Option<Plant>) {
-    let mut run = Run::new(verdict.seed, verdict.minutes, time, trace, plant);
+    let cast = Cast {
+        seed: verdict.seed,
+        regions: verdict.regions,
+        minutes: verdict.minutes,
+        time,
+        trace,
+        plant,
+    };
+    let mut run = Run::new(&cast);
     let ended = run.course();
     if let Err(finding) = ended {
         run.findings.push(finding);
@@ -114,172 +119,62 @@ fn simulate(verdict: &mut Verdict, time: &Time, trace: &Trace, plant: Option<Pla
 }
 
 /// What happens at a time.
-#[derive(Clone, Copy)]
-enum Turn {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
     Begin,
     End,
 }
 
 pub(super) struct Run {
     pub(super) sim: Sim<'static>,
-    time: Time,
+    pub(super) time: Time,
     pub(super) trace: Trace,
     pub(super) wires: Arc<Wires>,
     pub(super) machines: Vec<Rc<Machine>>,
-    books: Vec<Rc<RefCell<Book>>>,
-    phase: Rc<Cell<Phase>>,
+    pub(super) books: Vec<Rc<RefCell<Book>>>,
+    pub(super) phase: Rc<Cell<Phase>>,
     pub(super) plan: Vec<Planned>,
     /// By time; the number is the fault's in the plan.
-    agenda: Vec<(u64, Turn, usize)>,
-    faults_until_ms: u64,
+    pub(super) agenda: BTreeSet<(u64, usize, Turn)>,
+    /// Faults whose time has come and that wait for something to be under way.
+    pub(super) armed: Vec<usize>,
+    pub(super) faults_until_ms: u64,
     pub(super) links: Links,
     pub(super) dice: Dice,
     pub(super) plant: Option<Plant>,
+    /// When a planted bug between Regions may show next.
+    pub(super) sow_from_ms: u64,
     /// Machines that are down, and by which fault.
-    pub(super) down: BTreeMap<NodeId, usize>,
+    pub(super) down: BTreeMap<Place, usize>,
     /// Machines whose disk fails, and by which fault: their nodes may stop.
-    pub(super) failing: BTreeMap<NodeId, usize>,
-    replicas: Replicas,
-    leader: Option<NodeId>,
+    pub(super) failing: BTreeMap<Place, usize>,
+    /// Each Region's.
+    pub(super) watched: Vec<Watched>,
+    /// What cuts between Regions found under way, by fault.
+    pub(super) held: Vec<(usize, UnderWay)>,
     pub(super) figures: Figures,
-    findings: Vec<Finding>,
-    healed_after_ms: Option<u64>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) healed_after_ms: Option<u64>,
 }
 
 impl Run {
-    fn new(seed: u64, minutes: f64, time: &Time, trace: &Trace, plant: Option<Plant>) -> Self {
-        let mut dice = Dice::new(seed, "run");
-        let lasts = Duration::try_from_secs_f64(minutes * 60.0).unwrap_or(Duration::MAX);
-        // More than a year of simulated time is never meant.
-        let lasts_ms = u64::try_from(lasts.as_millis())
-            .unwrap_or(u64::MAX)
-            .min(1 << 35);
-        let faults_until_ms = FAULTS_FROM_MS + lasts_ms;
-        let mut builder = turmoil::Builder::new();
-        builder
-            .rng_seed(dice.number())
-            .epoch(SystemTime::UNIX_EPOCH)
-            .simulation_duration(Duration::MAX)
-            .tick_duration(Duration::from_millis(STEP_MS))
-            .min_message_latency(Duration::from_millis(LATENCY_MS_MIN))
-            .max_message_latency(Duration::from_millis(LATENCY_MS_MAX))
-            // A port that was connected from once is never free again if the link was cut then.
-            .ephemeral_ports(10_000..=u16::MAX)
-            // In segments; also how many connections may wait to be taken, or turmoil panics.
-            .tcp_capacity(4096)
-            .enable_random_order();
-        let mut sim = builder.build();
-
-        let wires = Arc::new(Wires::default());
-        let shape = Shape {
-            seed,
-            snapshot_every: dice.pick(&[50, 150, 500, 2_000]),
-            time: time.clone(),
-            wires: wires.clone(),
-            trace: trace.clone(),
-        };
-        trace.line(
-            "run",
-            format_args!("seed {seed}, snapshots every {}", shape.snapshot_every),
-        );
-        let mut machines = Vec::new();
-        for node in 1..=NODES {
-            let disk = SimDisk::new();
-            if plant == Some(Plant::LyingDisks) {
-                disk.lie_about_syncs();
-            }
-            let machine = Machine::new(node, disk, shape.clone());
-            machines.push(machine.clone());
-            sim.host(node_host(node), move || {
-                let machine = machine.clone();
-                async move {
-                    machine.live().await;
-                    // The machine stays on without a node until it is started again.
-                    std::future::pending::<()>().await;
-                    Ok(())
-                }
-            });
-        }
-        // What little traffic hides, much does not, and the reverse.
-        let pace = dice.pick(&[1, 1, 3, 8]);
-        trace.line(
-            "run",
-            format_args!("clients pause {pace} times as long as usual"),
-        );
-        let phase = Rc::new(Cell::new(Phase::Work));
-        let mut books = Vec::new();
-        for client in 0..CLIENT_HOSTS {
-            let host = client_host(client);
-            let mut sessions = Vec::new();
-            for nth in 0..SESSIONS_PER_HOST {
-                let name = format!("c{}s{}", client + 1, nth + 1);
-                let network = SimNetwork {
-                    host: host.as_str().into(),
-                    wires: wires.clone(),
-                    time: time.clone(),
-                };
-                let (session, book) = Session::new(
-                    name.clone(),
-                    Dice::new(seed, &name),
-                    Api::new(Arc::new(network)),
-                    phase.clone(),
-                    trace.clone(),
-                    pace,
-                );
-                sessions.push(session.run());
-                books.push(book);
-            }
-            sim.client(host, async move {
-                futures_util::future::join_all(sessions).await;
-                Ok(())
-            });
-        }
-
-        let plan = faults::plan(seed, FAULTS_FROM_MS, faults_until_ms);
-        let mut agenda = Vec::new();
-        for (number, planned) in plan.iter().enumerate() {
-            agenda.push((planned.at_ms, Turn::Begin, number));
-            agenda.push((planned.at_ms + planned.lasts_ms, Turn::End, number));
-        }
-        agenda.sort_by_key(|(at_ms, _, _)| *at_ms);
-        Self {
-            sim,
-            time: time.clone(),
-            trace: trace.clone(),
-            wires,
-            machines,
-            books,
-            phase,
-            plan,
-            agenda,
-            faults_until_ms,
-            links: Links::default(),
-            dice,
-            plant,
-            down: BTreeMap::new(),
-            failing: BTreeMap::new(),
-            replicas: Replicas::default(),
-            leader: None,
-            figures: Figures::default(),
-            findings: Vec::new(),
-            healed_after_ms: None,
-        }
-    }
-
     /// The whole course of a run, up to the first thing that makes going on pointless.
     fn course(&mut self) -> Result<(), Finding> {
-        let mut agenda = std::mem::take(&mut self.agenda).into_iter().peekable();
         while self.time.ms() < self.faults_until_ms {
-            while let Some((_, turn, number)) =
-                agenda.next_if(|(at_ms, _, _)| *at_ms <= self.time.ms())
-            {
-                match turn {
-                    Turn::Begin => self.begin(number),
-                    Turn::End => self.end(number),
+            while let Some((at_ms, number, turn)) = self.agenda.pop_first() {
+                if at_ms > self.time.ms() {
+                    self.agenda.insert((at_ms, number, turn));
+                    break;
+                }
+                match (turn, self.plan[number].when) {
+                    (Turn::Begin, When::Then) => self.begin(number),
+                    (Turn::Begin, _) => self.armed.push(number),
+                    (Turn::End, _) => self.end(number),
                 }
             }
             self.step()?;
         }
+        self.armed.clear();
         self.trace.line("run", "every fault is lifted");
         self.phase.set(Phase::Rest);
         let mut unhealed = Ok(());
@@ -330,9 +225,11 @@ impl Run {
 
     fn watch_nodes(&mut self) -> Result<(), Finding> {
         let mut leader_changed = false;
+        let mut moved_on = false;
         for machine in &self.machines {
-            let node = machine.node;
-            let host = node_host(node);
+            let place = machine.place;
+            let host = place.host();
+            let watched = &mut self.watched[place.region];
             let mut life = machine.life.borrow_mut();
             if let Some(live) = &mut life.running {
                 // An error: the node is gone, and says so elsewhere.
@@ -343,27 +240,32 @@ impl Run {
                 }
                 if live.applied.has_changed().unwrap_or(false) {
                     let index = *live.applied.borrow_and_update();
-                    let digest = live.group.state().digest();
+                    let state = live.group.state();
+                    let digest = state.digest();
                     self.trace
                         .line(&host, format_args!("applied {index}, digest {digest}"));
                     self.figures.last_index = self.figures.last_index.max(index);
-                    self.replicas.note(node, index, digest)?;
+                    watched.replicas.note(place.node, index, digest)?;
+                    moved_on |= watched.advance(index, state);
                 }
             }
             match &life.ended {
-                Some(End::Refused(reason)) if !self.failing.contains_key(&node) => {
-                    let what = format!("node {node} does not start: {reason}");
+                Some(End::Refused(reason)) if !self.failing.contains_key(&place) => {
+                    let what = format!("node {place} does not start: {reason}");
                     return Err(Finding::new(RUN, what));
                 }
-                Some(End::Stopped(reason)) if !self.failing.contains_key(&node) => {
-                    let what = format!("node {node} stopped by itself: {reason}");
+                Some(End::Stopped(reason)) if !self.failing.contains_key(&place) => {
+                    let what = format!("node {place} stopped by itself: {reason}");
                     return Err(Finding::new(RUN, what));
                 }
                 _ => {}
             }
         }
         if leader_changed {
-            self.note_leader();
+            (0..self.watched.len()).for_each(|region| self.note_leader(region));
+        }
+        if moved_on && self.has_families() {
+            self.watch_families()?;
         }
         // A failed disk takes the machine along.
         let fallen: Vec<_> = self
@@ -384,9 +286,10 @@ impl Run {
         Ok(())
     }
 
-    fn note_leader(&mut self) {
+    fn note_leader(&mut self, region: usize) {
         let mut votes: BTreeMap<NodeId, usize> = BTreeMap::new();
-        for machine in &self.machines {
+        let machines = self.machines.iter();
+        for machine in machines.filter(|machine| machine.place.region == region) {
             let life = machine.life.borrow();
             if let Some(leader) = life.running.as_ref().and_then(|live| *live.leader.borrow()) {
                 *votes.entry(leader).or_default() += 1;
@@ -394,12 +297,14 @@ impl Run {
         }
         let majority = votes
             .into_iter()
-            .find(|(_, count)| *count > self.machines.len() / 2);
-        if let Some((leader, _)) = majority
-            && self.leader != Some(leader)
+            .find(|(_, count)| *count > place::nodes_of(region).count() / 2);
+        let known = &mut self.watched[region].leader;
+        if let Some((node, _)) = majority
+            && *known != Some(node)
         {
-            self.figures.leader_changes += u64::from(self.leader.is_some());
-            self.leader = Some(leader);
+            self.figures.leader_changes += u64::from(known.is_some());
+            *known = Some(node);
+            let leader = Place { region, node };
             self.trace.line("run", format_args!("node {leader} leads"));
         }
     }
@@ -412,112 +317,16 @@ impl Run {
                 format_args!("a call does not end: #{calls}"),
             ));
         }
-        let members: Vec<_> = self
-            .machines
-            .iter()
-            .map(|machine| member(machine))
-            .collect();
-        healed::check(&members)
-    }
-
-    fn check_state(&mut self) {
-        let account = account();
-        let mut histories = Vec::new();
-        for machine in &self.machines {
-            let node = machine.node;
-            let life = machine.life.borrow();
-            let Some(live) = &life.running else { continue };
-            let state = live.group.state();
-            let index = *live.applied.borrow();
-            for digest in [state.digest(), state.recompute_digest()] {
-                if let Err(finding) = self.replicas.note(node, index, digest) {
-                    self.findings.push(finding);
-                }
-            }
-            match now_or_never(live.group.history(0, usize::MAX)) {
-                Some(Ok(entries)) => histories.push((node, live.group.history_begins(), entries)),
-                Some(Err(reason)) => {
-                    let what = format!("node {node} has no history: {reason}");
-                    self.findings.push(Finding::new(RUN, what));
-                }
-                None => self
-                    .findings
-                    .push(Finding::new(RUN, "reading history waits")),
-            }
+        for region in 0..self.watched.len() {
+            let here = |machine: &&Rc<Machine>| machine.place.region == region;
+            let machines = self.machines.iter().filter(here);
+            let members: Vec<_> = machines.map(|machine| member(machine)).collect();
+            healed::check(&members).map_err(|finding| in_region(region, finding))?;
         }
-        let (merged, differences) = history::merge(&histories);
-        self.findings.extend(differences);
-
-        let Some(state) = self.machines.iter().find_map(|machine| {
-            machine
-                .life
-                .borrow()
-                .running
-                .as_ref()
-                .map(|live| live.group.state())
-        }) else {
-            return;
-        };
-        let held = Final {
-            keys: state
-                .keys(account, None)
-                .map(|key| Held {
-                    id: key.id,
-                    description: key.description.to_string(),
-                    state: key.state,
-                    tag: key.tags.get(TAG).cloned(),
-                })
-                .collect(),
-            aliases: state
-                .aliases(account, None)
-                .map(|(name, alias)| (name.to_string(), alias.target.id))
-                .collect(),
-        };
-        let (mut creations, mut keys, mut aliases) = (Vec::new(), Vec::new(), Vec::new());
-        for book in &self.books {
-            let book = book.borrow();
-            creations.extend(book.creations.iter().cloned());
-            keys.extend(book.keys.iter().cloned());
-            aliases.extend(
-                book.aliases
-                    .iter()
-                    .map(|(name, r)| (name.clone(), r.clone())),
-            );
+        match self.has_families() {
+            true => self.families_rest(),
+            false => Ok(()),
         }
-        self.findings
-            .extend(acknowledged::check(&creations, &keys, &aliases, &held));
-        let entries: Vec<&HistoryEntry> = merged.values().collect();
-        self.findings.extend(never_twice::check(&held, entries));
-        let lines = merged.len();
-        self.trace.line(
-            "run",
-            format_args!("{} keys, {lines} history entries", held.keys.len()),
-        );
-    }
-
-    fn sum_up(mut self, verdict: &mut Verdict) {
-        for book in &self.books {
-            let mut book = book.borrow_mut();
-            self.findings.append(&mut book.findings);
-            let figures = &mut self.figures;
-            figures.calls += book.calls;
-            figures.acknowledged += book.acknowledged;
-            figures.answered += book.answered;
-            figures.not_done += book.not_done;
-            figures.unknown += book.unknown;
-            figures.decrypted += book.decrypted;
-        }
-        let counts = self.wires.counts();
-        (self.figures.segments, self.figures.lost, self.figures.held) =
-            (counts.segments, counts.lost, counts.held);
-        self.figures.digests_compared = self.replicas.compared();
-        // A run that failed otherwise may have ended before its faults came.
-        if self.findings.is_empty() {
-            self.findings = exercised::check(&self.figures);
-        }
-        verdict.findings = self.findings;
-        verdict.figures = self.figures;
-        verdict.healed_after_ms = self.healed_after_ms;
     }
 }
 
@@ -536,17 +345,15 @@ fn member(machine: &Machine) -> Member {
         }
     };
     Member {
-        node: machine.node,
+        node: machine.place.node,
         running,
         leader,
         log,
     }
 }
 
-/// What a future gives that never waits, as all work on a simulated disk does.
-fn now_or_never<T>(future: impl Future<Output = T>) -> Option<T> {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
-    }
+/// Says which Region a finding is about.
+pub(super) fn in_region(region: usize, finding: Finding) -> Finding {
+    let what = format_args!("{}: {}", place::region(region), finding.what);
+    Finding::new(finding.check, what)
 }

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::NODES;
-use super::api::{Api, Reply};
+use super::api::{Api, Reads, Reply};
+use super::place::Place;
 use super::seed::Dice;
 use super::trace::Trace;
 use crate::checks::acknowledged::{Creation, Expected};
@@ -30,12 +31,11 @@ const ALIASES: usize = 4;
 /// Keys a session works on at a time: the latest.
 const KEYS_IN_USE: usize = 10;
 
-/// How many of a hundred calls read by the leader's lease. Simulated clocks run evenly, so those
-/// reads must be as fresh as the others.
-const LEASE_PERCENT: u64 = 30;
+/// How many of a hundred calls read by the leader's lease.
+pub(crate) const LEASE_PERCENT: u64 = 30;
 
 /// How long a session tries a call once the group has healed.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many keys and ciphertexts a session looks at when all is over.
 const LOOKS: usize = 12;
@@ -64,6 +64,8 @@ pub(crate) struct Book {
     pub(crate) not_done: u64,
     pub(crate) unknown: u64,
     pub(crate) decrypted: u64,
+    /// Ciphertexts that were decrypted in another Region than the one that made them.
+    pub(crate) crossed: u64,
     /// Whether the session has finished its calls, and then its looks.
     pub(crate) rests: bool,
     pub(crate) looked: bool,
@@ -87,6 +89,8 @@ pub(crate) struct Session {
     trace: Trace,
     /// How many times longer than usual it pauses between calls.
     pace: u64,
+    /// Whether it schedules deletions, which come true if the Region's clock is moved ahead.
+    deletes: bool,
     ciphertexts: Vec<Ciphertext>,
     /// Makes descriptions and tag values unlike any other.
     count: u64,
@@ -100,6 +104,7 @@ impl Session {
         phase: Rc<Cell<Phase>>,
         trace: Trace,
         pace: u64,
+        deletes: bool,
     ) -> (Self, Rc<RefCell<Book>>) {
         let mut book = Book::default();
         for alias in 0..ALIASES {
@@ -116,6 +121,7 @@ impl Session {
             phase,
             trace,
             pace,
+            deletes,
             ciphertexts: Vec::new(),
             count: 0,
         };
@@ -189,13 +195,17 @@ impl Session {
         };
         let node = self.node;
         let who = self.name.clone();
-        let lease = self.dice.percent(LEASE_PERCENT);
-        let reads = if lease { "lease" } else { "linearizable" };
+        let reads = match self.dice.percent(LEASE_PERCENT) {
+            true => Reads::Lease,
+            false => Reads::Linearizable,
+        };
+        let how = reads.name();
         self.trace.line(
             &who,
-            format_args!("#{number} to node {node}, {reads}: {operation} {input}"),
+            format_args!("#{number} to node {node}, {how}: {operation} {input}"),
         );
-        let reply = self.api.call(node, operation, &input, lease).await;
+        let place = Place { region: 0, node };
+        let reply = self.api.call(place, operation, &input, reads).await;
         self.trace.line(&who, format_args!("#{number} {reply:?}"));
         match &reply {
             Reply::Done(_) | Reply::Refused(..) => {}
@@ -307,7 +317,7 @@ impl Session {
 
     async fn change_state(&mut self, key: usize) {
         use KeyState::{Disabled, Enabled, PendingDeletion};
-        let deletes = self.dice.percent(20);
+        let deletes = self.dice.percent(20) && self.deletes;
         let (operation, becomes) = match self.state(key) {
             None => return self.describe(key).await,
             Some(PendingDeletion) => ("CancelKeyDeletion", Disabled),

@@ -12,13 +12,15 @@ pub struct Verdict {
     pub seed: u64,
     /// Its length, in simulated minutes.
     pub minutes: f64,
+    /// How many Regions it had.
+    pub regions: usize,
     /// What must not be. Empty: the run passed.
     pub findings: Vec<Finding>,
     /// What the run went through.
     pub figures: Figures,
     /// Lines in the trace, and their checksum.
     pub trace: (u64, u64),
-    /// Simulated time from the end of the faults until the group had healed, in milliseconds.
+    /// Simulated time from the end of the faults until all groups had healed, in milliseconds.
     pub healed_after_ms: Option<u64>,
     /// Simulated time in all, in milliseconds.
     pub simulated_ms: u64,
@@ -41,8 +43,37 @@ impl Verdict {
     /// The command that runs this again.
     pub fn replay(&self) -> String {
         format!(
-            "keyrum lab sim --seed {} --minutes {}",
-            self.seed, self.minutes
+            "keyrum lab sim --seed {} --regions {} --minutes {}",
+            self.seed, self.regions, self.minutes
+        )
+    }
+}
+
+impl Verdict {
+    fn tell_of_families(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let figures = &self.figures;
+        writeln!(
+            f,
+            "  families: {} replicas, {} of them again after a deletion; {} moves, {} refused; {} \
+             rotations, {} of them due; {} members deleted; {} ciphertexts decrypted in another Region",
+            figures.replicas,
+            figures.replicas_again,
+            figures.moves,
+            figures.moves_refused,
+            figures.family_rotations,
+            figures.due_rotations,
+            figures.members_deleted,
+            figures.crossed,
+        )?;
+        writeln!(
+            f,
+            "  between Regions: {} messages, {} segments lost; cuts held up {} moves and {} \
+             rotations; {} cuts of the logs looked at",
+            figures.messages,
+            figures.lost_between,
+            figures.moves_held,
+            figures.rotations_held,
+            figures.cuts,
         )
     }
 }
@@ -90,6 +121,9 @@ impl fmt::Display for Verdict {
             figures.unknown,
             figures.decrypted,
         )?;
+        if self.regions > 1 {
+            self.tell_of_families(f)?;
+        }
         let healed = match self.healed_after_ms {
             Some(ms) => format!("healed after {ms} ms"),
             None => "not healed".to_owned(),
