@@ -1,0 +1,1 @@
+//! Tests of keys through the public surface.
