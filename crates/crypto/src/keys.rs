@@ -301,9 +301,14 @@ impl UsableKey {
     ) -> Result<bool, UseError> {
         self.check_message(algorithm, message_type, message)?;
         match &self.inner {
-            Inner::Rsa(key) => key.verify(algorithm, message_type, message, signature),
-            Inner::Ecc(key) => Ok(key.verify(message_type, message, signature)),
-            Inner::Secp256k1(key) => Ok(key.verify(message_type, message, signature)),
+            Inner::Rsa(key) => key
+                .public()
+                .verify(algorithm, message_type, message, signature),
+            Inner::Ecc(key) => Ok(key.public().verify(message_type, message, signature)),
+            Inner::Secp256k1(key) => {
+                let key = key.verifying();
+                Ok(secp256k1::verify(key, message_type, message, signature))
+            }
             Inner::Ed25519(key) => Ok(key.verify(algorithm, message, signature)),
             Inner::MlDsa(key) => Ok(key.verify(message_type, message, signature)),
             Inner::Sm2(key) => Ok(key.verify(message_type, message, signature)),
@@ -351,7 +356,7 @@ impl UsableKey {
             return Err(UseError::PlaintextLength { max, found });
         }
         match &self.inner {
-            Inner::Rsa(key) => key.encrypt(algorithm, plaintext),
+            Inner::Rsa(key) => key.public().encrypt(algorithm, plaintext),
             Inner::Sm2(key) => key.encrypt(plaintext, entropy),
             _ => Err(self.other_algorithm()),
         }
