@@ -110,7 +110,7 @@ pub struct UsableKey {
 }
 
 enum Inner {
-    Hmac(hmac::HmacKey),
+    Hmac(Box<hmac::HmacKey>),
     Rsa(Box<rsa::RsaKey>),
     Ecc(Box<ecc::EccKey>),
     Secp256k1(Box<secp256k1::Secp256k1Key>),
@@ -172,7 +172,7 @@ impl UsableKey {
         let bytes = secret.expose();
         let inner = match spec.family() {
             KeyFamily::Symmetric => None,
-            KeyFamily::Hmac => hmac::HmacKey::new(spec, bytes).map(Inner::Hmac),
+            KeyFamily::Hmac => hmac::HmacKey::new(spec, bytes).map(|key| Inner::Hmac(key.into())),
             KeyFamily::Rsa => rsa::RsaKey::new(spec, bytes).map(|key| Inner::Rsa(key.into())),
             KeyFamily::MlDsa => {
                 ml_dsa::MlDsaKey::new(spec, bytes).map(|key| Inner::MlDsa(key.into()))
