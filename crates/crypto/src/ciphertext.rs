@@ -274,6 +274,22 @@ fn sm4_gcm(key: &[u8]) -> Sm4Gcm {
     Sm4Gcm::new_from_slice(key).expect("an SM4 key has 16 bytes")
 }
 
+/// Opens bare SM4-GCM, to be run against vectors.
+#[cfg(test)]
+pub(crate) fn open_sm4(
+    key: &[u8],
+    nonce: &[u8],
+    aad: &[u8],
+    sealed: &[u8],
+) -> Result<Vec<u8>, InvalidCiphertext> {
+    let mut bytes = Zeroizing::new([0; SM4_BYTES + COMMITMENT_BYTES]);
+    bytes[..SM4_BYTES].copy_from_slice(key);
+    let mut text = sealed.to_vec();
+    DerivedKey::Sm4(bytes).open(nonce, aad, &mut text)?;
+    text.truncate(sealed.len() - TAG_BYTES);
+    Ok(text)
+}
+
 fn sm4_nonce(bytes: &[u8]) -> &aes_gcm::Nonce<U12> {
     bytes.try_into().expect("a GCM nonce has 12 bytes")
 }

@@ -73,8 +73,14 @@ pub(super) struct EccKey {
     name: ObjectIdentifier,
     signing: EcdsaKeyPair,
     agreeing: PrivateKey,
-    verifying: ParsedPublicKey,
+    public: EccPublicKey,
     spki: Vec<u8>,
+}
+
+/// What the public half alone can do.
+pub(super) struct EccPublicKey {
+    curve: &'static Curve,
+    verifying: ParsedPublicKey,
 }
 
 /// A new private scalar. `spec` is one of the NIST curves.
@@ -108,7 +114,7 @@ impl EccKey {
             name,
             signing: signing.ok()?,
             agreeing,
-            verifying: ParsedPublicKey::new(curve.verification, point.as_ref()).ok()?,
+            public: EccPublicKey::new(spec, point.as_ref())?,
             spki: point_spki(name, point.as_ref()),
         })
     }
@@ -142,6 +148,30 @@ impl EccKey {
         Ok(signature.map_err(|_| FAILED)?.as_ref().to_vec())
     }
 
+    pub(super) fn public(&self) -> &EccPublicKey {
+        &self.public
+    }
+
+    pub(super) fn agree(&self, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, PeerKeyError> {
+        let point = match parse_ec_spki(self.name, peer).ok_or(PeerKeyError::Malformed)? {
+            EcPublic::Point(point) => point,
+            EcPublic::Other => return Err(PeerKeyError::OtherCurve),
+        };
+        let peer = UnparsedPublicKey::new(self.curve.agreement, point);
+        agree(&self.agreeing, peer, PeerKeyError::InvalidPoint, |secret| {
+            Ok(Zeroizing::new(secret.to_vec()))
+        })
+    }
+}
+
+impl EccPublicKey {
+    /// From a point, or a SubjectPublicKeyInfo.
+    pub(super) fn new(spec: KeySpec, key: &[u8]) -> Option<Self> {
+        let curve = curve(spec)?;
+        let verifying = ParsedPublicKey::new(curve.verification, key).ok()?;
+        Some(Self { curve, verifying })
+    }
+
     pub(super) fn verify(
         &self,
         message_type: MessageType,
@@ -154,16 +184,5 @@ impl EccKey {
         } else {
             self.verifying.verify_sig(message, signature).is_ok()
         }
-    }
-
-    pub(super) fn agree(&self, peer: &[u8]) -> Result<Zeroizing<Vec<u8>>, PeerKeyError> {
-        let point = match parse_ec_spki(self.name, peer).ok_or(PeerKeyError::Malformed)? {
-            EcPublic::Point(point) => point,
-            EcPublic::Other => return Err(PeerKeyError::OtherCurve),
-        };
-        let peer = UnparsedPublicKey::new(self.curve.agreement, point);
-        agree(&self.agreeing, peer, PeerKeyError::InvalidPoint, |secret| {
-            Ok(Zeroizing::new(secret.to_vec()))
-        })
     }
 }

@@ -26,13 +26,18 @@ pub(super) fn import(pkcs8: &[u8]) -> Option<MaterialSecret> {
     MaterialSecret::from_slice(seed.as_ref())
 }
 
+/// The public half, from a SubjectPublicKeyInfo or its 32 bytes.
+pub(super) fn public(key: &[u8]) -> Option<ParsedPublicKey> {
+    ParsedPublicKey::new(&ED25519, key).ok()
+}
+
 impl Ed25519Key {
     pub(super) fn new(seed: &[u8]) -> Option<Self> {
         let prehash = SigningKey::from_bytes(seed.try_into().ok()?);
         let pure = Ed25519KeyPair::from_seed_unchecked(seed).ok()?;
         let spki: PublicKeyX509Der<'_> = pure.public_key().as_der().ok()?;
         Some(Self {
-            verifying: ParsedPublicKey::new(&ED25519, spki.as_ref()).ok()?,
+            verifying: public(spki.as_ref())?,
             spki: spki.as_ref().to_vec(),
             prehash,
             pure,

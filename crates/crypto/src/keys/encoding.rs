@@ -1,11 +1,11 @@
 //! SubjectPublicKeyInfo (RFC 5280) and PKCS#8 (RFC 5208, RFC 5958) where the library that holds
 //! the key does not write them as the real service does.
 
+use der::asn1::{Any, BitString, BitStringRef, OctetString, OctetStringRef};
+use der::{Decode, Encode};
 use keyrum_types::KeySpec;
-use pkcs8::der::asn1::{Any, BitStringRef, OctetStringRef};
-use pkcs8::der::{Decode, Encode};
 use pkcs8::spki::{AlgorithmIdentifier, AlgorithmIdentifierRef, SubjectPublicKeyInfo};
-use pkcs8::{ObjectIdentifier, PrivateKeyInfoRef};
+use pkcs8::{ObjectIdentifier, PrivateKeyInfo, PrivateKeyInfoRef};
 use sec1::{EcParameters, EcPrivateKey};
 use zeroize::Zeroizing;
 
@@ -88,6 +88,25 @@ pub(super) fn plain_pkcs8(algorithm: ObjectIdentifier, key: &[u8]) -> Zeroizing<
         parameters: None,
     };
     pkcs8(algorithm, key)
+}
+
+/// Whether this is PKCS#8 in DER, and nothing follows it.
+pub(super) fn is_strict_pkcs8(document: &[u8]) -> bool {
+    PrivateKeyInfoRef::from_der(document).is_ok()
+}
+
+/// PKCS#8 as strict DER. BER of the outer structure, such as lengths left open, is written anew
+/// without the attributes; what is inside the inner octet string is left as it is.
+pub(super) fn strict_pkcs8(document: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    if is_strict_pkcs8(document) {
+        return Some(Zeroizing::new(document.to_vec()));
+    }
+    type Owned = PrivateKeyInfo<Any, OctetString, BitString>;
+    let info = Owned::from_ber(document).ok()?;
+    let strict = info.to_der().ok().map(Zeroizing::new);
+    // The library's type does not zero what it copied.
+    drop(Zeroizing::new(info.private_key.into_bytes().into_vec()));
+    strict
 }
 
 /// What PKCS#8 says about an elliptic curve key.

@@ -52,12 +52,23 @@ pub(super) struct MlDsaKey {
     mu: OnceLock<Box<dyn SignsMu>>,
 }
 
+/// The public half, from a SubjectPublicKeyInfo or its raw bytes.
+pub(super) fn public(spec: KeySpec, key: &[u8]) -> Option<ParsedPublicKey> {
+    let algorithm = match spec {
+        KeySpec::MlDsa44 => &ML_DSA_44,
+        KeySpec::MlDsa65 => &ML_DSA_65,
+        KeySpec::MlDsa87 => &ML_DSA_87,
+        _ => return None,
+    };
+    ParsedPublicKey::new(algorithm, key).ok()
+}
+
 impl MlDsaKey {
     pub(super) fn new(spec: KeySpec, seed: &[u8]) -> Option<Self> {
-        let (signing, verification) = match spec {
-            KeySpec::MlDsa44 => (&ML_DSA_44_SIGNING, &ML_DSA_44),
-            KeySpec::MlDsa65 => (&ML_DSA_65_SIGNING, &ML_DSA_65),
-            KeySpec::MlDsa87 => (&ML_DSA_87_SIGNING, &ML_DSA_87),
+        let signing = match spec {
+            KeySpec::MlDsa44 => &ML_DSA_44_SIGNING,
+            KeySpec::MlDsa65 => &ML_DSA_65_SIGNING,
+            KeySpec::MlDsa87 => &ML_DSA_87_SIGNING,
             _ => return None,
         };
         let signing = PqdsaKeyPair::from_seed(signing, seed).ok()?;
@@ -65,7 +76,7 @@ impl MlDsaKey {
         Some(Self {
             spec,
             seed: Zeroizing::new(seed.try_into().ok()?),
-            verifying: ParsedPublicKey::new(verification, spki.as_ref()).ok()?,
+            verifying: public(spec, spki.as_ref())?,
             spki: spki.as_ref().to_vec(),
             signing,
             mu: OnceLock::new(),

@@ -30,10 +30,15 @@ const KEY_WRAP_OVERHEAD_BYTES: usize = 8;
 
 pub(super) struct RsaKey {
     signing: KeyPair,
-    spki: Vec<u8>,
-    encrypting: OaepPublicEncryptingKey,
+    public: RsaPublicKey,
     /// Made on first use: a key either signs or decrypts, and each costs a parse.
     decrypting: OnceLock<OaepPrivateDecryptingKey>,
+}
+
+/// What the public half alone can do.
+pub(super) struct RsaPublicKey {
+    spki: Vec<u8>,
+    encrypting: OaepPublicEncryptingKey,
     /// One per signing algorithm, in the order of the spec's list, made on first use.
     verifying: [OnceLock<ParsedPublicKey>; 6],
 }
@@ -134,22 +139,19 @@ impl RsaKey {
     pub(super) fn new(spec: KeySpec, pkcs8: &[u8]) -> Option<Self> {
         let signing = KeyPair::from_pkcs8(pkcs8).ok()?;
         let spki: PublicKeyX509Der<'_> = signing.public_key().as_der().ok()?;
-        let spki = spki.as_ref().to_vec();
-        let public = PublicEncryptingKey::from_der(&spki).ok()?;
-        if Some(public.key_size_bits()) != spec.rsa_bits() {
-            return None;
-        }
         Some(Self {
+            public: RsaPublicKey::new(spec, spki.as_ref())?,
             signing,
-            spki,
-            encrypting: OaepPublicEncryptingKey::new(public).ok()?,
             decrypting: OnceLock::new(),
-            verifying: Default::default(),
         })
     }
 
+    pub(super) fn public(&self) -> &RsaPublicKey {
+        &self.public
+    }
+
     pub(super) fn public_key_der(&self) -> &[u8] {
-        &self.spki
+        &self.public.spki
     }
 
     pub(super) fn private_key_der(&self) -> Zeroizing<Vec<u8>> {
@@ -179,40 +181,6 @@ impl RsaKey {
                 .sign(names.encoding, &random, message, &mut signature)
         };
         signed.map(|()| signature).map_err(|_| FAILED)
-    }
-
-    pub(super) fn verify(
-        &self,
-        algorithm: SigningAlgorithm,
-        message_type: MessageType,
-        message: &[u8],
-        signature: &[u8],
-    ) -> Result<bool, UseError> {
-        let names = names(algorithm).ok_or(FAILED)?;
-        let key = self.verifying[names.place].get_or_init(|| {
-            ParsedPublicKey::new(names.verification, &self.spki)
-                .expect("a public key that was written can be parsed")
-        });
-        let verified = if message_type == MessageType::Digest {
-            let digest = Digest::import_less_safe(message, names.hash).map_err(|_| FAILED)?;
-            key.verify_digest_sig(&digest, signature)
-        } else {
-            key.verify_sig(message, signature)
-        };
-        Ok(verified.is_ok())
-    }
-
-    pub(super) fn encrypt(
-        &self,
-        algorithm: EncryptionAlgorithm,
-        plaintext: &[u8],
-    ) -> Result<Vec<u8>, UseError> {
-        let algorithm = oaep(algorithm).ok_or(FAILED)?;
-        let mut ciphertext = vec![0; self.encrypting.ciphertext_size()];
-        self.encrypting
-            .encrypt(algorithm, plaintext, &mut ciphertext, None)
-            .map_err(|_| FAILED)?;
-        Ok(ciphertext)
     }
 
     pub(super) fn decrypt(
@@ -252,6 +220,54 @@ impl RsaKey {
             return Err(invalid);
         }
         unwrap_padded(&key, material).ok_or(invalid)
+    }
+}
+
+impl RsaPublicKey {
+    pub(super) fn new(spec: KeySpec, spki: &[u8]) -> Option<Self> {
+        let public = PublicEncryptingKey::from_der(spki).ok()?;
+        if Some(public.key_size_bits()) != spec.rsa_bits() {
+            return None;
+        }
+        Some(Self {
+            spki: spki.to_vec(),
+            encrypting: OaepPublicEncryptingKey::new(public).ok()?,
+            verifying: Default::default(),
+        })
+    }
+
+    pub(super) fn verify(
+        &self,
+        algorithm: SigningAlgorithm,
+        message_type: MessageType,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, UseError> {
+        let names = names(algorithm).ok_or(FAILED)?;
+        let key = self.verifying[names.place].get_or_init(|| {
+            ParsedPublicKey::new(names.verification, &self.spki)
+                .expect("a public key that was written can be parsed")
+        });
+        let verified = if message_type == MessageType::Digest {
+            let digest = Digest::import_less_safe(message, names.hash).map_err(|_| FAILED)?;
+            key.verify_digest_sig(&digest, signature)
+        } else {
+            key.verify_sig(message, signature)
+        };
+        Ok(verified.is_ok())
+    }
+
+    pub(super) fn encrypt(
+        &self,
+        algorithm: EncryptionAlgorithm,
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, UseError> {
+        let algorithm = oaep(algorithm).ok_or(FAILED)?;
+        let mut ciphertext = vec![0; self.encrypting.ciphertext_size()];
+        self.encrypting
+            .encrypt(algorithm, plaintext, &mut ciphertext, None)
+            .map_err(|_| FAILED)?;
+        Ok(ciphertext)
     }
 }
 

@@ -53,7 +53,7 @@ impl Secp256k1Key {
         })
     }
 
-    fn verifying(&self) -> &VerifyingKey {
+    pub(super) fn verifying(&self) -> &VerifyingKey {
         self.signing.verifying_key()
     }
 
@@ -80,23 +80,24 @@ impl Secp256k1Key {
         let signature = signature.map_err(|_| UseError::Library("k256"))?;
         Ok(signature.to_der().as_bytes().to_vec())
     }
+}
 
-    pub(super) fn verify(
-        &self,
-        message_type: MessageType,
-        message: &[u8],
-        signature: &[u8],
-    ) -> bool {
-        let Ok(signature) = Signature::from_der(signature) else {
-            return false;
-        };
-        // The library refuses the greater `s`, which ECDSA allows and other signers make.
-        let signature = signature.normalize_s();
-        let verified = if message_type == MessageType::Digest {
-            self.verifying().verify_prehash(message, &signature)
-        } else {
-            self.verifying().verify(message, &signature)
-        };
-        verified.is_ok()
-    }
+/// Whether the signature is by the owner of the public key.
+pub(super) fn verify(
+    key: &VerifyingKey,
+    message_type: MessageType,
+    message: &[u8],
+    signature: &[u8],
+) -> bool {
+    let Ok(signature) = Signature::from_der(signature) else {
+        return false;
+    };
+    // The library refuses the greater `s`, which ECDSA allows and other signers make.
+    let signature = signature.normalize_s();
+    let verified = if message_type == MessageType::Digest {
+        key.verify_prehash(message, &signature)
+    } else {
+        key.verify(message, &signature)
+    };
+    verified.is_ok()
 }
