@@ -241,10 +241,11 @@ mod tests {
         let materials = Materials::new(10_000, SHARDS * 3 * 512);
         for number in 0..500 {
             fetch(&materials, number);
-            if number % 3 == 0 {
+            // In the second half only one pushes out another, which must be counted by itself.
+            if number < 250 && number % 3 == 0 {
                 materials.forget(key(number));
             }
-            if number % 100 == 0 {
+            if number < 250 && number % 100 == 0 {
                 materials.keep(|kept| kept != key(number.saturating_sub(1)));
             }
         }
