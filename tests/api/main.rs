@@ -6,19 +6,25 @@
 //! its own.
 
 mod accounts;
+mod agreement;
 mod aliases;
+mod asymmetric;
 mod clock;
 mod consistency;
 mod crypto;
+mod data_key_pairs;
 mod delay;
 mod desk;
+mod kinds;
 mod last_usage;
 mod limits;
+mod macs;
 mod names;
 mod paging;
 mod policies;
 mod raw;
 mod rotation;
+mod signing;
 mod states;
 mod sts;
 mod tags;

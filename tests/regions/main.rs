@@ -8,6 +8,7 @@ mod faults;
 mod frozen;
 mod hold;
 mod joining;
+mod kinds;
 mod month;
 mod provider;
 mod relatives;

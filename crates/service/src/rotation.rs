@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use keyrum_crypto::{KeyName, MaterialSecret};
 use keyrum_state::{
-    AutomaticRotation, Command, CompletedRotation, DueRotation, Key, KeyRef, NewMaterial,
-    ROTATE_KEYS_MAX, Refusal, Rotation, State, permit_key,
+    AutomaticRotation, Command, CompletedRotation, DueRotation, Key, KeyRef, ROTATE_KEYS_MAX,
+    Refusal, Rotation, State, permit_key,
 };
 use keyrum_types::{
     KeySpec, KeyState, MaterialId, Origin, Region, RotationDays, RotationKind, UnixMillis, key_arn,
@@ -126,7 +125,7 @@ impl Service {
         input: KeyInput,
     ) -> Result<RotateKeyOnDemandOutput, ServiceError> {
         let key = self.key_only(ctx, &input.key_id, Accounts::Own)?;
-        let material = self.new_material(key);
+        let material = self.new_symmetric_material(key);
         self.propose(ctx, Command::RotateKeyOnDemand { key, material })
             .await?;
         Ok(RotateKeyOnDemandOutput {
@@ -165,25 +164,12 @@ impl Service {
         list_key_rotations(&state, key.key(), &input, limit, markers)
     }
 
-    /// New random material for a key, sealed.
-    pub(crate) fn new_material(&self, key: KeyRef) -> NewMaterial {
-        let entropy = &*self.inner.world.entropy;
-        let secret = MaterialSecret::generate(entropy);
-        let id = secret.id(key.id);
-        let name = KeyName {
-            account: key.account,
-            key: key.id,
-        };
-        let sealed = self.inner.keyring.seal(name, id, &secret, entropy);
-        NewMaterial { id, sealed }
-    }
-
     /// New material for what is due.
     pub(crate) fn with_material(&self, due: Vec<(KeyRef, UnixMillis)>) -> Vec<DueRotation> {
         let rotation = |(key, due)| DueRotation {
             key,
             due,
-            material: self.new_material(key),
+            material: self.new_symmetric_material(key),
         };
         due.into_iter().map(rotation).collect()
     }
