@@ -7,16 +7,17 @@
 //! | 37 | 1 | `01` |
 //! | 38 | 16 | random value that the blob's own key is derived from |
 //! | 54 | 4 | how many bytes follow, big-endian |
-//! | 58 | 1 | version of what follows: 1 |
+//! | 58 | 1 | version of what follows: 1 with AES-256-GCM, 2 with SM4-GCM |
 //! | 59 | 12 | account, decimal digits |
 //! | 71 | 17 | key id: 0 or 1 (multi-Region), then the number |
 //! | 88 | 4 | CRC-32C of everything before it, big-endian |
 //! | 92 | 32 | commitment to the derived key |
 //! | 124 | 12 | nonce |
-//! | 136 | n + 16 | AES-256-GCM ciphertext and tag |
+//! | 136 | n + 16 | ciphertext and tag |
 //!
-//! Two secrets come from the material and the random value by SP 800-108 (`kdf`): an AES key used
-//! once, so the number of encryptions under one KMS key has no practical limit, and the
+//! Material of 16 bytes makes a blob of version 2, any other one of version 1.
+//!
+//! Two secrets come from the material and the random value by SP 800-108 (`kdf`): a key used once, so the number of encryptions under one KMS key has no practical limit, and the
 //! commitment, so that no blob decrypts under two keys. Everything before the ciphertext, and the
 //! encryption context, are associated data.
 //!
@@ -25,6 +26,9 @@
 
 use std::collections::BTreeMap;
 
+use aes_gcm::aead::AeadInOut;
+use aes_gcm::aead::consts::U12;
+use aes_gcm::{AesGcm, KeyInit};
 use keyrum_types::{Entropy, MaterialId};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
@@ -51,11 +55,18 @@ const TAG_BYTES: usize = 16;
 /// How much longer a blob is than its plaintext.
 pub const OVERHEAD_BYTES: usize = SEALED_AT + TAG_BYTES;
 
-const VERSION: u8 = 1;
+const VERSION_AES: u8 = 1;
+const VERSION_SM4: u8 = 2;
 
 /// With the random value it fits one block of SHA-256, so that a derived block costs two
 /// compressions and no more.
-const LABEL: &str = "keyrum symmetric encryption 1";
+const LABEL_AES: &str = "keyrum symmetric encryption 1";
+const LABEL_SM4: &str = "keyrum symmetric encryption 2";
+
+/// Bytes in material for SM4, the symmetric cipher of Regions in China.
+const SM4_BYTES: usize = 16;
+
+type Sm4Gcm = AesGcm<sm4::Sm4, U12>;
 
 /// Which operations made a blob; the third byte tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +117,7 @@ pub fn encrypt(
     blob.push(1);
     blob.extend_from_slice(salt);
     blob.extend_from_slice(&after_length.to_be_bytes());
-    blob.push(VERSION);
+    blob.push(derived.version());
     blob.extend_from_slice(&name);
     blob.extend_from_slice(&checksum(&blob));
     blob.extend_from_slice(derived.commitment());
@@ -115,11 +126,8 @@ pub fn encrypt(
 
     let aad = associated_data(&blob, context);
     blob.extend_from_slice(plaintext);
-    let tag = derived
-        .cipher()
-        .seal_in_place_separate_tag(nonce_of(nonce), Aad::from(&aad), &mut blob[SEALED_AT..])
-        .expect("AES-GCM takes every plaintext under 64 GiB");
-    blob.extend_from_slice(tag.as_ref());
+    let tag = derived.seal(nonce, &aad, &mut blob[SEALED_AT..]);
+    blob.extend_from_slice(&tag);
     blob
 }
 
@@ -142,7 +150,7 @@ pub fn parse(blob: &[u8]) -> Result<Parsed<'_>, InvalidCiphertext> {
     if !known
         || blob[SALT_AT - 1] != 1
         || blob[LENGTH_AT..VERSION_AT] != length.to_be_bytes()
-        || blob[VERSION_AT] != VERSION
+        || ![VERSION_AES, VERSION_SM4].contains(&blob[VERSION_AT])
         || blob[CHECKSUM_AT..COMMITMENT_AT] != checksum(&blob[..CHECKSUM_AT])
     {
         return Err(InvalidCiphertext);
@@ -180,36 +188,110 @@ impl Parsed<'_> {
     ) -> Result<Zeroizing<Vec<u8>>, InvalidCiphertext> {
         let salt = &self.blob[SALT_AT..LENGTH_AT];
         let derived = DerivedKey::new(secret, salt);
-        if !same_secret(derived.commitment(), &self.blob[COMMITMENT_AT..NONCE_AT]) {
+        if derived.version() != self.blob[VERSION_AT]
+            || !same_secret(derived.commitment(), &self.blob[COMMITMENT_AT..NONCE_AT])
+        {
             return Err(InvalidCiphertext);
         }
         let aad = associated_data(&self.blob[..SEALED_AT], context);
-        let nonce = nonce_of(&self.blob[NONCE_AT..SEALED_AT]);
+        let nonce = &self.blob[NONCE_AT..SEALED_AT];
         let mut buffer = Zeroizing::new(self.blob[SEALED_AT..].to_vec());
-        let opened = derived
-            .cipher()
-            .open_in_place(nonce, Aad::from(&aad), &mut buffer);
-        let length = opened.map_err(|_| InvalidCiphertext)?.len();
+        derived.open(nonce, &aad, &mut buffer)?;
+        let length = buffer.len() - TAG_BYTES;
         buffer.truncate(length);
         Ok(buffer)
     }
 }
 
 /// The key of one blob and the commitment to it.
-struct DerivedKey(Zeroizing<[u8; 32 + COMMITMENT_BYTES]>);
+enum DerivedKey {
+    Aes(Zeroizing<[u8; 32 + COMMITMENT_BYTES]>),
+    Sm4(Zeroizing<[u8; SM4_BYTES + COMMITMENT_BYTES]>),
+}
 
 impl DerivedKey {
     fn new(secret: &MaterialSecret, salt: &[u8]) -> Self {
-        Self(derive(&prf_key(secret.expose()), LABEL, &[salt]))
+        let secret = secret.expose();
+        if secret.len() == SM4_BYTES {
+            Self::Sm4(derive(&prf_key(secret), LABEL_SM4, &[salt]))
+        } else {
+            Self::Aes(derive(&prf_key(secret), LABEL_AES, &[salt]))
+        }
     }
 
-    fn cipher(&self) -> LessSafeKey {
-        cipher(&self.0[..32])
+    fn version(&self) -> u8 {
+        match self {
+            Self::Aes(_) => VERSION_AES,
+            Self::Sm4(_) => VERSION_SM4,
+        }
     }
 
     fn commitment(&self) -> &[u8] {
-        &self.0[32..]
+        match self {
+            Self::Aes(bytes) => &bytes[32..],
+            Self::Sm4(bytes) => &bytes[SM4_BYTES..],
+        }
     }
+
+    /// Encrypts in place and gives the tag.
+    fn seal(&self, nonce: &[u8], aad: &[u8], text: &mut [u8]) -> [u8; TAG_BYTES] {
+        const FITS: &str = "GCM takes every plaintext under 64 GiB";
+        match self {
+            Self::Aes(bytes) => cipher(&bytes[..32])
+                .seal_in_place_separate_tag(nonce_of(nonce), Aad::from(aad), text)
+                .expect(FITS)
+                .as_ref()
+                .try_into()
+                .expect("a GCM tag has 16 bytes"),
+            Self::Sm4(bytes) => sm4_gcm(&bytes[..SM4_BYTES])
+                .encrypt_inout_detached(sm4_nonce(nonce), aad, text.into())
+                .expect(FITS)
+                .into(),
+        }
+    }
+
+    /// Decrypts in place what is followed by its tag.
+    fn open(&self, nonce: &[u8], aad: &[u8], text: &mut [u8]) -> Result<(), InvalidCiphertext> {
+        match self {
+            Self::Aes(bytes) => cipher(&bytes[..32])
+                .open_in_place(nonce_of(nonce), Aad::from(aad), text)
+                .map(|_| ())
+                .map_err(|_| InvalidCiphertext),
+            Self::Sm4(bytes) => {
+                let (text, tag) = text
+                    .split_last_chunk_mut::<TAG_BYTES>()
+                    .ok_or(InvalidCiphertext)?;
+                sm4_gcm(&bytes[..SM4_BYTES])
+                    .decrypt_inout_detached(sm4_nonce(nonce), aad, text.into(), (&*tag).into())
+                    .map_err(|_| InvalidCiphertext)
+            }
+        }
+    }
+}
+
+/// SM4-GCM under 16 bytes (RFC 8998, section 2.1, names the combination).
+fn sm4_gcm(key: &[u8]) -> Sm4Gcm {
+    Sm4Gcm::new_from_slice(key).expect("an SM4 key has 16 bytes")
+}
+
+/// Opens bare SM4-GCM, to be run against vectors.
+#[cfg(test)]
+pub(crate) fn open_sm4(
+    key: &[u8],
+    nonce: &[u8],
+    aad: &[u8],
+    sealed: &[u8],
+) -> Result<Vec<u8>, InvalidCiphertext> {
+    let mut bytes = Zeroizing::new([0; SM4_BYTES + COMMITMENT_BYTES]);
+    bytes[..SM4_BYTES].copy_from_slice(key);
+    let mut text = sealed.to_vec();
+    DerivedKey::Sm4(bytes).open(nonce, aad, &mut text)?;
+    text.truncate(sealed.len() - TAG_BYTES);
+    Ok(text)
+}
+
+fn sm4_nonce(bytes: &[u8]) -> &aes_gcm::Nonce<U12> {
+    bytes.try_into().expect("a GCM nonce has 12 bytes")
 }
 
 /// AES-256-GCM under 32 bytes.

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::ciphertext::{cipher, nonce_of};
 use crate::kdf::{derive, prf_key};
-use crate::material::{KeyName, MATERIAL_BYTES, MaterialSecret};
+use crate::material::{KeyName, MATERIAL_BYTES_MAX, MaterialSecret};
 use crate::token::TokenKey;
 
 /// Bytes in a domain key.
@@ -29,13 +29,14 @@ const SALT_BYTES: usize = 16;
 const NONCE_AT: usize = SALT_AT + SALT_BYTES;
 const SECRET_AT: usize = NONCE_AT + NONCE_LEN;
 const TAG_BYTES: usize = 16;
-const SEALING_BYTES: usize = SECRET_AT + MATERIAL_BYTES + TAG_BYTES;
+/// How much longer a sealing is than its secret.
+const OVERHEAD_BYTES: usize = SECRET_AT + TAG_BYTES;
 
 /// A Region's domain key, in memory.
 ///
 /// Sealed material is: format (1 byte), version of the domain key (4, big-endian), a random value
-/// the sealing's own key is derived from (16), nonce (12), AES-256-GCM ciphertext (32) and tag
-/// (16). Associated data are the format, the version, and the names of the key and the material:
+/// the sealing's own key is derived from (16), nonce (12), AES-256-GCM ciphertext (as long as the
+/// material) and tag (16). Associated data are the format, the version, and the names of the key and the material:
 /// a sealing moved to another key does not open.
 pub struct DomainKeyring {
     secret: Zeroizing<[u8; DOMAIN_KEY_BYTES]>,
@@ -164,7 +165,7 @@ impl DomainKeyring {
         let nonce = nonce_of(&sealed[NONCE_AT..SECRET_AT]);
         let aad = Self::associated_data(&sealed[..SALT_AT], name, material);
         // The buffer has its final size before the secret enters it, so that no copy stays behind.
-        sealed.reserve_exact(MATERIAL_BYTES + TAG_BYTES);
+        sealed.reserve_exact(secret.expose().len() + TAG_BYTES);
         sealed.extend_from_slice(secret.expose());
         let tag = cipher(key.as_slice())
             .seal_in_place_separate_tag(nonce, Aad::from(&aad), &mut sealed[SECRET_AT..])
@@ -182,7 +183,7 @@ impl DomainKeyring {
     ) -> Result<MaterialSecret, UnsealError> {
         let sealed = &sealed.0;
         match sealed.first() {
-            Some(&SEALING_FORMAT) if sealed.len() == SEALING_BYTES => {}
+            Some(&SEALING_FORMAT) if sealed.len() > OVERHEAD_BYTES => {}
             Some(&format) if format != SEALING_FORMAT => {
                 return Err(UnsealError::OtherFormat { format });
             }
@@ -197,14 +198,14 @@ impl DomainKeyring {
         let key = self.sealing_key(&sealed[SALT_AT..NONCE_AT]);
         let nonce = nonce_of(&sealed[NONCE_AT..SECRET_AT]);
         let aad = Self::associated_data(&sealed[..SALT_AT], name, material);
-        let mut buffer = Zeroizing::new([0; MATERIAL_BYTES + TAG_BYTES]);
-        buffer.copy_from_slice(&sealed[SECRET_AT..]);
-        cipher(key.as_slice())
+        if sealed.len() > OVERHEAD_BYTES + MATERIAL_BYTES_MAX {
+            return Err(UnsealError::Damaged);
+        }
+        let mut buffer = Zeroizing::new(sealed[SECRET_AT..].to_vec());
+        let secret = cipher(key.as_slice())
             .open_in_place(nonce, Aad::from(&aad), buffer.as_mut_slice())
             .map_err(|_| UnsealError::Damaged)?;
-        let mut secret = Zeroizing::new([0; MATERIAL_BYTES]);
-        secret.copy_from_slice(&buffer[..MATERIAL_BYTES]);
-        Ok(MaterialSecret::from_bytes(secret))
+        MaterialSecret::from_slice(secret).ok_or(UnsealError::Damaged)
     }
 
     fn sealing_key(&self, salt: &[u8]) -> Zeroizing<[u8; 32]> {
@@ -243,7 +244,7 @@ mod tests {
         let secret = MaterialSecret::generate(&entropy);
         let id = secret.id(name(1).key);
         let sealed = keyring.seal(name(1), id, &secret, &entropy);
-        assert_eq!(sealed.0.len(), SEALING_BYTES);
+        assert_eq!(sealed.0.len(), OVERHEAD_BYTES + 32);
         let opened = keyring.unseal(name(1), id, &sealed).ok().unwrap();
         assert_eq!(opened.expose(), secret.expose());
         assert_ne!(keyring.seal(name(1), id, &secret, &entropy), sealed);

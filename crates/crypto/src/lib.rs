@@ -10,9 +10,11 @@
 //! crate `hpke` (`wrap`).
 
 mod ciphertext;
+mod draw;
 mod kdf;
 mod key_file;
 mod keyring;
+mod keys;
 mod material;
 #[cfg(test)]
 mod testing;
@@ -27,7 +29,11 @@ pub use key_file::{
     save,
 };
 pub use keyring::{DomainKeyring, Fingerprint, InvalidFingerprint, UnsealError, WrongDomainKey};
-pub use material::{KeyName, MATERIAL_BYTES, MaterialSecret};
+pub use keys::{
+    Encapsulated, InvalidMaterial, PeerKeyError, UnusableMaterial, UsableKey, UseError,
+    generate_material, import_material,
+};
+pub use material::{KeyName, MATERIAL_BYTES, MATERIAL_BYTES_MAX, MaterialSecret};
 pub use token::TokenKey;
 pub use wrap::{
     Crossing, InvalidRegionPublicKey, RegionKey, RegionPublicKey, UnwrapError, WrapError,

@@ -9,27 +9,54 @@ use zeroize::Zeroizing;
 /// Bytes in a symmetric key's material. Source: AWS KMS, `SYMMETRIC_DEFAULT` is AES-256.
 pub const MATERIAL_BYTES: usize = 32;
 
-/// One version of a symmetric KMS key's material, in the clear.
+/// The most bytes that any material may have; the longest today is an RSA_4096 key's, 2.4 KiB.
+pub const MATERIAL_BYTES_MAX: usize = 8192;
+
+/// One version of a KMS key's material, in the clear.
 ///
 /// It cannot be copied, shown or serialized, and is zeroed when dropped. The bytes leave this
-/// crate only sealed.
-pub struct MaterialSecret(Zeroizing<[u8; MATERIAL_BYTES]>);
+/// crate only sealed. They are the canonical form of the key's spec, so that the same key has the
+/// same bytes, and so the same [`MaterialId`], in every Region:
+///
+/// | spec | bytes |
+/// |---|---|
+/// | `SYMMETRIC_DEFAULT`, `HMAC_*` | the secret itself |
+/// | `RSA_*` | PKCS#8 in DER without attributes |
+/// | `ECC_*`, `SM2` | the private scalar, big-endian, as long as the curve's order |
+/// | `ECC_NIST_EDWARDS25519` | the seed of RFC 8032, 32 bytes |
+/// | `ML_DSA_*` | the seed of FIPS 204, 32 bytes |
+/// | `ML_KEM_*` | the seeds d and z of FIPS 203, 64 bytes |
+pub struct MaterialSecret(Zeroizing<Box<[u8]>>);
 
 impl MaterialSecret {
-    /// New material from random bytes.
+    /// New material for `SYMMETRIC_DEFAULT` (AES-256) from random bytes. For every other spec
+    /// there is [`generate_material`](crate::generate_material).
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        let mut bytes = Zeroizing::new([0; MATERIAL_BYTES]);
-        entropy.fill(bytes.as_mut_slice());
-        Self(bytes)
+        Self::random(MATERIAL_BYTES, entropy)
     }
 
-    /// Material from bytes made elsewhere.
-    pub fn from_bytes(bytes: Zeroizing<[u8; MATERIAL_BYTES]>) -> Self {
+    /// Material from bytes made elsewhere, already in the spec's canonical form.
+    pub fn from_bytes<const N: usize>(bytes: Zeroizing<[u8; N]>) -> Self {
+        const { assert!(0 < N && N <= MATERIAL_BYTES_MAX) };
+        Self(Zeroizing::new(Box::from(bytes.as_slice())))
+    }
+
+    /// Material of any permitted length; `None` if there are no bytes or too many.
+    pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
+        let fits = (1..=MATERIAL_BYTES_MAX).contains(&bytes.len());
+        fits.then(|| Self(Zeroizing::new(Box::from(bytes))))
+    }
+
+    /// So many random bytes.
+    pub(crate) fn random(length: usize, entropy: &dyn Entropy) -> Self {
+        debug_assert!((1..=MATERIAL_BYTES_MAX).contains(&length));
+        let mut bytes = Zeroizing::new(vec![0; length].into_boxed_slice());
+        entropy.fill(&mut bytes);
         Self(bytes)
     }
 
     /// The name of this material under `key`: a hash of both, so it is the same in every Region
-    /// and says nothing about the bytes, which are random.
+    /// and says nothing about bytes that are random.
     pub fn id(&self, key: KeyId) -> MaterialId {
         let mut hash = digest::Context::new(&digest::SHA256);
         hash.update(b"keyrum material id 1\0");
@@ -40,7 +67,7 @@ impl MaterialSecret {
         MaterialId(id)
     }
 
-    pub(crate) fn expose(&self) -> &[u8; MATERIAL_BYTES] {
+    pub(crate) fn expose(&self) -> &[u8] {
         &self.0
     }
 }

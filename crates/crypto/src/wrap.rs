@@ -13,12 +13,12 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hpke::kem::X25519HkdfSha256;
-use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use keyrum_types::{Entropy, MaterialId, Region, SealedMaterial};
 use zeroize::Zeroizing;
 
-use crate::material::{KeyName, MATERIAL_BYTES, MaterialSecret};
+use crate::draw::Draw;
+use crate::material::{KeyName, MATERIAL_BYTES_MAX, MaterialSecret};
 
 type Aead = hpke::aead::AesGcm256;
 type Kdf = hpke::kdf::HkdfSha256;
@@ -27,7 +27,8 @@ type Kdf = hpke::kdf::HkdfSha256;
 const WRAPPING_FORMAT: u8 = 0x81;
 const SECRET_AT: usize = 1 + REGION_KEY_BYTES;
 const TAG_BYTES: usize = 16;
-const WRAPPING_BYTES: usize = SECRET_AT + MATERIAL_BYTES + TAG_BYTES;
+/// How much longer a wrapping is than its secret.
+const OVERHEAD_BYTES: usize = SECRET_AT + TAG_BYTES;
 
 /// Bytes in either half of a Region's key pair.
 pub(crate) const REGION_KEY_BYTES: usize = 32;
@@ -134,7 +135,9 @@ impl RegionKey {
     ) -> Result<MaterialSecret, UnwrapError> {
         let wrapped = &wrapped.0;
         match wrapped.first() {
-            Some(&WRAPPING_FORMAT) if wrapped.len() == WRAPPING_BYTES => {}
+            Some(&WRAPPING_FORMAT)
+                if (OVERHEAD_BYTES + 1..=OVERHEAD_BYTES + MATERIAL_BYTES_MAX)
+                    .contains(&wrapped.len()) => {}
             Some(&format) if format != WRAPPING_FORMAT => {
                 return Err(UnwrapError::OtherFormat { format });
             }
@@ -151,9 +154,7 @@ impl RegionKey {
             &associated_data(name, material),
         );
         let opened = Zeroizing::new(opened.map_err(damaged)?);
-        let mut secret = Zeroizing::new([0; MATERIAL_BYTES]);
-        secret.copy_from_slice(&opened);
-        let secret = MaterialSecret::from_bytes(secret);
+        let secret = MaterialSecret::from_slice(&opened).ok_or(UnwrapError::Damaged)?;
         // The name is a hash of the bytes, so even the sender cannot give one version for another.
         if secret.id(name.key) == material {
             Ok(secret)
@@ -217,32 +218,6 @@ impl FromStr for RegionPublicKey {
         Ok(Self(bytes))
     }
 }
-
-/// Our randomness, as `hpke` wants it.
-struct Draw<'e>(&'e dyn Entropy);
-
-impl TryRng for Draw<'_> {
-    type Error = std::convert::Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        let mut bytes = [0; 4];
-        self.0.fill(&mut bytes);
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
-        Ok(u64::from_le_bytes(bytes))
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        self.0.fill(bytes);
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Draw<'_> {}
 
 #[cfg(test)]
 mod tests {
@@ -386,7 +361,7 @@ mod tests {
             assert!(open(&good[..at]).is_some(), "{at} bytes");
         }
         assert!(open(&[good, &[0][..]].concat()).is_some());
-        let zeros = [&[WRAPPING_FORMAT], &[0; WRAPPING_BYTES - 1][..]].concat();
+        let zeros = [&[WRAPPING_FORMAT], &[0; OVERHEAD_BYTES + 31][..]].concat();
         assert_eq!(open(&zeros), Some(UnwrapError::Damaged));
 
         let domain = crate::DomainKeyring::generate(&entropy);

@@ -5,10 +5,12 @@
 
 mod alias;
 mod arn;
+#[macro_use]
 mod key;
 mod region;
 mod sealed;
 mod seams;
+mod spec;
 mod units;
 
 pub use alias::{ALIAS_NAME_CHARS_MAX, AliasName, InvalidAliasName};
@@ -20,6 +22,10 @@ pub use key::{
 pub use region::{InvalidRegion, Region};
 pub use sealed::SealedMaterial;
 pub use seams::{Clock, Entropy};
+pub use spec::{
+    DataKeyPairSpec, EncapsulationAlgorithm, EncryptionAlgorithm, KeyAgreementAlgorithm, KeyFamily,
+    MacAlgorithm, MessageType, SigningAlgorithm, WrappingAlgorithm, WrappingKeySpec,
+};
 pub use units::{
     AccountId, InvalidAccountId, LogIndex, NodeId, RotationDays, RotationDaysOutOfRange,
     UnixMillis, WaitingDays, WaitingDaysOutOfRange,
