@@ -418,6 +418,14 @@ fn judge_move(state: &State, from: &Region, record: &FamilyRecord, caller: &Call
     }
 }
 
+/// The state after Creating and Updating.
+fn settled(key: &Key) -> KeyState {
+    match key.has_all_material() {
+        true => KeyState::Enabled,
+        false => KeyState::PendingImport,
+    }
+}
+
 /// The asked member has answered: step down, or stay.
 fn end_request(
     state: &State,
@@ -433,7 +441,7 @@ fn end_request(
         };
         family.refused = Some((at, refusal));
         let change = FamilyChange::MoveRefused { to: to.clone() };
-        return changed(name, change, family, KeyState::Enabled, Vec::new());
+        return changed(name, change, family, settled(key), Vec::new());
     }
     family.transit = Transit::SteppedDown;
     family.stamp = family.stamp.next_epoch();
@@ -588,10 +596,7 @@ fn take_record(
     let created = key.state == KeyState::Creating && !entry.confirmed.is_empty();
     let moved = key.state == KeyState::Updating && family.transit == Transit::Settled;
     if created || moved {
-        key.state = match key.current_material() {
-            Some(_) => KeyState::Enabled,
-            None => KeyState::PendingImport,
-        };
+        key.state = settled(&key);
     }
     let sent = if family.is_led_by(own) {
         family.records(&key, &rotation, own)

@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Permitted;
 use crate::contents::Row;
-use crate::{DueRotation, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation};
+use crate::{
+    DueRotation, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation, import,
+};
 
 /// How many rotations a RotateKeys carries out at most; it bounds the size of its outcome.
 pub const ROTATE_KEYS_MAX: usize = 256;
@@ -158,10 +160,11 @@ pub(crate) fn rotate_on_demand(
     conversation::primary_only(state, target.key(), "RotateKeyOnDemand")?;
     usable(target.key())?;
     symmetric(target.key())?;
-    if target.key().origin == Origin::External {
-        // It rotates to material that was imported for that, never to new material.
-        return Err(Refusal::NoMaterialToRotateTo { key });
-    }
+    // It rotates to material that was imported for that, never to new material.
+    let material = match target.key().origin {
+        Origin::External => import::to_rotate_to(state, key)?,
+        Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore => material,
+    };
     let none = Rotation::default();
     let rotation = state.rotation(key).map_or(&none, Arc::as_ref);
     let under_way = rotation.pending.as_ref();
@@ -179,7 +182,7 @@ pub(crate) fn rotate_on_demand(
     if let Some(due) = under_way.map(|pending| pending.started).or(close) {
         return Err(Refusal::RotationDue { key, due });
     }
-    if target.key().current_material().is_none() {
+    if !target.key().has_all_material() {
         return Err(Refusal::WrongState {
             key,
             state: KeyState::PendingImport,
@@ -209,7 +212,9 @@ fn begin(
     } else {
         rotated(key, material, at, kind, next)
     };
-    conversation::tell_rotation(state, key.reference(), event.into_iter().collect())
+    let expired = import::expired_waiting(state, key, material.id, at);
+    let events = event.into_iter().chain(expired).collect();
+    conversation::tell_rotation(state, key.reference(), events)
 }
 
 /// The end of a family's rotation: its material is current from now on.
@@ -314,6 +319,7 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
             ..
         } => {
             state.edit_key(*key, |key| key.materials.push(material.clone()));
+            import::rotated_to(state, *key, material.id);
             edit(state, *key, |rotation| {
                 rotation.rotations.push(CompletedRotation {
                     material: material.id,
