@@ -11,6 +11,7 @@
 
 mod ciphertext;
 mod draw;
+mod import_token;
 mod kdf;
 mod key_file;
 mod keyring;
@@ -24,6 +25,7 @@ mod wrap;
 pub use ciphertext::{
     EncryptionContext, InvalidCiphertext, MadeBy, OVERHEAD_BYTES, Parsed, encrypt, parse,
 };
+pub use import_token::ImportKeyPair;
 pub use key_file::{
     KeyFileError, SecretKind, create, create_region_key, load, load_or_create, load_region_key,
     save,
@@ -125,5 +127,6 @@ mod tests {
         assert_eq!(traits!(DomainKeyring), [false; 3]);
         assert_eq!(traits!(TokenKey), [false; 3]);
         assert_eq!(traits!(RegionKey), [false; 3]);
+        assert_eq!(traits!(ImportKeyPair), [false; 3]);
     }
 }
