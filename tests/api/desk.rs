@@ -2,7 +2,7 @@
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::{KeyMetadata, Tag};
+use aws_sdk_kms::types::{KeyMetadata, KeySpec, KeyUsageType, Tag};
 use keyrum_tests::sdk::{self, HERE};
 use keyrum_tests::shared_dev;
 
@@ -44,6 +44,20 @@ impl Desk {
             .await
             .expect("a key can be made");
         Key::of(answer.key_metadata().expect("an answer describes the key"))
+    }
+
+    /// A new key of another kind.
+    pub(crate) async fn key_of(&self, spec: KeySpec, usage: KeyUsageType) -> Key {
+        let call = self.kms.create_key().key_spec(spec).key_usage(usage);
+        let answer = call.send().await.expect("a key can be made");
+        Key::of(answer.key_metadata().expect("an answer describes the key"))
+    }
+
+    /// The public half of a key pair: a SubjectPublicKeyInfo in DER.
+    pub(crate) async fn public_key(&self, key_id: &str) -> Blob {
+        let answer = self.kms.get_public_key().key_id(key_id).send().await;
+        let answer = answer.expect("it has a public key");
+        answer.public_key.expect("an answer has the public key")
     }
 
     /// A new key that is disabled.

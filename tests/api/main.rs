@@ -6,18 +6,24 @@
 //! its own.
 
 mod accounts;
+mod agreement;
 mod aliases;
+mod asymmetric;
 mod clock;
 mod consistency;
 mod crypto;
+mod data_key_pairs;
 mod desk;
+mod kinds;
 mod last_usage;
 mod limits;
+mod macs;
 mod names;
 mod paging;
 mod policies;
 mod raw;
 mod rotation;
+mod signing;
 mod states;
 mod sts;
 mod tags;

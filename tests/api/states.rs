@@ -2,6 +2,10 @@
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
+use aws_sdk_kms::types::{
+    DataKeyPairSpec, EncapsulationAlgorithmSpec, KeyAgreementAlgorithmSpec, MacAlgorithmSpec,
+    SigningAlgorithmSpec,
+};
 use keyrum_tests::sdk::{Failed, failed};
 
 use crate::desk::{Desk, Key, tag};
@@ -9,25 +13,33 @@ use crate::desk::{Desk, Key, tag};
 /// The real service's documented table, with what its footnotes say clients see.
 const TABLE: &str = include_str!("key-states.csv");
 
-/// States that a symmetric key with material of the service's own can be in, by their columns.
+/// States that a key with material of the service's own can be in, by their columns.
 const STATES: [(&str, usize); 3] = [("Enabled", 1), ("Disabled", 2), ("PendingDeletion", 3)];
 
 /// Operations that Keyrum has and that are about a key.
-const OPERATIONS: [&str; 27] = [
+const OPERATIONS: [&str; 40] = [
     "CancelKeyDeletion",
     "CreateAlias",
+    "Decapsulate",
     "Decrypt",
     "DeleteAlias",
+    "DeriveSharedSecret",
     "DescribeKey",
     "DisableKey",
     "DisableKeyRotation",
     "EnableKey",
     "EnableKeyRotation",
+    "Encapsulate",
     "Encrypt",
     "GenerateDataKey",
+    "GenerateDataKeyPair",
+    "GenerateDataKeyPairWithoutPlaintext",
     "GenerateDataKeyWithoutPlaintext",
+    "GenerateMac",
+    "GetKeyLastUsage",
     "GetKeyPolicy",
     "GetKeyRotationStatus",
+    "GetPublicKey",
     "ListAliases",
     "ListKeyPolicies",
     "ListKeyRotations",
@@ -36,10 +48,16 @@ const OPERATIONS: [&str; 27] = [
     "ReEncrypt",
     "RotateKeyOnDemand",
     "ScheduleKeyDeletion",
+    "Sign",
     "TagResource",
     "UntagResource",
     "UpdateAlias",
     "UpdateKeyDescription",
+    "Verify",
+    "VerifyMac",
+    // Key pairs encrypt, too.
+    "Encrypt with a key pair",
+    "Decrypt with a key pair",
     // The other end of the same operation: its first row is about the source.
     "ReEncrypt destination",
 ];
@@ -71,10 +89,57 @@ fn expected(operation: &str, column: usize, arn: &str) -> Result<(), Failed> {
     Err(Failed::Answer(code.to_owned(), Some(message)))
 }
 
+/// The kind of key that an operation is for.
+fn kind(operation: &str) -> (&'static str, &'static str) {
+    match operation {
+        "GetPublicKey" | "Sign" | "Verify" => ("ECC_NIST_P256", "SIGN_VERIFY"),
+        "DeriveSharedSecret" => ("ECC_NIST_P256", "KEY_AGREEMENT"),
+        "GenerateMac" | "VerifyMac" => ("HMAC_256", "GENERATE_VERIFY_MAC"),
+        "Encapsulate" | "Decapsulate" => ("ML_KEM_512", "ENCAPSULATE_DECAPSULATE"),
+        _ if operation.ends_with("key pair") => ("RSA_2048", "ENCRYPT_DECRYPT"),
+        _ => ("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"),
+    }
+}
+
+const ECDSA: SigningAlgorithmSpec = SigningAlgorithmSpec::EcdsaSha256;
+const HMAC: MacAlgorithmSpec = MacAlgorithmSpec::HmacSha256;
+const OAEP: &str = "RSAES_OAEP_SHA_256";
+
+/// What a key of that kind makes, or is given, for the operation that takes it.
+async fn blob_for(desk: &Desk, operation: &str, key: &Key) -> Blob {
+    let (kms, id, message) = (&desk.kms, &key.id, Blob::new("x"));
+    match operation {
+        "Verify" => {
+            let call = kms.sign().key_id(id).signing_algorithm(ECDSA);
+            let made = call.message(message).send().await.unwrap();
+            made.signature.unwrap()
+        }
+        "VerifyMac" => {
+            let call = kms.generate_mac().key_id(id).mac_algorithm(HMAC);
+            call.message(message).send().await.unwrap().mac.unwrap()
+        }
+        "DeriveSharedSecret" => desk.public_key(id).await,
+        "Decapsulate" => {
+            let call = kms.encapsulate().key_id(id);
+            let call = call.encapsulation_algorithm(EncapsulationAlgorithmSpec::MlKem);
+            let made = call.send().await.unwrap();
+            made.shared_secret_ciphertext_blob.unwrap()
+        }
+        "Decrypt with a key pair" => {
+            let call = kms.encrypt().key_id(id).encryption_algorithm(OAEP.into());
+            let made = call.plaintext(message).send().await.unwrap();
+            made.ciphertext_blob.unwrap()
+        }
+        _ if kind(operation).0 == "SYMMETRIC_DEFAULT" => desk.ciphertext(id).await,
+        _ => message,
+    }
+}
+
 /// What the key had before its state changed.
 struct Before {
     key: Key,
     alias: String,
+    /// As [`blob_for`] says.
     blob: Blob,
     other: Key,
     other_blob: Blob,
@@ -103,6 +168,12 @@ async fn run(kms: &Client, operation: &str, before: &Before) -> Result<(), Faile
             let call = kms.create_alias().alias_name(name).target_key_id(id);
             call.send().await.map(drop).map_err(failed)
         }
+        "Decapsulate" => {
+            let call = kms.decapsulate().key_id(id);
+            let call = call.encapsulation_algorithm(EncapsulationAlgorithmSpec::MlKem);
+            let call = call.shared_secret_ciphertext_blob(blob.clone());
+            call.send().await.map(drop).map_err(failed)
+        }
         "Decrypt" => {
             let call = kms.decrypt().ciphertext_blob(blob.clone());
             call.send().await.map(drop).map_err(failed)
@@ -114,6 +185,17 @@ async fn run(kms: &Client, operation: &str, before: &Before) -> Result<(), Faile
             .await
             .map(drop)
             .map_err(failed),
+        "Decrypt with a key pair" => {
+            let call = kms.decrypt().ciphertext_blob(blob.clone()).key_id(id);
+            let call = call.encryption_algorithm(OAEP.into());
+            call.send().await.map(drop).map_err(failed)
+        }
+        "DeriveSharedSecret" => {
+            let call = kms.derive_shared_secret().key_id(id);
+            let call = call.key_agreement_algorithm(KeyAgreementAlgorithmSpec::Ecdh);
+            let call = call.public_key(blob.clone());
+            call.send().await.map(drop).map_err(failed)
+        }
         "DescribeKey" => kms
             .describe_key()
             .key_id(id)
@@ -149,12 +231,45 @@ async fn run(kms: &Client, operation: &str, before: &Before) -> Result<(), Faile
             .await
             .map(drop)
             .map_err(failed),
+        "Encapsulate" => {
+            let call = kms.encapsulate().key_id(id);
+            let call = call.encapsulation_algorithm(EncapsulationAlgorithmSpec::MlKem);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "Encrypt with a key pair" => {
+            let call = kms.encrypt().key_id(id).plaintext(Blob::new("x"));
+            let call = call.encryption_algorithm(OAEP.into());
+            call.send().await.map(drop).map_err(failed)
+        }
         "Encrypt" => {
             let call = kms.encrypt().key_id(id).plaintext(Blob::new("x"));
             call.send().await.map(drop).map_err(failed)
         }
         "GenerateDataKey" => {
             let call = kms.generate_data_key().key_id(id).number_of_bytes(8);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "GenerateDataKeyPair" => {
+            let call = kms.generate_data_key_pair().key_id(id);
+            let call = call.key_pair_spec(DataKeyPairSpec::EccNistP256);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "GenerateDataKeyPairWithoutPlaintext" => {
+            let call = kms.generate_data_key_pair_without_plaintext().key_id(id);
+            let call = call.key_pair_spec(DataKeyPairSpec::EccNistP256);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "GenerateMac" => {
+            let call = kms.generate_mac().key_id(id).mac_algorithm(HMAC);
+            let call = call.message(Blob::new("x"));
+            call.send().await.map(drop).map_err(failed)
+        }
+        "GetKeyLastUsage" => {
+            let call = kms.get_key_last_usage().key_id(id);
+            call.send().await.map(drop).map_err(failed)
+        }
+        "GetPublicKey" => {
+            let call = kms.get_public_key().key_id(id);
             call.send().await.map(drop).map_err(failed)
         }
         "GenerateDataKeyWithoutPlaintext" => {
@@ -238,6 +353,21 @@ async fn run(kms: &Client, operation: &str, before: &Before) -> Result<(), Faile
             .await
             .map(drop)
             .map_err(failed),
+        "Sign" => {
+            let call = kms.sign().key_id(id).signing_algorithm(ECDSA);
+            let call = call.message(Blob::new("x"));
+            call.send().await.map(drop).map_err(failed)
+        }
+        "Verify" => {
+            let call = kms.verify().key_id(id).signing_algorithm(ECDSA);
+            let call = call.message(Blob::new("x")).signature(blob.clone());
+            call.send().await.map(drop).map_err(failed)
+        }
+        "VerifyMac" => {
+            let call = kms.verify_mac().key_id(id).mac_algorithm(HMAC);
+            let call = call.message(Blob::new("x")).mac(blob.clone());
+            call.send().await.map(drop).map_err(failed)
+        }
         "TagResource" => {
             let call = kms.tag_resource().key_id(id).tags(tag("a", "b"));
             call.send().await.map(drop).map_err(failed)
@@ -274,8 +404,9 @@ async fn every_operation_in_every_state() {
     let mut wrong = Vec::new();
     for (number, operation) in OPERATIONS.into_iter().enumerate() {
         for (state, column) in STATES {
-            let key = desk.key().await;
-            let blob = desk.ciphertext(&key.id).await;
+            let (spec, usage) = kind(operation);
+            let key = desk.key_of(spec.into(), usage.into()).await;
+            let blob = blob_for(&desk, operation, &key).await;
             let alias = format!("alias/{number}-{state}");
             let call = desk
                 .kms

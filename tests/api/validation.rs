@@ -1,6 +1,6 @@
 //! The grammar of ValidationException, through requests as an SDK sends them.
 
-use aws_sdk_kms::types::{EncryptionAlgorithmSpec, KeySpec};
+use aws_sdk_kms::types::{EncryptionAlgorithmSpec, KeySpec, OriginType};
 use keyrum_tests::sdk::refused;
 
 use crate::desk::Desk;
@@ -119,8 +119,7 @@ async fn enumerations_are_closed() {
         "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. \
          CustomerMasterKeySpec is deprecated.",
     );
-    let call = desk.kms.create_key().key_spec(KeySpec::Rsa2048);
-    let call = call.key_usage(aws_sdk_kms::types::KeyUsageType::SignVerify);
+    let call = desk.kms.create_key().origin(OriginType::External);
     let error = call.send().await.unwrap_err().into_service_error();
     assert!(error.is_unsupported_operation_exception(), "{error:?}");
     refused(

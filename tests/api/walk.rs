@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_sdk_kms::primitives::{Blob, DateTime};
 use aws_sdk_kms::types::{
-    AlgorithmSpec, DataKeySpec, EncryptionAlgorithmSpec, KeyManagerType, KeyMetadata, KeySpec,
-    KeyState, KeyUsageType, MultiRegionKeyType, OriginType,
+    AlgorithmSpec, DataKeyPairSpec, DataKeySpec, EncryptionAlgorithmSpec, KeyManagerType,
+    KeyMetadata, KeySpec, KeyState, KeyUsageType, MultiRegionKeyType, OriginType,
 };
 use keyrum_tests::sdk::{HERE, THERE};
 use keyrum_tests::{Cluster, Shape, shared_dev};
@@ -385,6 +385,68 @@ async fn cryptography(desk: &Desk, key: &Key) {
     assert_eq!(random.plaintext().unwrap().as_ref().len(), 1024);
 }
 
+/// The operations that symmetric keys do not have, each on one kind of key; `kinds` has the others.
+async fn other_kinds(desk: &Desk, key: &Key) {
+    let kms = &desk.kms;
+    let signs = desk
+        .key_of("ECC_NIST_EDWARDS25519".into(), KeyUsageType::SignVerify)
+        .await;
+    crate::signing::try_out(desk, &signs, "ECC_NIST_EDWARDS25519", &["ED25519_SHA_512"]).await;
+    let macs = desk
+        .key_of("HMAC_384".into(), KeyUsageType::GenerateVerifyMac)
+        .await;
+    crate::macs::try_out(desk, &macs, "HMAC_SHA_384").await;
+    let agrees = desk
+        .key_of("ECC_NIST_P256".into(), KeyUsageType::KeyAgreement)
+        .await;
+    crate::agreement::try_out_ecdh(desk, &agrees, "ECC_NIST_P256").await;
+    let encapsulates = desk
+        .key_of("ML_KEM_768".into(), KeyUsageType::EncapsulateDecapsulate)
+        .await;
+    crate::agreement::try_out_ml_kem(desk, &encapsulates, "ML_KEM_768").await;
+    let encrypts = desk
+        .key_of("RSA_2048".into(), KeyUsageType::EncryptDecrypt)
+        .await;
+    crate::asymmetric::try_out(desk, &encrypts, &["RSAES_OAEP_SHA_256"]).await;
+
+    let material = desk.describe(&key.id).await.current_key_material_id;
+    let call = kms.generate_data_key_pair().key_id(&key.id);
+    let call = call.key_pair_spec(DataKeyPairSpec::Rsa2048);
+    let made = call.send().await.unwrap();
+    assert_eq!(made.key_id(), Some(key.arn.as_str()));
+    assert_eq!(made.key_pair_spec(), Some(&DataKeyPairSpec::Rsa2048));
+    assert_eq!(made.key_material_id, material);
+    let blob = made.private_key_ciphertext_blob.unwrap();
+    let opened = kms.decrypt().ciphertext_blob(blob).send().await.unwrap();
+    assert_eq!(opened.plaintext, made.private_key_plaintext);
+    let call = kms.generate_data_key_pair_without_plaintext();
+    let call = call
+        .key_id(&key.id)
+        .key_pair_spec(DataKeyPairSpec::EccNistP521);
+    let made = call.send().await.unwrap();
+    assert_eq!(made.key_id(), Some(key.arn.as_str()));
+    assert!(made.public_key().is_some() && made.private_key_ciphertext_blob().is_some());
+
+    // Each was a use.
+    for (key, operation) in [
+        (&signs, "Verify"),
+        (&macs, "VerifyMac"),
+        (&agrees, "DeriveSharedSecret"),
+        (&encapsulates, "Decapsulate"),
+        (&encrypts, "Decrypt"),
+        (key, "GenerateDataKeyPairWithoutPlaintext"),
+    ] {
+        // Whichever node answered told it to the log, soon at the latest.
+        let what = format!("{operation} is the last use");
+        keyrum_tests::wait::until_true(&what, keyrum_tests::wait::LONG, async || {
+            let used = kms.get_key_last_usage().key_id(&key.id).send().await;
+            let used = used.unwrap().key_last_usage.unwrap();
+            used.operation().map(|of| of.as_str()) == Some(operation)
+        })
+        .await;
+    }
+}
+
 async fn rotation(desk: &Desk) {
     let (kms, key) = (&desk.kms, desk.key().await);
     let blob = desk.ciphertext(&key.id).await;
@@ -415,6 +477,7 @@ async fn walk(desk: &Desk) {
     tags(desk, &key).await;
     policies(desk, &key).await;
     cryptography(desk, &key).await;
+    other_kinds(desk, &key).await;
     rotation(desk).await;
 
     // What a real program meets first: an operation of another day.

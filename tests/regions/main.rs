@@ -4,6 +4,7 @@
 mod deletion;
 mod errors;
 mod faults;
+mod kinds;
 mod relatives;
 mod rotation;
 mod walk;

@@ -8,12 +8,13 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::SystemTime;
 
 use keyrum_types::{Clock, Entropy, UnixMillis};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
 
 /// A future that owns what it needs, or borrows for `'a`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -67,6 +68,52 @@ impl Blocking {
             },
             Self::Inline => work(),
         }
+    }
+
+    /// Runs work that computes for long, such as the search for an RSA key's primes, to its end,
+    /// so that requests are not held up: on a thread of its own with a low priority, or in place.
+    /// As many run at once as the machine has cores; others wait for their turn, and a caller
+    /// that stops waiting before that leaves nothing behind.
+    ///
+    /// An error says that the machine gave no thread, or that the work panicked.
+    pub async fn run_long<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        if self == Self::Inline {
+            return Ok(work());
+        }
+        let turn = LONG.acquire().await.map_err(io::Error::other)?;
+        let (done, result) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("keyrum-long".to_owned());
+        thread.spawn(move || {
+            let _turn = turn;
+            step_back();
+            // Nobody may wait for it any more.
+            let _ = done.send(work());
+        })?;
+        result.await.map_err(io::Error::other)
+    }
+}
+
+/// The turns of [`Blocking::run_long`], shared by all nodes of a process: they share its cores.
+static LONG: LazyLock<Semaphore> = LazyLock::new(|| {
+    let cores = std::thread::available_parallelism();
+    Semaphore::new(cores.map_or(1, std::num::NonZero::get))
+});
+
+/// How much the calling thread steps back behind those that answer requests. Unit: the system's
+/// nice value, 0 to 19. Each step is worth about a quarter of the time a thread gets: with 10, a
+/// tenth of a core stays for long work when requests would take it all, so that it ends too.
+#[cfg(target_os = "linux")]
+const LONG_WORK_NICE: i32 = 10;
+
+/// Lowers the calling thread's priority. Only Linux has priorities of threads; elsewhere the call
+/// would mean the whole process.
+fn step_back() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, LONG_WORK_NICE) {
+        tracing::debug!(%error, "long work keeps its priority");
     }
 }
 
@@ -163,5 +210,41 @@ impl Listener for TcpAcceptor {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches long work that runs on a thread which answers requests, or with the priority of one,
+    /// that takes no turn, or whose panic is taken for an answer.
+    #[tokio::test]
+    async fn long_work_steps_back() {
+        let priority = || {
+            #[cfg(target_os = "linux")]
+            return rustix::process::getpriority_process(None).unwrap();
+            #[cfg(not(target_os = "linux"))]
+            0
+        };
+        let (here, before) = (std::thread::current().id(), priority());
+        let work = move || (std::thread::current().id(), priority());
+        let (there, lowered) = Blocking::Threads.run_long(work).await.unwrap();
+        assert_ne!(here, there);
+        #[cfg(target_os = "linux")]
+        assert_eq!(lowered, LONG_WORK_NICE.max(before));
+        assert_eq!(priority(), before, "{lowered}");
+        assert_eq!(Blocking::Inline.run_long(work).await.unwrap().0, here);
+
+        let free = LONG.available_permits();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let held = spawn(Blocking::Threads.run_long(move || wait.recv()));
+        while LONG.available_permits() == free {
+            tokio::task::yield_now().await;
+        }
+        go.send(()).unwrap();
+        held.await.unwrap().unwrap().unwrap();
+        let panics = Blocking::Threads.run_long(|| panic!("as it should"));
+        assert!(panics.await.is_err());
     }
 }

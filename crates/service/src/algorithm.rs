@@ -1,68 +1,9 @@
-//! The API's names for algorithms that requests and answers carry.
+//! What data keys and new keys are asked to be, and the lists of algorithms that answers show.
 
-use std::fmt;
-
-use keyrum_types::KeySpec;
-
-/// How data is encrypted. Source: AWS KMS API Reference, `EncryptionAlgorithmSpec`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum EncryptionAlgorithm {
-    /// AES-256-GCM under a key derived for each encryption.
-    #[default]
-    SymmetricDefault,
-    /// RSA-OAEP with SHA-1.
-    RsaesOaepSha1,
-    /// RSA-OAEP with SHA-256.
-    RsaesOaepSha256,
-    /// SM2 public key encryption.
-    Sm2Pke,
-}
-
-impl EncryptionAlgorithm {
-    /// Every value.
-    pub const ALL: &[Self] = &[
-        Self::SymmetricDefault,
-        Self::RsaesOaepSha1,
-        Self::RsaesOaepSha256,
-        Self::Sm2Pke,
-    ];
-
-    /// The name the API uses.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SymmetricDefault => "SYMMETRIC_DEFAULT",
-            Self::RsaesOaepSha1 => "RSAES_OAEP_SHA_1",
-            Self::RsaesOaepSha256 => "RSAES_OAEP_SHA_256",
-            Self::Sm2Pke => "SM2PKE",
-        }
-    }
-
-    /// The value the API calls `name`, if there is one.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|algorithm| algorithm.name() == name)
-    }
-
-    /// The algorithms of an encryption key of this spec, in the order DescribeKey gives them.
-    pub fn of(spec: KeySpec) -> &'static [Self] {
-        match spec {
-            KeySpec::SymmetricDefault => &[Self::SymmetricDefault],
-            KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => {
-                &[Self::RsaesOaepSha1, Self::RsaesOaepSha256]
-            }
-            KeySpec::Sm2 => &[Self::Sm2Pke],
-            _ => &[],
-        }
-    }
-}
-
-impl fmt::Display for EncryptionAlgorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use keyrum_types::{
+    EncapsulationAlgorithm, EncryptionAlgorithm, KeyAgreementAlgorithm, KeySpec, KeyUsage,
+    MacAlgorithm, SigningAlgorithm,
+};
 
 /// The kind of a data key. Source: AWS KMS API Reference, `DataKeySpec`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +20,37 @@ impl DataKeySpec {
         match self {
             Self::Aes256 => 32,
             Self::Aes128 => 16,
+        }
+    }
+}
+
+/// What a key can be used with: the list that its usage leads to, in the order shown. Empty if a
+/// key, made before the rule, has a usage that is not one of its spec's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithms {
+    /// ENCRYPT_DECRYPT.
+    Encryption(&'static [EncryptionAlgorithm]),
+    /// SIGN_VERIFY.
+    Signing(&'static [SigningAlgorithm]),
+    /// GENERATE_VERIFY_MAC.
+    Mac(&'static [MacAlgorithm]),
+    /// KEY_AGREEMENT.
+    KeyAgreement(&'static [KeyAgreementAlgorithm]),
+    /// ENCAPSULATE_DECAPSULATE.
+    Encapsulation(&'static [EncapsulationAlgorithm]),
+}
+
+impl Algorithms {
+    /// Those of a key of that spec and usage.
+    pub fn of(spec: KeySpec, usage: KeyUsage) -> Self {
+        match usage {
+            KeyUsage::EncryptDecrypt => Self::Encryption(spec.encryption_algorithms()),
+            KeyUsage::SignVerify => Self::Signing(spec.signing_algorithms()),
+            KeyUsage::GenerateVerifyMac => Self::Mac(spec.mac_algorithms()),
+            KeyUsage::KeyAgreement => Self::KeyAgreement(spec.key_agreement_algorithms()),
+            KeyUsage::EncapsulateDecapsulate => {
+                Self::Encapsulation(spec.encapsulation_algorithms())
+            }
         }
     }
 }

@@ -1,27 +1,45 @@
-//! Operations that use a key's material: Encrypt, Decrypt, ReEncrypt, GenerateDataKey and
-//! GenerateRandom.
+//! Operations that use a key's material. Here: Encrypt, Decrypt, ReEncrypt, GenerateDataKey and
+//! GenerateRandom; the others in modules of their own.
 //!
 //! Each is a read of the state followed by `crypto`. The checks are functions of the state; their
-//! order is the API's: key lookup, authorization, parameters, usage, state, algorithm, ciphertext,
-//! and the dry run's answer last.
+//! order is the API's: key lookup, authorization, parameters, usage, state, algorithm, type and
+//! length of the message, ciphertext or signature, and the dry run's answer last.
+//!
+//! Private keys are used in place, on the thread that answers: the slowest, RSA_4096, takes about
+//! a millisecond, and a thread of its own would cost two changes of thread and wait for the same
+//! cores. Only the search for RSA primes runs elsewhere (`generation`).
 
 use std::sync::Arc;
 
 use keyrum_consensus::ReadMode;
-use keyrum_crypto::{EncryptionContext, MadeBy, MaterialSecret, encrypt, parse};
+use keyrum_crypto::{EncryptionContext, MadeBy, UsableKey, UseError, encrypt};
 use keyrum_state::{Key, NewMaterial};
-use keyrum_types::{CryptographicOperation, MaterialId, key_arn};
+use keyrum_types::{CryptographicOperation, EncryptionAlgorithm, KeySpec, MaterialId, key_arn};
 use zeroize::Zeroizing;
 
-use crate::{DataKeySpec, EncryptionAlgorithm, RequestContext, Service, ServiceError};
+use crate::materials::Ready;
+use crate::{DataKeySpec, RequestContext, Service, ServiceError};
 
+mod agreement;
 mod checks;
+mod data_key_pair;
+mod mac;
+mod public_key;
+mod signing;
 
+pub use agreement::{
+    DecapsulateInput, DeriveSharedSecretInput, DeriveSharedSecretOutput, EncapsulateInput,
+    EncapsulateOutput, SharedSecretOutput,
+};
 pub use checks::ENCRYPTION_CONTEXT_BYTES_MAX;
 use checks::{
-    Destination, Opening, Source, ciphertext_of, data_key_bytes, name_of, re_encrypt_checks,
-    refuse_grant_tokens, refuse_recipient,
+    Blob, Destination, Opening, Sealed, Source, ciphertext_of, data_key_bytes, name_of,
+    re_encrypt_checks, refuse_grant_tokens, refuse_recipient,
 };
+pub use data_key_pair::{GenerateDataKeyPairInput, GenerateDataKeyPairOutput};
+pub use mac::{GenerateMacInput, MacOutput, VerifyMacInput};
+pub use public_key::{GetPublicKeyInput, GetPublicKeyOutput};
+pub use signing::{SignInput, SignOutput, VerifyInput, VerifyOutput};
 
 /// What Encrypt is asked.
 pub struct EncryptInput {
@@ -79,8 +97,8 @@ pub struct DecryptOutput {
     pub plaintext: Zeroizing<Vec<u8>>,
     /// How.
     pub algorithm: EncryptionAlgorithm,
-    /// The version of the key's material that made it.
-    pub material: MaterialId,
+    /// The version of the key's material that made it; symmetric keys only.
+    pub material: Option<MaterialId>,
 }
 
 /// What ReEncrypt is asked.
@@ -121,10 +139,10 @@ pub struct ReEncryptOutput {
     pub source_algorithm: EncryptionAlgorithm,
     /// How the new one was made.
     pub destination_algorithm: EncryptionAlgorithm,
-    /// The version of material that made the former one.
-    pub source_material: MaterialId,
-    /// The version of material that made the new one.
-    pub destination_material: MaterialId,
+    /// The version of material that made the former one; symmetric keys only.
+    pub source_material: Option<MaterialId>,
+    /// The version of material that made the new one; symmetric keys only.
+    pub destination_material: Option<MaterialId>,
 }
 
 /// What GenerateDataKey and GenerateDataKeyWithoutPlaintext are asked.
@@ -188,16 +206,12 @@ impl Service {
         refuse_grant_tokens(&input.grant_tokens)?;
         wanted.check_parameters(&state, found)?;
         let material = wanted.check_use(found)?;
+        wanted.check_plaintext(found, input.plaintext.len())?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
-        let ciphertext = self.seal_under(
-            found,
-            material,
-            &input.context,
-            &input.plaintext,
-            MadeBy::Encrypt,
-        )?;
+        let plaintext = &input.plaintext;
+        let ciphertext = self.seal_under(found, material, &wanted, plaintext, MadeBy::Encrypt)?;
         self.note_use(ctx, &state, found, CryptographicOperation::Encrypt);
         let key_arn = key_arn(state.region(), found.account, found.id);
         Ok(EncryptOutput {
@@ -226,7 +240,7 @@ impl Service {
             context: &input.context,
             grant_tokens: &input.grant_tokens,
             recipient: input.recipient,
-            blob: blob.map(parse),
+            blob: blob.map(Blob::new),
         };
         let mut state = self.read(ctx).await?;
         let mut found = wanted.check(&state, &ctx.caller);
@@ -235,7 +249,7 @@ impl Service {
             found = wanted.check(&state, &ctx.caller);
         }
         let found = found?;
-        let plaintext = self.open(&found, &input.context)?;
+        let plaintext = self.open(&found, &wanted)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -244,7 +258,7 @@ impl Service {
             key_arn: key_arn(state.region(), found.key.account, found.key.id),
             plaintext,
             algorithm: input.algorithm,
-            material: found.material.id,
+            material: shown_material(found.key, found.material),
         })
     }
 
@@ -268,7 +282,7 @@ impl Service {
             context: &input.source_context,
             grant_tokens: &input.grant_tokens,
             recipient: false,
-            blob: blob.map(parse),
+            blob: blob.map(Blob::new),
         };
         let destination = Destination {
             operation: "ReEncrypt",
@@ -284,17 +298,13 @@ impl Service {
             found = re_encrypt_checks(&state, &ctx.caller, &source, &destination);
         }
         let (from, to, to_material) = found?;
-        let plaintext = self.open(&from, &input.source_context)?;
+        let plaintext = self.open(&from, &source)?;
+        destination.check_plaintext(to, plaintext.len())?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
-        let ciphertext = self.seal_under(
-            to,
-            to_material,
-            &input.destination_context,
-            &plaintext,
-            MadeBy::Encrypt,
-        )?;
+        let made_by = MadeBy::Encrypt;
+        let ciphertext = self.seal_under(to, to_material, &destination, &plaintext, made_by)?;
         for key in [from.key, to] {
             self.note_use(ctx, &state, key, CryptographicOperation::ReEncrypt);
         }
@@ -304,8 +314,8 @@ impl Service {
             key_arn: key_arn(state.region(), to.account, to.id),
             source_algorithm: input.source_algorithm,
             destination_algorithm: input.destination_algorithm,
-            source_material: from.material.id,
-            destination_material: to_material.id,
+            source_material: shown_material(from.key, from.material),
+            destination_material: shown_material(to, to_material),
         })
     }
 
@@ -356,13 +366,8 @@ impl Service {
             return Err(ServiceError::DryRun);
         }
         let plaintext = self.random(bytes);
-        let ciphertext = self.seal_under(
-            found,
-            material,
-            &input.context,
-            &plaintext,
-            MadeBy::GenerateDataKey,
-        )?;
+        let made_by = MadeBy::GenerateDataKey;
+        let ciphertext = self.seal_under(found, material, &wanted, &plaintext, made_by)?;
         self.note_use(ctx, &state, found, operation);
         let key_arn = key_arn(state.region(), found.account, found.id);
         Ok(GenerateDataKeyOutput {
@@ -400,51 +405,95 @@ impl Service {
     fn open(
         &self,
         found: &Opening<'_>,
-        context: &EncryptionContext,
+        wanted: &Source<'_>,
     ) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
-        let secret = self.secret(found.key, found.material)?;
-        Ok(found.parsed.decrypt(&secret, context)?)
+        match (&*self.ready(found.key, found.material)?, &found.sealed) {
+            (Ready::Secret(secret), Sealed::Symmetric(parsed)) => {
+                Ok(parsed.decrypt(secret, wanted.context)?)
+            }
+            (Ready::Key(key), Sealed::Asymmetric(bytes)) => {
+                key.decrypt(wanted.algorithm, bytes).map_err(use_error)
+            }
+            _ => Err(ServiceError::Internal),
+        }
     }
 
     fn seal_under(
         &self,
         key: &Key,
         material: &NewMaterial,
-        context: &EncryptionContext,
+        wanted: &Destination<'_>,
         plaintext: &[u8],
         made_by: MadeBy,
     ) -> Result<Vec<u8>, ServiceError> {
-        let secret = self.secret(key, material)?;
-        let name = name_of(key);
         let entropy = &*self.inner.world.entropy;
-        Ok(encrypt(
-            &secret,
-            material.id,
-            name,
-            context,
-            plaintext,
-            made_by,
-            entropy,
-        ))
+        match &*self.ready(key, material)? {
+            Ready::Secret(secret) => {
+                let (id, name, context) = (material.id, name_of(key), wanted.context);
+                Ok(encrypt(
+                    secret, id, name, context, plaintext, made_by, entropy,
+                ))
+            }
+            Ready::Key(key) => {
+                let made = key.encrypt(wanted.algorithm, plaintext, entropy);
+                made.map_err(use_error)
+            }
+        }
     }
 
-    /// The material in the clear, from memory or unsealed.
-    fn secret(
+    /// Uses a key of any spec but SYMMETRIC_DEFAULT.
+    fn use_key<T>(
         &self,
         key: &Key,
         material: &NewMaterial,
-    ) -> Result<Arc<MaterialSecret>, ServiceError> {
-        let unseal = || {
-            self.inner
-                .keyring
-                .unseal(name_of(key), material.id, &material.sealed)
+        work: impl FnOnce(&UsableKey) -> Result<T, UseError>,
+    ) -> Result<T, ServiceError> {
+        match &*self.ready(key, material)? {
+            Ready::Key(key) => work(key).map_err(use_error),
+            Ready::Secret(_) => Err(ServiceError::Internal),
+        }
+    }
+
+    /// The material ready for use, from memory or prepared.
+    fn ready(&self, key: &Key, material: &NewMaterial) -> Result<Arc<Ready>, ServiceError> {
+        let materials = &self.inner.materials;
+        materials.get(key.reference(), material.id, || self.prepare(key, material))
+    }
+
+    fn prepare(&self, key: &Key, material: &NewMaterial) -> Result<Ready, ServiceError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            tracing::error!(key = %key.id, material = %material.id, %error, "unusable material");
+            ServiceError::Internal
         };
-        self.inner
-            .materials
-            .get(key.reference(), material.id, unseal)
-            .map_err(|error| {
-                tracing::error!(key = %key.id, material = %material.id, %error, "cannot unseal");
-                ServiceError::Internal
-            })
+        let keyring = &self.inner.keyring;
+        let secret = keyring.unseal(name_of(key), material.id, &material.sealed);
+        let secret = secret.map_err(|error| failed(&error))?;
+        if key.spec == KeySpec::SymmetricDefault {
+            return Ok(Ready::Secret(secret));
+        }
+        let usable = UsableKey::new(key.spec, &secret);
+        Ok(Ready::Key(usable.map_err(|error| failed(&error))?))
+    }
+}
+
+/// Which version of material an answer names: symmetric keys have several, all others one.
+fn shown_material(key: &Key, material: &NewMaterial) -> Option<MaterialId> {
+    (key.spec == KeySpec::SymmetricDefault).then_some(material.id)
+}
+
+/// What a key's "no" means after the checks, which leave only what a key alone can tell.
+fn use_error(error: UseError) -> ServiceError {
+    match error {
+        UseError::InvalidCiphertext
+        // A ciphertext made outside may hold nothing, which cannot be encrypted again.
+        | UseError::PlaintextLength { .. } => ServiceError::InvalidCiphertext,
+        UseError::Peer(_) => ServiceError::InvalidPeerKey,
+        UseError::OtherAlgorithm { .. }
+        | UseError::OtherMessageType { .. }
+        | UseError::DigestLength { .. }
+        | UseError::Library(_) => {
+            tracing::error!(%error, "a key did not do what it must");
+            ServiceError::Internal
+        }
     }
 }

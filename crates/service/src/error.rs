@@ -2,9 +2,9 @@
 
 use keyrum_consensus::{ProposeError, ReadError};
 use keyrum_state::Refusal;
-use keyrum_types::{KeySpec, KeyUsage, Origin, Region};
-
-use crate::EncryptionAlgorithm;
+use keyrum_types::{
+    EncryptionAlgorithm, KeySpec, KeyUsage, MessageType, Origin, Region, SigningAlgorithm,
+};
 
 /// An operation's "no". `server` turns each variant into one API error, whose name the docs here
 /// give and whose text is in the service's error reference.
@@ -176,14 +176,65 @@ pub enum ServiceError {
     /// The algorithm is not one of the key's. InvalidKeyUsageException.
     #[error("algorithm {algorithm} is incompatible with spec {spec}")]
     AlgorithmNotForSpec {
-        /// What was asked.
-        algorithm: EncryptionAlgorithm,
+        /// The API's name of what was asked.
+        algorithm: &'static str,
         /// The key's spec.
         spec: KeySpec,
     },
     /// Data keys come from symmetric keys only. InvalidKeyUsageException.
     #[error("a data key cannot be generated with an asymmetric key")]
     DataKeyFromAsymmetric,
+    /// Data key pairs, too. InvalidKeyUsageException.
+    #[error("a data key pair cannot be generated with an asymmetric key")]
+    DataKeyPairFromAsymmetric,
+    /// The plaintext does not fit the key's modulus or the algorithm's bound. ValidationException.
+    #[error("with algorithm {algorithm} and spec {spec} a plaintext has at most {bytes_max} bytes")]
+    PlaintextTooLong {
+        /// What was asked.
+        algorithm: EncryptionAlgorithm,
+        /// The key's spec.
+        spec: KeySpec,
+        /// The most it takes, in bytes.
+        bytes_max: usize,
+    },
+    /// No algorithm of the key takes messages of this type. ValidationException.
+    #[error("message type {message_type} is incompatible with spec {spec}")]
+    MessageTypeNotForSpec {
+        /// What was asked.
+        message_type: MessageType,
+        /// The key's spec.
+        spec: KeySpec,
+    },
+    /// The algorithm takes no messages of this type. ValidationException.
+    #[error("message type {message_type} is incompatible with algorithm {algorithm}")]
+    MessageTypeNotForAlgorithm {
+        /// What was asked.
+        message_type: MessageType,
+        /// What was asked.
+        algorithm: SigningAlgorithm,
+    },
+    /// The digest is not as long as the algorithm's. ValidationException.
+    #[error("the digest has not the length of algorithm {algorithm}")]
+    DigestLength {
+        /// What was asked.
+        algorithm: SigningAlgorithm,
+    },
+    /// An external mu that is not 64 bytes long. ValidationException.
+    #[error("the external mu has not the length of algorithm {algorithm}")]
+    MuLength {
+        /// What was asked.
+        algorithm: SigningAlgorithm,
+    },
+    /// Not this key's signature of this message. KMSInvalidSignatureException, no message.
+    #[error("the signature is invalid")]
+    InvalidSignature,
+    /// Not this key's MAC of this message. KMSInvalidMacException, no message.
+    #[error("the MAC is invalid")]
+    InvalidMac,
+    /// No public key that the key can agree with: another form or curve, or not on the curve.
+    /// ValidationException, no message.
+    #[error("the public key is not one to agree with")]
+    InvalidPeerKey,
     /// An encryption context with an asymmetric key. ValidationException.
     #[error("an encryption context is for symmetric keys only")]
     ContextWithAsymmetric,
@@ -252,6 +303,9 @@ pub enum ServiceError {
     /// No quorum answered in time and nothing was changed. DependencyTimeoutException.
     #[error("no quorum of the Region's nodes answered in time; nothing was changed")]
     DependencyTimeout,
+    /// A key pair's primes were not found in time. DependencyTimeoutException.
+    #[error("the key pair could not be generated in time; nothing was changed")]
+    GenerationTimeout,
     /// The request was proposed and no answer came: it may still take effect.
     /// KMSInternalException, with the outcome marked unknown.
     #[error("the request was passed on and no answer came; it may still take effect")]
@@ -296,8 +350,8 @@ impl From<keyrum_crypto::InvalidCiphertext> for ServiceError {
 
 /// Refuses what a Region of this partition does not offer.
 pub(crate) fn spec_in_region(spec: KeySpec, region: &Region) -> Result<(), ServiceError> {
-    if spec == KeySpec::Sm2 && region.partition() != "aws-cn" {
-        return Err(ServiceError::SpecNotInRegion { spec });
+    match spec.is_offered_in(region.partition()) {
+        true => Ok(()),
+        false => Err(ServiceError::SpecNotInRegion { spec }),
     }
-    Ok(())
 }

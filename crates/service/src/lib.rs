@@ -3,7 +3,7 @@
 //! A mutation becomes a command, with everything from outside filled in (ids, sealed material),
 //! and is proposed; the log decides. A cryptographic call reads a consistent state, checks, and
 //! uses `crypto`. This crate knows neither HTTP nor the wire's names, and has no state of its own
-//! but unsealed material kept in memory.
+//! but unsealed material kept in memory, and the uses of keys that are not committed yet.
 
 mod algorithm;
 mod alias;
@@ -11,6 +11,7 @@ mod clock;
 mod courier;
 mod crypto_ops;
 mod error;
+mod generation;
 mod identity;
 mod last_use;
 mod lifecycle;
@@ -33,14 +34,17 @@ use keyrum_crypto::{DomainKeyring, TokenKey};
 use keyrum_state::{Caller, Command, Event, Key, KeyRef, Refusal, State, permit_key};
 use keyrum_types::Region;
 
-pub use algorithm::{DataKeySpec, EncryptionAlgorithm};
+pub use algorithm::{Algorithms, DataKeySpec};
 pub use alias::{AliasEntry, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
 pub use clock::{CLOCK_MAX, ClockAdvanced};
 pub use courier::{Addresses, Neighbourhood};
 pub use crypto_ops::{
-    DecryptInput, DecryptOutput, ENCRYPTION_CONTEXT_BYTES_MAX, EncryptInput, EncryptOutput,
-    GenerateDataKeyInput, GenerateDataKeyOutput, GenerateRandomInput, ReEncryptInput,
-    ReEncryptOutput,
+    DecapsulateInput, DecryptInput, DecryptOutput, DeriveSharedSecretInput,
+    DeriveSharedSecretOutput, ENCRYPTION_CONTEXT_BYTES_MAX, EncapsulateInput, EncapsulateOutput,
+    EncryptInput, EncryptOutput, GenerateDataKeyInput, GenerateDataKeyOutput,
+    GenerateDataKeyPairInput, GenerateDataKeyPairOutput, GenerateMacInput, GenerateRandomInput,
+    GetPublicKeyInput, GetPublicKeyOutput, MacOutput, ReEncryptInput, ReEncryptOutput,
+    SharedSecretOutput, SignInput, SignOutput, VerifyInput, VerifyMacInput, VerifyOutput,
 };
 pub use error::ServiceError;
 pub use identity::GetCallerIdentityOutput;
@@ -64,7 +68,7 @@ pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 
 use courier::{Couriers, Desk};
 use last_use::Uses;
-use materials::{MATERIALS_MAX, Materials};
+use materials::{MATERIALS_BYTES_MAX, MATERIALS_MAX, Materials};
 use resolve::Accounts;
 
 /// What an operator chooses for a node's service.
@@ -132,7 +136,7 @@ impl Service {
             keyring,
             world,
             settings,
-            materials: Materials::new(MATERIALS_MAX),
+            materials: Materials::new(MATERIALS_MAX, MATERIALS_BYTES_MAX),
             couriers: Couriers::new(neighbourhood),
             uses: Uses::default(),
         });

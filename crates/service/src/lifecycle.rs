@@ -125,6 +125,7 @@ impl Service {
     ) -> Result<KeyMetadata, ServiceError> {
         let kind = kind_of_new_key(&input, self.region())?;
         let account = ctx.caller.account;
+        let secret = self.generate(kind.spec).await?;
         let entropy = &*self.inner.world.entropy;
         let mut draws = 0;
         loop {
@@ -134,7 +135,7 @@ impl Service {
                 true => KeyId::multi_region(random),
                 false => KeyId::single_region(random),
             };
-            let material = self.new_material(KeyRef { account, id: key });
+            let material = self.seal_material(KeyRef { account, id: key }, &secret);
             let command = Command::CreateKey {
                 key,
                 spec: kind.spec,
@@ -348,11 +349,10 @@ fn kind_of_new_key(input: &CreateKeyInput, region: &Region) -> Result<NewKeyKind
         None if spec == KeySpec::SymmetricDefault => KeyUsage::EncryptDecrypt,
         None => return Err(ServiceError::UsageRequired),
     };
-    if !usages_of(spec).contains(&usage) {
+    if !spec.usages().contains(&usage) {
         return Err(ServiceError::UsageNotForSpec { usage, spec });
     }
-    let ml_dsa = matches!(spec, KeySpec::MlDsa44 | KeySpec::MlDsa65 | KeySpec::MlDsa87);
-    if origin == Origin::External && ml_dsa {
+    if origin == Origin::External && !spec.is_importable() {
         return Err(ServiceError::SpecNotForOrigin { spec, origin });
     }
     spec_in_region(spec, region)?;
@@ -363,13 +363,10 @@ fn kind_of_new_key(input: &CreateKeyInput, region: &Region) -> Result<NewKeyKind
         return Err(ServiceError::OriginNotForStore);
     }
     match origin {
-        Origin::AwsKms if spec == KeySpec::SymmetricDefault => Ok(NewKeyKind {
+        Origin::AwsKms => Ok(NewKeyKind {
             spec,
             usage,
             origin,
-        }),
-        Origin::AwsKms => Err(ServiceError::NotYet {
-            what: "A key spec other than SYMMETRIC_DEFAULT",
         }),
         Origin::External => Err(ServiceError::NotYet {
             what: "Imported key material",
@@ -377,27 +374,6 @@ fn kind_of_new_key(input: &CreateKeyInput, region: &Region) -> Result<NewKeyKind
         Origin::AwsCloudhsm | Origin::ExternalKeyStore => Err(ServiceError::NotYet {
             what: "A custom key store",
         }),
-    }
-}
-
-/// What keys of a spec may be for. Source: AWS KMS API Reference, CreateKey, `KeyUsage`.
-fn usages_of(spec: KeySpec) -> &'static [KeyUsage] {
-    use KeyUsage::{
-        EncapsulateDecapsulate, EncryptDecrypt, GenerateVerifyMac, KeyAgreement, SignVerify,
-    };
-    match spec {
-        KeySpec::SymmetricDefault => &[EncryptDecrypt],
-        KeySpec::Hmac224 | KeySpec::Hmac256 | KeySpec::Hmac384 | KeySpec::Hmac512 => {
-            &[GenerateVerifyMac]
-        }
-        KeySpec::Rsa2048 | KeySpec::Rsa3072 | KeySpec::Rsa4096 => &[EncryptDecrypt, SignVerify],
-        KeySpec::EccNistP256 | KeySpec::EccNistP384 | KeySpec::EccNistP521 => {
-            &[SignVerify, KeyAgreement]
-        }
-        KeySpec::EccSecgP256k1 | KeySpec::EccNistEdwards25519 => &[SignVerify],
-        KeySpec::MlDsa44 | KeySpec::MlDsa65 | KeySpec::MlDsa87 => &[SignVerify],
-        KeySpec::MlKem512 | KeySpec::MlKem768 | KeySpec::MlKem1024 => &[EncapsulateDecapsulate],
-        KeySpec::Sm2 => &[EncryptDecrypt, SignVerify, KeyAgreement],
     }
 }
 

@@ -1,6 +1,7 @@
-//! Unsealed material, kept in memory for a while: unsealing costs more than encrypting.
+//! Unsealed material, ready for use and kept in memory for a while: unsealing costs more than
+//! encrypting, and taking an RSA key apart more than a check of its signatures.
 //!
-//! Bounded. An entry is dropped, and its secret zeroed, when its key can no longer be used; what
+//! Bounded, in versions and in bytes. An entry is dropped, and its secret zeroed, when its key can no longer be used; what
 //! is kept is never consulted before the key's state was checked.
 
 use std::collections::BTreeMap;
@@ -8,52 +9,80 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use keyrum_crypto::MaterialSecret;
+use keyrum_crypto::{MaterialSecret, UsableKey};
 use keyrum_state::KeyRef;
-use keyrum_types::MaterialId;
+use keyrum_types::{KeyFamily, KeySpec, MaterialId};
 
 /// How many versions of material are kept at most.
 pub(crate) const MATERIALS_MAX: usize = 10_000;
+
+/// How much memory they take at most, by [`Ready::bytes`]: 64 MiB. Ten thousand keys of most specs
+/// fit, but only some hundreds of ML-DSA keys.
+pub(crate) const MATERIALS_BYTES_MAX: usize = 64 << 20;
 
 /// Independently locked parts, so that requests for different keys seldom wait for each other.
 const SHARDS: usize = 16;
 
 type Name = (KeyRef, MaterialId);
 
+/// One version of a key's material, ready for use.
+pub(crate) enum Ready {
+    /// A symmetric encryption key's, which ciphertexts name.
+    Secret(MaterialSecret),
+    /// That of any other key, taken apart.
+    Key(UsableKey),
+}
+
+impl Ready {
+    /// What it takes in memory, at the least favourable: measured as the growth of a process that
+    /// keeps a thousand, and rounded up. Unit: bytes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Secret(_) => 512,
+            Self::Key(key) => usable_bytes(key.spec()),
+        }
+    }
+}
+
 /// The cache. Which entry goes first is decided by the clock algorithm: a hand goes round and
 /// takes the first entry that was not used since it last came by.
 pub(crate) struct Materials {
     shards: [RwLock<Shard>; SHARDS],
     shard_max: usize,
+    shard_bytes_max: usize,
 }
 
 #[derive(Default)]
 struct Shard {
     entries: BTreeMap<Name, Entry>,
+    /// What all entries take together.
+    bytes: usize,
     hand: Option<Name>,
 }
 
 struct Entry {
-    secret: Arc<MaterialSecret>,
+    ready: Arc<Ready>,
     used: AtomicBool,
 }
 
 impl Materials {
-    /// An empty cache for at most `max` versions, shared evenly between the parts.
-    pub(crate) fn new(max: usize) -> Self {
+    /// An empty cache for at most `max` versions of at most `bytes_max` bytes together, both
+    /// shared evenly between the parts.
+    pub(crate) fn new(max: usize, bytes_max: usize) -> Self {
         Self {
             shards: Default::default(),
             shard_max: (max / SHARDS).max(1),
+            shard_bytes_max: bytes_max / SHARDS,
         }
     }
 
-    /// The material of that name: the one kept, or what `unseal` gives, which is kept then.
+    /// The material of that name: the one kept, or what `prepare` gives, which is kept then.
     pub(crate) fn get<E>(
         &self,
         key: KeyRef,
         material: MaterialId,
-        unseal: impl FnOnce() -> Result<MaterialSecret, E>,
-    ) -> Result<Arc<MaterialSecret>, E> {
+        prepare: impl FnOnce() -> Result<Ready, E>,
+    ) -> Result<Arc<Ready>, E> {
         let shard = self.shard(key);
         let name = (key, material);
         if let Some(entry) = shard
@@ -63,21 +92,27 @@ impl Materials {
             .get(&name)
         {
             entry.used.store(true, Ordering::Relaxed);
-            return Ok(entry.secret.clone());
+            return Ok(entry.ready.clone());
         }
-        let secret = Arc::new(unseal()?);
+        let ready = Arc::new(prepare()?);
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-        while shard.entries.len() >= self.shard_max {
+        // Another request may have put it there meanwhile.
+        shard.remove(&name);
+        let bytes = ready.bytes();
+        while shard.entries.len() >= self.shard_max
+            || (shard.bytes + bytes > self.shard_bytes_max && !shard.entries.is_empty())
+        {
             shard.evict();
         }
+        shard.bytes += bytes;
         shard.entries.insert(
             name,
             Entry {
-                secret: secret.clone(),
+                ready: ready.clone(),
                 used: AtomicBool::new(false),
             },
         );
-        Ok(secret)
+        Ok(ready)
     }
 
     /// Drops all material of a key.
@@ -86,14 +121,14 @@ impl Materials {
             .shard(key)
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        shard.entries.retain(|(other, _), _| *other != key);
+        shard.retain(|other| other != key);
     }
 
     /// Drops the material of every key for which `usable` is false.
     pub(crate) fn keep(&self, usable: impl Fn(KeyRef) -> bool) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            shard.entries.retain(|(key, _), _| usable(*key));
+            shard.retain(&usable);
         }
     }
 
@@ -117,6 +152,17 @@ impl Materials {
 }
 
 impl Shard {
+    fn retain(&mut self, wanted: impl Fn(KeyRef) -> bool) {
+        self.entries.retain(|(key, _), _| wanted(*key));
+        self.bytes = self.entries.values().map(|entry| entry.ready.bytes()).sum();
+    }
+
+    fn remove(&mut self, name: &Name) {
+        if let Some(entry) = self.entries.remove(name) {
+            self.bytes -= entry.ready.bytes();
+        }
+    }
+
     /// Moves the hand to the next entry and takes it out if it was not used meanwhile.
     fn evict(&mut self) {
         let behind = self.hand.map_or(Bound::Unbounded, Bound::Excluded);
@@ -125,9 +171,21 @@ impl Shard {
         let Some((&name, entry)) = next else { return };
         self.hand = Some(name);
         if !entry.used.swap(false, Ordering::Relaxed) {
-            self.entries.remove(&name);
+            self.remove(&name);
         }
     }
+}
+
+/// What a key of that spec takes, taken apart. An ML-DSA key's share is for callers who use mu.
+fn usable_bytes(spec: KeySpec) -> usize {
+    let kib = match spec.family() {
+        KeyFamily::Symmetric | KeyFamily::Hmac | KeyFamily::Sm2 => 2,
+        KeyFamily::Ecc => 4,
+        KeyFamily::Rsa => 24,
+        KeyFamily::MlKem => 24,
+        KeyFamily::MlDsa => 128,
+    };
+    kib << 10
 }
 
 #[cfg(test)]
@@ -153,7 +211,8 @@ mod tests {
         let mut unsealed = false;
         let secret = || {
             unsealed = true;
-            Ok::<_, Infallible>(MaterialSecret::from_bytes(Zeroizing::new([1; 32])))
+            let secret = MaterialSecret::from_bytes(Zeroizing::new([1; 32]));
+            Ok::<_, Infallible>(Ready::Secret(secret))
         };
         let Ok(_) = materials.get(key(number), MaterialId([0; 32]), secret);
         unsealed
@@ -162,7 +221,7 @@ mod tests {
     /// Catches a cache that unseals every time, or grows without bound.
     #[test]
     fn it_keeps_material_within_bounds() {
-        let materials = Materials::new(64);
+        let materials = Materials::new(64, MATERIALS_BYTES_MAX);
         assert!(fetch(&materials, 1));
         assert!(!fetch(&materials, 1));
         for number in 0..2000 {
@@ -171,10 +230,35 @@ mod tests {
         assert!(materials.len() <= 64, "{}", materials.len());
     }
 
+    /// Catches a cache that counts versions only, and a count of bytes that drifts as keys come and
+    /// go.
+    #[test]
+    fn it_keeps_bytes_within_bounds() {
+        let materials = Materials::new(10_000, SHARDS * 3 * 512);
+        for number in 0..500 {
+            fetch(&materials, number);
+            if number % 3 == 0 {
+                materials.forget(key(number));
+            }
+            if number % 100 == 0 {
+                materials.keep(|kept| kept != key(number.saturating_sub(1)));
+            }
+        }
+        for shard in &materials.shards {
+            let shard = shard.read().unwrap();
+            assert_eq!(shard.bytes, shard.entries.len() * 512);
+            assert!((1..=3).contains(&shard.entries.len()));
+        }
+        // One that is larger than its part can be used nevertheless.
+        let small = Materials::new(64, SHARDS);
+        assert!(fetch(&small, 1) && fetch(&small, 1 + SHARDS as u16));
+        assert_eq!(small.len(), 1);
+    }
+
     /// Catches an eviction that takes what is in use before what is not.
     #[test]
     fn what_is_used_stays_longest() {
-        let materials = Materials::new(SHARDS * 4);
+        let materials = Materials::new(SHARDS * 4, MATERIALS_BYTES_MAX);
         for round in 1..100 {
             fetch(&materials, 0);
             assert!(!fetch(&materials, 0), "round {round}");
@@ -186,7 +270,7 @@ mod tests {
     /// Catches material that outlives its key's use.
     #[test]
     fn it_forgets_keys() {
-        let materials = Materials::new(64);
+        let materials = Materials::new(64, MATERIALS_BYTES_MAX);
         fetch(&materials, 1);
         fetch(&materials, 2);
         fetch(&materials, 3);

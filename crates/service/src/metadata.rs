@@ -6,7 +6,7 @@ use keyrum_types::{
     UnixMillis, key_arn,
 };
 
-use crate::EncryptionAlgorithm;
+use crate::Algorithms;
 
 /// What the API tells about a key. Every key is the customer's own so far: there are no AWS
 /// managed keys. Source: AWS KMS API Reference, `KeyMetadata`.
@@ -37,8 +37,8 @@ pub struct KeyMetadata {
     pub origin: Origin,
     /// The kind of material; shown under the member's deprecated name too.
     pub spec: KeySpec,
-    /// Empty for keys that are not for encryption.
-    pub encryption_algorithms: Vec<EncryptionAlgorithm>,
+    /// What it can be used with.
+    pub algorithms: Algorithms,
     /// Present for multi-Region keys.
     pub multi_region: Option<MultiRegionConfiguration>,
     /// The material that encrypts now; present for symmetric encryption keys that have any.
@@ -70,7 +70,6 @@ impl KeyMetadata {
     pub fn of(key: &Key, region: &Region) -> Self {
         let arn = key_arn(region, key.account, key.id);
         let pending = key.state == KeyState::PendingDeletion;
-        let encrypts = key.usage == KeyUsage::EncryptDecrypt;
         Self {
             account: key.account,
             key_id: key.id,
@@ -87,10 +86,7 @@ impl KeyMetadata {
             pending_deletion_window_days: None,
             origin: key.origin,
             spec: key.spec,
-            encryption_algorithms: match encrypts {
-                true => EncryptionAlgorithm::of(key.spec).to_vec(),
-                false => Vec::new(),
-            },
+            algorithms: Algorithms::of(key.spec, key.usage),
             multi_region: key.multi_region.map(|role| MultiRegionConfiguration {
                 role,
                 // A key without a family is a primary that never had a replica.
@@ -142,7 +138,7 @@ impl KeyMetadata {
 #[cfg(test)]
 mod tests {
     use keyrum_state::Command;
-    use keyrum_types::WaitingDays;
+    use keyrum_types::{EncryptionAlgorithm, WaitingDays};
 
     use super::*;
     use crate::testing::{OWN, TestRegion};
@@ -165,8 +161,8 @@ mod tests {
         assert_eq!((shown.enabled, shown.state), (true, KeyState::Enabled));
         assert_eq!(shown.description, "");
         assert_eq!(
-            shown.encryption_algorithms,
-            [EncryptionAlgorithm::SymmetricDefault]
+            shown.algorithms,
+            Algorithms::Encryption(&[EncryptionAlgorithm::SymmetricDefault])
         );
         assert_eq!(shown.current_material, Some(secret.id(key.id)));
         assert_eq!((&shown.multi_region, shown.deletion_date), (&None, None));
@@ -216,9 +212,8 @@ mod tests {
         assert_eq!(shown.multi_region, Some(expected));
 
         let shown = show(signs);
-        assert_eq!(
-            (shown.encryption_algorithms.len(), shown.current_material),
-            (0, None)
-        );
+        let signing = KeySpec::Rsa2048.signing_algorithms();
+        assert_eq!(shown.algorithms, Algorithms::Signing(signing));
+        assert_eq!((signing.len(), shown.current_material), (6, None));
     }
 }

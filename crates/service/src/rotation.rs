@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use keyrum_crypto::{KeyName, MaterialSecret};
 use keyrum_state::{
-    AutomaticRotation, Command, CompletedRotation, DueRotation, Key, KeyRef, NewMaterial,
-    ROTATE_KEYS_MAX, Refusal, Rotation, State, permit_key,
+    AutomaticRotation, Command, CompletedRotation, DueRotation, Key, ROTATE_KEYS_MAX, Refusal,
+    Rotation, State, permit_key,
 };
 use keyrum_types::{
     KeySpec, KeyState, MaterialId, Origin, Region, RotationDays, RotationKind, UnixMillis, key_arn,
@@ -122,7 +121,7 @@ impl Service {
         input: KeyInput,
     ) -> Result<RotateKeyOnDemandOutput, ServiceError> {
         let key = self.key_only(ctx, &input.key_id, Accounts::Own)?;
-        let material = self.new_material(key);
+        let material = self.new_symmetric_material(key);
         self.propose(ctx, Command::RotateKeyOnDemand { key, material })
             .await?;
         Ok(RotateKeyOnDemandOutput {
@@ -161,26 +160,13 @@ impl Service {
         list_key_rotations(&state, key.key(), &input, limit, markers)
     }
 
-    /// New random material for a key, sealed.
-    pub(crate) fn new_material(&self, key: KeyRef) -> NewMaterial {
-        let entropy = &*self.inner.world.entropy;
-        let secret = MaterialSecret::generate(entropy);
-        let id = secret.id(key.id);
-        let name = KeyName {
-            account: key.account,
-            key: key.id,
-        };
-        let sealed = self.inner.keyring.seal(name, id, &secret, entropy);
-        NewMaterial { id, sealed }
-    }
-
     /// A bounded part of the rotations that are due by `time`, with material for each.
     pub(crate) fn due_rotations(&self, state: &State, time: UnixMillis) -> Vec<DueRotation> {
         let due = state.rotations_due_by(time).take(ROTATE_KEYS_MAX);
         due.map(|(key, due)| DueRotation {
             key,
             due,
-            material: self.new_material(key),
+            material: self.new_symmetric_material(key),
         })
         .collect()
     }

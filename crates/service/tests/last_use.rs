@@ -9,12 +9,12 @@ use keyrum_consensus::world::{Blocking, World, spawn};
 use keyrum_consensus::{Group, GroupConfig, Links, ReadMode};
 use keyrum_crypto::DomainKeyring;
 use keyrum_service::{
-    CreateKeyInput, DecryptInput, EncryptInput, EncryptionAlgorithm, EncryptionContext,
-    GetKeyLastUsageOutput, KeyInput, RequestContext, Service, Settings,
+    CreateKeyInput, DecryptInput, EncryptInput, EncryptionContext, GetKeyLastUsageOutput, KeyInput,
+    RequestContext, Service, Settings,
 };
 use keyrum_state::Caller;
 use keyrum_store::{SimDisk, Store, StoreConfig};
-use keyrum_types::CryptographicOperation;
+use keyrum_types::{CryptographicOperation, EncryptionAlgorithm};
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 

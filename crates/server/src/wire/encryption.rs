@@ -5,10 +5,11 @@ use keyrum_service::{
     DataKeySpec, DecryptInput, EncryptInput, GenerateDataKeyInput, GenerateRandomInput,
     ReEncryptInput, RequestContext, Service, ServiceError,
 };
+use keyrum_types::MaterialId;
 
-use super::{algorithm, ignores_ciphertext};
+use super::{encryption_algorithm, ignores_ciphertext, open_blob, writer_for};
 use crate::fields::Fields;
-use crate::json::{Blob, ObjectWriter};
+use crate::json::ObjectWriter;
 
 type Answer = Result<Vec<u8>, ServiceError>;
 
@@ -21,12 +22,12 @@ pub(super) async fn encrypt(
         key_id: input.required_text("KeyId"),
         plaintext: input.blob("Plaintext").unwrap_or_default(),
         context: input.map("EncryptionContext").unwrap_or_default(),
-        algorithm: algorithm(input, "EncryptionAlgorithm"),
+        algorithm: encryption_algorithm(input, "EncryptionAlgorithm"),
         grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
         dry_run: input.boolean("DryRun").unwrap_or(false),
     };
     let encrypted = service.encrypt(ctx, request).await?;
-    let mut answer = writer_for(&encrypted.ciphertext);
+    let mut answer = writer_for(encrypted.ciphertext.len());
     answer
         .blob("CiphertextBlob", &encrypted.ciphertext)
         .text("KeyId", &encrypted.key_arn)
@@ -40,22 +41,22 @@ pub(super) async fn decrypt(
     input: &mut Fields<'_>,
 ) -> Answer {
     let request = DecryptInput {
-        ciphertext: ciphertext(input),
+        ciphertext: open_blob(input, "CiphertextBlob"),
         context: input.map("EncryptionContext").unwrap_or_default(),
         key_id: input.text("KeyId"),
-        algorithm: algorithm(input, "EncryptionAlgorithm"),
+        algorithm: encryption_algorithm(input, "EncryptionAlgorithm"),
         grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
         recipient: input.structure("Recipient").is_some(),
         dry_run: input.boolean("DryRun").unwrap_or(false),
         ignore_ciphertext: ignores_ciphertext(input),
     };
     let decrypted = service.decrypt(ctx, request).await?;
-    let mut answer = writer_for(&decrypted.plaintext);
+    let mut answer = writer_for(decrypted.plaintext.len());
     answer
         .text("KeyId", &decrypted.key_arn)
         .blob("Plaintext", &decrypted.plaintext)
-        .text("EncryptionAlgorithm", decrypted.algorithm.name())
-        .text("KeyMaterialId", &decrypted.material.to_string());
+        .text("EncryptionAlgorithm", decrypted.algorithm.name());
+    material(&mut answer, "KeyMaterialId", decrypted.material);
     Ok(answer.finish())
 }
 
@@ -65,21 +66,21 @@ pub(super) async fn re_encrypt(
     input: &mut Fields<'_>,
 ) -> Answer {
     let request = ReEncryptInput {
-        ciphertext: ciphertext(input),
+        ciphertext: open_blob(input, "CiphertextBlob"),
         source_context: input.map("SourceEncryptionContext").unwrap_or_default(),
         source_key_id: input.text("SourceKeyId"),
-        source_algorithm: algorithm(input, "SourceEncryptionAlgorithm"),
+        source_algorithm: encryption_algorithm(input, "SourceEncryptionAlgorithm"),
         destination_key_id: input.required_text("DestinationKeyId"),
         destination_context: input
             .map("DestinationEncryptionContext")
             .unwrap_or_default(),
-        destination_algorithm: algorithm(input, "DestinationEncryptionAlgorithm"),
+        destination_algorithm: encryption_algorithm(input, "DestinationEncryptionAlgorithm"),
         grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
         dry_run: input.boolean("DryRun").unwrap_or(false),
         ignore_ciphertext: ignores_ciphertext(input),
     };
     let done = service.re_encrypt(ctx, request).await?;
-    let mut answer = writer_for(&done.ciphertext);
+    let mut answer = writer_for(done.ciphertext.len());
     answer
         .blob("CiphertextBlob", &done.ciphertext)
         .text("SourceKeyId", &done.source_key_arn)
@@ -88,12 +89,13 @@ pub(super) async fn re_encrypt(
         .text(
             "DestinationEncryptionAlgorithm",
             done.destination_algorithm.name(),
-        )
-        .text("SourceKeyMaterialId", &done.source_material.to_string())
-        .text(
-            "DestinationKeyMaterialId",
-            &done.destination_material.to_string(),
         );
+    material(&mut answer, "SourceKeyMaterialId", done.source_material);
+    material(
+        &mut answer,
+        "DestinationKeyMaterialId",
+        done.destination_material,
+    );
     Ok(answer.finish())
 }
 
@@ -105,7 +107,7 @@ pub(super) async fn generate_data_key(
     let recipient = input.structure("Recipient").is_some();
     let request = data_key_input(input, recipient);
     let made = service.generate_data_key(ctx, request).await?;
-    let mut answer = writer_for(&made.ciphertext);
+    let mut answer = writer_for(made.ciphertext.len());
     answer
         .blob("CiphertextBlob", &made.ciphertext)
         .blob("Plaintext", &made.plaintext)
@@ -123,7 +125,7 @@ pub(super) async fn generate_data_key_without_plaintext(
     let made = service
         .generate_data_key_without_plaintext(ctx, request)
         .await?;
-    let mut answer = writer_for(&made.ciphertext);
+    let mut answer = writer_for(made.ciphertext.len());
     answer
         .blob("CiphertextBlob", &made.ciphertext)
         .text("KeyId", &made.key_arn)
@@ -142,9 +144,16 @@ pub(super) fn generate_random(
         recipient: input.structure("Recipient").is_some(),
     };
     let random = service.generate_random(ctx, request)?;
-    let mut answer = writer_for(&random);
+    let mut answer = writer_for(random.len());
     answer.blob("Plaintext", &random);
     Ok(answer.finish())
+}
+
+/// Which version of material was used; of keys with one version only, nothing is told.
+fn material(answer: &mut ObjectWriter, name: &'static str, material: Option<MaterialId>) {
+    if let Some(material) = material {
+        answer.text(name, &material.to_string());
+    }
 }
 
 fn data_key_input(input: &mut Fields<'_>, recipient: bool) -> GenerateDataKeyInput {
@@ -168,16 +177,4 @@ fn number_of_bytes(input: &mut Fields<'_>) -> Option<u32> {
     input
         .integer("NumberOfBytes")
         .and_then(|bytes| u32::try_from(bytes).ok())
-}
-
-/// A ciphertext needs no wiping, so its bytes are taken out of the wrapper that would.
-fn ciphertext(input: &mut Fields<'_>) -> Option<Vec<u8>> {
-    input
-        .blob("CiphertextBlob")
-        .map(|mut blob: Blob| std::mem::take(&mut *blob))
-}
-
-/// A writer with room for one blob and a few names.
-fn writer_for(blob: &[u8]) -> ObjectWriter {
-    ObjectWriter::with_capacity(512 + blob.len() * 4 / 3)
 }

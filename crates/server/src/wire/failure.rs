@@ -134,6 +134,35 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
         ServiceError::DataKeyFromAsymmetric => {
             wrong_usage("You cannot generate a data key with an asymmetric CMK".to_owned())
         }
+        ServiceError::DataKeyPairFromAsymmetric => {
+            wrong_usage("You cannot generate a data key pair with an asymmetric CMK".to_owned())
+        }
+        ServiceError::PlaintextTooLong {
+            algorithm,
+            spec,
+            bytes_max,
+        } => ApiError::validation(format!(
+            "Algorithm {algorithm} and key spec {spec} cannot encrypt data larger than \
+             {bytes_max} bytes."
+        )),
+        ServiceError::MessageTypeNotForSpec { message_type, spec } => ApiError::validation(
+            format!("Message type {message_type} is incompatible with key spec {spec}."),
+        ),
+        ServiceError::MessageTypeNotForAlgorithm {
+            message_type,
+            algorithm,
+        } => ApiError::validation(format!(
+            "Message type {message_type} is incompatible with algorithm {algorithm}."
+        )),
+        ServiceError::DigestLength { algorithm } => ApiError::validation(format!(
+            "Digest is invalid length for algorithm {algorithm}."
+        )),
+        ServiceError::MuLength { algorithm } => ApiError::validation(format!(
+            "External Mu is invalid length for algorithm {algorithm}."
+        )),
+        ServiceError::InvalidSignature => ApiError::client("KMSInvalidSignatureException", ""),
+        ServiceError::InvalidMac => ApiError::client("KMSInvalidMacException", ""),
+        ServiceError::InvalidPeerKey => ApiError::validation(""),
         ServiceError::ContextWithAsymmetric => ApiError::validation(
             "EncryptionContext is not supported when encrypting/decrypting with asymmetric CMKs.",
         ),
@@ -182,6 +211,9 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
         }
         ServiceError::DependencyTimeout => ApiError::dependency_timeout(
             "No quorum of the Region's nodes answered in time. Nothing was changed.",
+        ),
+        ServiceError::GenerationTimeout => ApiError::dependency_timeout(
+            "The key pair could not be generated in time. Nothing was changed; try again.",
         ),
         ServiceError::OutcomeUnknown => outcome_unknown(),
         ServiceError::Stopped { reason } => ApiError::fault(

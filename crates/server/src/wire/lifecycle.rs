@@ -1,13 +1,13 @@
 //! CreateKey, DescribeKey, ListKeys, and what takes keys through their states.
 
 use keyrum_service::{
-    CreateKeyInput, KeyMetadata, ListKeysInput, MultiRegionConfiguration, RelatedKey,
+    Algorithms, CreateKeyInput, KeyMetadata, ListKeysInput, MultiRegionConfiguration, RelatedKey,
     RequestContext, ResourceOwner, ScheduleKeyDeletionInput, Service, ServiceError,
     UpdateKeyDescriptionInput,
 };
 use keyrum_types::{KeySpec, KeyUsage, Origin};
 
-use super::{NOTHING, end_of_page, key_input, page_request, tags};
+use super::{NOTHING, algorithms, end_of_page, key_input, named, page_request, tags};
 use crate::fields::Fields;
 use crate::json::ObjectWriter;
 
@@ -18,18 +18,13 @@ pub(super) async fn create_key(
     ctx: &RequestContext,
     input: &mut Fields<'_>,
 ) -> Answer {
-    let spec = |name: Option<String>| name.and_then(|name| KeySpec::from_name(&name));
     let request = CreateKeyInput {
         policy: input.text("Policy"),
         description: input.text("Description"),
-        usage: input
-            .text("KeyUsage")
-            .and_then(|name| KeyUsage::from_name(&name)),
-        spec: spec(input.text("KeySpec")),
-        deprecated_spec: spec(input.text("CustomerMasterKeySpec")),
-        origin: input
-            .text("Origin")
-            .and_then(|name| Origin::from_name(&name)),
+        usage: named(input, "KeyUsage", KeyUsage::from_name),
+        spec: named(input, "KeySpec", KeySpec::from_name),
+        deprecated_spec: named(input, "CustomerMasterKeySpec", KeySpec::from_name),
+        origin: named(input, "Origin", Origin::from_name),
         custom_key_store_id: input.text("CustomKeyStoreId"),
         xks_key_id: input.text("XksKeyId"),
         bypass_lockout_check: input
@@ -160,13 +155,10 @@ pub(super) fn metadata(answer: &mut ObjectWriter, key: &KeyMetadata) {
         .text("KeyManager", "CUSTOMER")
         .text("CustomerMasterKeySpec", key.spec.name())
         .text("KeySpec", key.spec.name());
-    if !key.encryption_algorithms.is_empty() {
-        answer.texts(
-            "EncryptionAlgorithms",
-            key.encryption_algorithms
-                .iter()
-                .map(|algorithm| algorithm.name()),
-        );
+    // MACs have their place further down.
+    let is_mac = matches!(key.algorithms, Algorithms::Mac(_));
+    if !is_mac {
+        algorithms(answer, key.algorithms);
     }
     answer.boolean("MultiRegion", key.multi_region.is_some());
     if let Some(family) = &key.multi_region {
@@ -176,6 +168,9 @@ pub(super) fn metadata(answer: &mut ObjectWriter, key: &KeyMetadata) {
     }
     if let Some(days) = key.pending_deletion_window_days {
         answer.number("PendingDeletionWindowInDays", days.into());
+    }
+    if is_mac {
+        algorithms(answer, key.algorithms);
     }
     if let Some(material) = key.current_material {
         answer.text("CurrentKeyMaterialId", &material.to_string());

@@ -1,4 +1,3 @@
-use keyrum_service::EncryptionAlgorithm;
 use keyrum_types::{KeyId, KeyState, MaterialId, MultiRegionRole, UnixMillis};
 
 use super::*;
@@ -28,7 +27,7 @@ fn metadata_is_the_real_one() {
         pending_deletion_window_days: None,
         origin: Origin::AwsKms,
         spec: KeySpec::SymmetricDefault,
-        encryption_algorithms: vec![EncryptionAlgorithm::SymmetricDefault],
+        algorithms: Algorithms::of(KeySpec::SymmetricDefault, KeyUsage::EncryptDecrypt),
         multi_region: None,
         current_material: Some(MaterialId([0xa1; 32])),
     };
@@ -53,5 +52,50 @@ fn metadata_is_the_real_one() {
         r#""MultiRegion":true,"MultiRegionConfiguration":{"MultiRegionKeyType":"PRIMARY","PrimaryKey":{"Arn":"arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab","Region":"us-east-1"},"ReplicaKeys":[]},"CurrentKeyMaterialId""#,
     ] {
         assert!(shown.contains(part), "{shown} lacks {part}");
+    }
+    drop(shown);
+
+    key.current_material = None;
+    key.pending_deletion_window_days = Some(7);
+    for (spec, usage, before, after) in [
+        (
+            KeySpec::Rsa2048,
+            KeyUsage::EncryptDecrypt,
+            r#""EncryptionAlgorithms":["RSAES_OAEP_SHA_1","RSAES_OAEP_SHA_256"],"#,
+            "",
+        ),
+        (
+            KeySpec::EccNistEdwards25519,
+            KeyUsage::SignVerify,
+            r#""SigningAlgorithms":["ED25519_PH_SHA_512","ED25519_SHA_512"],"#,
+            "",
+        ),
+        (
+            KeySpec::EccNistP384,
+            KeyUsage::KeyAgreement,
+            r#""KeyAgreementAlgorithms":["ECDH"],"#,
+            "",
+        ),
+        (
+            KeySpec::MlKem768,
+            KeyUsage::EncapsulateDecapsulate,
+            r#""EncapsulationAlgorithms":["ML_KEM"],"#,
+            "",
+        ),
+        (
+            KeySpec::Hmac224,
+            KeyUsage::GenerateVerifyMac,
+            "",
+            r#","MacAlgorithms":["HMAC_SHA_224"]"#,
+        ),
+        // Only the log of an earlier version has such a key.
+        (KeySpec::Rsa2048, KeyUsage::GenerateVerifyMac, "", ""),
+    ] {
+        (key.spec, key.usage) = (spec, usage);
+        key.algorithms = Algorithms::of(spec, usage);
+        let shown = self::shown(&key);
+        let middle = format!(r#""KeySpec":"{spec}",{before}"MultiRegion":true"#);
+        let end = format!(r#""PendingDeletionWindowInDays":7{after}}}}}"#);
+        assert!(shown.contains(&middle) && shown.ends_with(&end), "{shown}");
     }
 }

@@ -4,23 +4,29 @@
 //! Nothing is checked here: the validator has seen the request, the service sees the rest.
 //! Members of an answer stand in the service model's order.
 
+mod agreement;
 mod alias;
+mod data_key_pair;
 mod encryption;
 mod failure;
 mod last_use;
 mod lifecycle;
+mod mac;
 mod policy;
+mod public_key;
 mod replica_key;
 mod rotation;
+mod signing;
 mod tag;
 
 use futures_util::FutureExt as _;
 use keyrum_consensus::world::BoxFuture;
-use keyrum_service::{EncryptionAlgorithm, KeyInput, Page, PageRequest, RequestContext, Service};
+use keyrum_service::{Algorithms, KeyInput, Page, PageRequest, RequestContext, Service};
+use keyrum_types::EncryptionAlgorithm;
 
 use crate::error::ApiError;
 use crate::fields::Fields;
-use crate::json::ObjectWriter;
+use crate::json::{Blob, ObjectWriter};
 use crate::model::Operation;
 use crate::regions::Backend;
 use crate::sts::Identity;
@@ -49,8 +55,12 @@ impl Backend for Service {
                 }
                 "CreateAlias" => alias::create_alias(service, context, input).await,
                 "CreateKey" => lifecycle::create_key(service, context, input).await,
+                "Decapsulate" => agreement::decapsulate(service, context, input).await,
                 "Decrypt" => encryption::decrypt(service, context, input).await,
                 "DeleteAlias" => alias::delete_alias(service, context, input).await,
+                "DeriveSharedSecret" => {
+                    agreement::derive_shared_secret(service, context, input).await
+                }
                 "DescribeKey" => lifecycle::describe_key(service, context, input).await,
                 "DisableKey" => lifecycle::disable_key(service, context, input).await,
                 "DisableKeyRotation" => {
@@ -58,17 +68,27 @@ impl Backend for Service {
                 }
                 "EnableKey" => lifecycle::enable_key(service, context, input).await,
                 "EnableKeyRotation" => rotation::enable_key_rotation(service, context, input).await,
+                "Encapsulate" => agreement::encapsulate(service, context, input).await,
                 "Encrypt" => encryption::encrypt(service, context, input).await,
                 "GenerateDataKey" => encryption::generate_data_key(service, context, input).await,
+                "GenerateDataKeyPair" => {
+                    data_key_pair::generate_data_key_pair(service, context, input).await
+                }
+                "GenerateDataKeyPairWithoutPlaintext" => {
+                    data_key_pair::generate_data_key_pair_without_plaintext(service, context, input)
+                        .await
+                }
                 "GenerateDataKeyWithoutPlaintext" => {
                     encryption::generate_data_key_without_plaintext(service, context, input).await
                 }
+                "GenerateMac" => mac::generate_mac(service, context, input).await,
                 "GenerateRandom" => encryption::generate_random(service, context, input),
                 "GetKeyLastUsage" => last_use::get_key_last_usage(service, context, input).await,
                 "GetKeyPolicy" => policy::get_key_policy(service, context, input).await,
                 "GetKeyRotationStatus" => {
                     rotation::get_key_rotation_status(service, context, input).await
                 }
+                "GetPublicKey" => public_key::get_public_key(service, context, input).await,
                 "ListAliases" => alias::list_aliases(service, context, input).await,
                 "ListKeyPolicies" => policy::list_key_policies(service, context, input).await,
                 "ListKeyRotations" => rotation::list_key_rotations(service, context, input).await,
@@ -83,6 +103,7 @@ impl Backend for Service {
                 "ScheduleKeyDeletion" => {
                     lifecycle::schedule_key_deletion(service, context, input).await
                 }
+                "Sign" => signing::sign(service, context, input).await,
                 "TagResource" => tag::tag_resource(service, context, input).await,
                 "UntagResource" => tag::untag_resource(service, context, input).await,
                 "UpdateAlias" => alias::update_alias(service, context, input).await,
@@ -92,6 +113,8 @@ impl Backend for Service {
                 "UpdatePrimaryRegion" => {
                     replica_key::update_primary_region(service, context, input).await
                 }
+                "Verify" => signing::verify(service, context, input).await,
+                "VerifyMac" => mac::verify_mac(service, context, input).await,
                 _ => return Err(ApiError::not_yet(name)),
             };
             result.map_err(|error| {
@@ -151,12 +174,71 @@ fn tags(input: &mut Fields<'_>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// An algorithm of a request; SYMMETRIC_DEFAULT if it names none.
-fn algorithm(input: &mut Fields<'_>, name: &str) -> EncryptionAlgorithm {
-    let named = input.text(name);
-    named
-        .and_then(|name| EncryptionAlgorithm::from_name(&name))
-        .unwrap_or_default()
+/// An encryption algorithm of a request; SYMMETRIC_DEFAULT if it names none.
+fn encryption_algorithm(input: &mut Fields<'_>, name: &str) -> EncryptionAlgorithm {
+    let named = named(input, name, EncryptionAlgorithm::from_name);
+    named.unwrap_or(EncryptionAlgorithm::SymmetricDefault)
+}
+
+/// One of an enumeration's values, if the request has the member and we have the value.
+fn named<T>(
+    input: &mut Fields<'_>,
+    name: &str,
+    from_name: impl FnOnce(&str) -> Option<T>,
+) -> Option<T> {
+    input.text(name).and_then(|name| from_name(&name))
+}
+
+/// The same of a member that the model requires.
+fn required_named<T>(
+    input: &mut Fields<'_>,
+    name: &str,
+    from_name: impl FnOnce(&str) -> Option<T>,
+) -> T {
+    named(input, name, from_name)
+        .expect("the validator has seen one of the model's values, and a test that we have each")
+}
+
+/// Bytes that need no wiping, taken out of the wrapper that would.
+fn open_blob(input: &mut Fields<'_>, name: &str) -> Option<Vec<u8>> {
+    input
+        .blob(name)
+        .map(|mut blob: Blob| std::mem::take(&mut *blob))
+}
+
+/// A writer with room for so many bytes in blobs, and a few names.
+fn writer_for(blob_bytes: usize) -> ObjectWriter {
+    ObjectWriter::with_capacity(512 + blob_bytes * 4 / 3)
+}
+
+/// What a key can be used with: one list, under the name of its kind. The API leaves out empty
+/// ones.
+fn algorithms(answer: &mut ObjectWriter, algorithms: Algorithms) {
+    fn list<T: Copy>(
+        answer: &mut ObjectWriter,
+        name: &'static str,
+        listed: &[T],
+        name_of: impl Fn(T) -> &'static str,
+    ) {
+        if !listed.is_empty() {
+            answer.texts(name, listed.iter().map(|&listed| name_of(listed)));
+        }
+    }
+    match algorithms {
+        Algorithms::Encryption(listed) => {
+            list(answer, "EncryptionAlgorithms", listed, |of| of.name());
+        }
+        Algorithms::Signing(listed) => {
+            list(answer, "SigningAlgorithms", listed, |of| of.name());
+        }
+        Algorithms::Mac(listed) => list(answer, "MacAlgorithms", listed, |of| of.name()),
+        Algorithms::KeyAgreement(listed) => {
+            list(answer, "KeyAgreementAlgorithms", listed, |of| of.name());
+        }
+        Algorithms::Encapsulation(listed) => {
+            list(answer, "EncapsulationAlgorithms", listed, |of| of.name());
+        }
+    }
 }
 
 /// Whether a request is a dry run that need not have a ciphertext.
@@ -165,4 +247,43 @@ fn ignores_ciphertext(input: &mut Fields<'_>) -> bool {
     modifiers
         .iter()
         .any(|modifier| modifier == "IGNORE_CIPHERTEXT")
+}
+
+#[cfg(test)]
+mod tests {
+    use keyrum_types::{
+        DataKeyPairSpec, EncapsulationAlgorithm, KeyAgreementAlgorithm, KeySpec, KeyUsage,
+        MacAlgorithm, MessageType, Origin, SigningAlgorithm,
+    };
+
+    use super::*;
+
+    /// Catches a value that the model has and we do not know, or the reverse.
+    #[test]
+    fn enumerations_are_the_models() {
+        let bytes = include_bytes!("../../model/kms-service-model.json");
+        let model: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let check = |shape: &str, mut ours: Vec<&str>| {
+            let values = model["shapes"][shape]["enum"].as_array().unwrap();
+            let mut values: Vec<_> = values.iter().map(|v| v.as_str().unwrap()).collect();
+            values.sort_unstable();
+            ours.sort_unstable();
+            assert_eq!(values, ours, "{shape}");
+        };
+        macro_rules! names {
+            ($type:ty) => {
+                <$type>::ALL.iter().map(|value| value.name()).collect()
+            };
+        }
+        check("DataKeyPairSpec", names!(DataKeyPairSpec));
+        check("EncapsulationAlgorithmSpec", names!(EncapsulationAlgorithm));
+        check("EncryptionAlgorithmSpec", names!(EncryptionAlgorithm));
+        check("KeyAgreementAlgorithmSpec", names!(KeyAgreementAlgorithm));
+        check("KeySpec", names!(KeySpec));
+        check("KeyUsageType", names!(KeyUsage));
+        check("MacAlgorithmSpec", names!(MacAlgorithm));
+        check("MessageType", names!(MessageType));
+        check("OriginType", names!(Origin));
+        check("SigningAlgorithmSpec", names!(SigningAlgorithm));
+    }
 }

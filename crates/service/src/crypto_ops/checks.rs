@@ -2,18 +2,24 @@
 
 use std::sync::Arc;
 
-use keyrum_crypto::{EncryptionContext, InvalidCiphertext, KeyName, Parsed};
+use keyrum_crypto::{EncryptionContext, InvalidCiphertext, KeyName, Parsed, parse};
 use keyrum_state::{Caller, Key, KeyRef, NewMaterial, Refusal, State, permit_key};
-use keyrum_types::{Arn, KeySpec, KeyState, KeyUsage, Resource, key_arn};
+use keyrum_types::{
+    Arn, CryptographicOperation, EncryptionAlgorithm, KeySpec, KeyState, KeyUsage, MessageType,
+    Resource, SigningAlgorithm, key_arn,
+};
 
 use crate::resolve;
-use crate::{DataKeySpec, EncryptionAlgorithm, ServiceError};
+use crate::{DataKeySpec, ServiceError};
 
 /// Longest encryption context: the bytes of all names and values together.
 ///
 /// The real service is said to allow 8192 bytes in its own serialization, whose form is not
 /// known; this is the one place that decides.
 pub const ENCRYPTION_CONTEXT_BYTES_MAX: usize = 8192;
+
+/// Bytes in the message representative of ML-DSA. Source: FIPS 204, section 6.2.
+const MU_BYTES: usize = 64;
 
 pub(super) fn name_of(key: &Key) -> KeyName {
     KeyName {
@@ -44,22 +50,55 @@ impl Destination<'_> {
     /// Parameters and usage.
     pub(super) fn check_parameters(&self, state: &State, key: &Key) -> Result<(), ServiceError> {
         check_context(self.context, key)?;
-        if key.usage != KeyUsage::EncryptDecrypt {
-            return Err(ServiceError::UsageNotForOperation {
-                arn: key_arn(state.region(), key.account, key.id),
-                usage: key.usage,
-                operation: self.operation,
-            });
-        }
-        Ok(())
+        check_usage(state, key, KeyUsage::EncryptDecrypt, self.operation)
     }
 
     /// State and algorithm; the material to use if both are right.
     pub(super) fn check_use<'s>(&self, key: &'s Key) -> Result<&'s NewMaterial, ServiceError> {
         check_state(key)?;
-        check_algorithm(self.algorithm, key)?;
-        // A key in a state that may be used has material.
-        key.current_material().ok_or(ServiceError::Internal)
+        check_encryption_algorithm(self.algorithm, key)?;
+        current_material(key)
+    }
+
+    /// Whether the plaintext fits the algorithm; of symmetric ones the request's own limit is the
+    /// only one.
+    pub(super) fn check_plaintext(&self, key: &Key, bytes: usize) -> Result<(), ServiceError> {
+        let (algorithm, spec) = (self.algorithm, key.spec);
+        match spec.plaintext_bytes_max(algorithm) {
+            Some(bytes_max) if bytes > bytes_max => Err(ServiceError::PlaintextTooLong {
+                algorithm,
+                spec,
+                bytes_max,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A key for any other use than encryption, as a request names it.
+pub(super) struct Wanted<'a> {
+    pub(super) operation: CryptographicOperation,
+    pub(super) text: &'a str,
+    pub(super) usage: KeyUsage,
+    pub(super) grant_tokens: &'a [String],
+    pub(super) recipient: bool,
+}
+
+impl Wanted<'_> {
+    /// Everything up to the key's state; the key and its material.
+    pub(super) fn check<'s>(
+        &self,
+        state: &'s State,
+        caller: &Caller,
+    ) -> Result<(&'s Arc<Key>, &'s NewMaterial), ServiceError> {
+        let operation = self.operation.name();
+        let key = resolve::key_or_alias(state, caller, operation, self.text)?;
+        let key = permit_key(state, caller, key, operation)?.key();
+        refuse_grant_tokens(self.grant_tokens)?;
+        refuse_recipient(self.recipient)?;
+        check_usage(state, key, self.usage, operation)?;
+        check_state(key)?;
+        Ok((key, current_material(key)?))
     }
 }
 
@@ -72,7 +111,29 @@ pub(super) struct Source<'a> {
     pub(super) grant_tokens: &'a [String],
     pub(super) recipient: bool,
     /// `None` if it shall be ignored.
-    pub(super) blob: Option<Result<Parsed<'a>, InvalidCiphertext>>,
+    pub(super) blob: Option<Blob<'a>>,
+}
+
+/// A ciphertext as it came, and taken apart as a symmetric key's: whose it is shows later.
+#[derive(Clone, Copy)]
+pub(super) struct Blob<'a> {
+    bytes: &'a [u8],
+    parsed: Result<Parsed<'a>, InvalidCiphertext>,
+}
+
+impl<'a> Blob<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        let parsed = parse(bytes);
+        Self { bytes, parsed }
+    }
+}
+
+/// A ciphertext that is for a key of this kind.
+#[derive(Debug)]
+pub(super) enum Sealed<'a> {
+    Symmetric(Parsed<'a>),
+    /// What anyone with the public key can make, so nothing in it names the key.
+    Asymmetric(&'a [u8]),
 }
 
 /// What decrypts a ciphertext, once all checks but the cryptographic one are passed.
@@ -80,7 +141,7 @@ pub(super) struct Source<'a> {
 pub(super) struct Opening<'a> {
     pub(super) key: &'a Arc<Key>,
     pub(super) material: &'a NewMaterial,
-    pub(super) parsed: Parsed<'a>,
+    pub(super) sealed: Sealed<'a>,
 }
 
 impl<'a> Source<'a> {
@@ -103,7 +164,9 @@ impl<'a> Source<'a> {
     fn look_up<'s>(&self, state: &'s State, caller: &Caller) -> Result<&'s Arc<Key>, ServiceError> {
         let key = match (self.text, &self.blob) {
             (Some(text), blob) => {
-                if let Some(Ok(parsed)) = blob
+                if let Some(Blob {
+                    parsed: Ok(parsed), ..
+                }) = blob
                     && names_relative(state, text, parsed.name())
                 {
                     return Err(ServiceError::IncorrectKey);
@@ -112,7 +175,7 @@ impl<'a> Source<'a> {
                 permit_key(state, caller, key, self.action)?.key()
             }
             (None, Some(blob)) => {
-                let name = (*blob)?.name();
+                let name = blob.parsed?.name();
                 let key = KeyRef {
                     account: name.account,
                     id: name.key,
@@ -129,7 +192,7 @@ impl<'a> Source<'a> {
     }
 
     /// The ciphertext. A request to ignore it was about authorization alone and ends here.
-    fn blob(&self) -> Result<Result<Parsed<'a>, InvalidCiphertext>, ServiceError> {
+    fn blob(&self) -> Result<Blob<'a>, ServiceError> {
         self.blob.ok_or(ServiceError::DryRun)
     }
 
@@ -137,36 +200,52 @@ impl<'a> Source<'a> {
     fn check_parameters(&self, key: &Key) -> Result<(), ServiceError> {
         refuse_recipient(self.recipient)?;
         check_context(self.context, key)?;
-        let other = |parsed: Parsed<'_>| parsed.name() != name_of(key);
-        if key.usage != KeyUsage::EncryptDecrypt || matches!(self.blob, Some(Ok(p)) if other(p)) {
+        let parsed = self.blob.filter(|_| self.names_its_key(key));
+        let parsed = parsed.and_then(|blob| blob.parsed.ok());
+        let other = parsed.is_some_and(|parsed| parsed.name() != name_of(key));
+        if key.usage != KeyUsage::EncryptDecrypt || other {
             return Err(ServiceError::IncorrectKey);
         }
         Ok(())
+    }
+
+    /// Whether the ciphertext must be one of a symmetric key, since the key is one or the request
+    /// says so.
+    fn names_its_key(&self, key: &Key) -> bool {
+        key.spec == KeySpec::SymmetricDefault
+            || self.algorithm == EncryptionAlgorithm::SymmetricDefault
     }
 
     /// State, ciphertext and algorithm, in this order.
     fn check_use<'s>(
         &self,
         key: &'s Arc<Key>,
-        blob: Result<Parsed<'s>, InvalidCiphertext>,
+        blob: Blob<'s>,
     ) -> Result<Opening<'s>, ServiceError> {
         check_state(key)?;
-        let parsed = blob?;
-        check_algorithm(self.algorithm, key)?;
-        let material = key
-            .material(&parsed.material())
-            .ok_or(ServiceError::InvalidCiphertext)?;
+        let (material, sealed) = if self.names_its_key(key) {
+            let parsed = blob.parsed?;
+            check_encryption_algorithm(self.algorithm, key)?;
+            let material = key.material(&parsed.material());
+            (
+                material.ok_or(ServiceError::InvalidCiphertext)?,
+                Sealed::Symmetric(parsed),
+            )
+        } else {
+            check_encryption_algorithm(self.algorithm, key)?;
+            (current_material(key)?, Sealed::Asymmetric(blob.bytes))
+        };
         Ok(Opening {
             key,
             material,
-            parsed,
+            sealed,
         })
     }
 
     /// Whether a refusal may come from a state that lags behind: the key or the material that a
     /// well-formed ciphertext names is not known yet, so that a later state must be asked.
     pub(super) fn may_be_stale<T>(&self, result: &Result<T, ServiceError>) -> bool {
-        matches!(self.blob, Some(Ok(_)))
+        self.blob.is_some_and(|blob| blob.parsed.is_ok())
             && matches!(
                 result,
                 Err(ServiceError::CiphertextKeyMissing
@@ -219,7 +298,7 @@ pub(super) fn ciphertext_of(
     }
 }
 
-fn check_context(context: &EncryptionContext, key: &Key) -> Result<(), ServiceError> {
+pub(super) fn check_context(context: &EncryptionContext, key: &Key) -> Result<(), ServiceError> {
     let bytes: usize = context
         .iter()
         .map(|(name, value)| name.len() + value.len())
@@ -237,7 +316,7 @@ fn check_context(context: &EncryptionContext, key: &Key) -> Result<(), ServiceEr
 
 /// Whether the key's state lets its material be used. Source: AWS KMS Developer Guide, "Key
 /// states of AWS KMS keys".
-fn check_state(key: &Key) -> Result<(), ServiceError> {
+pub(super) fn check_state(key: &Key) -> Result<(), ServiceError> {
     match key.state {
         KeyState::Enabled | KeyState::Updating => Ok(()),
         state => Err(Refusal::WrongState {
@@ -248,14 +327,74 @@ fn check_state(key: &Key) -> Result<(), ServiceError> {
     }
 }
 
-fn check_algorithm(algorithm: EncryptionAlgorithm, key: &Key) -> Result<(), ServiceError> {
-    if EncryptionAlgorithm::of(key.spec).contains(&algorithm) {
+/// Whether the key is for the operation. Decrypt calls a key that is not the wrong one instead.
+pub(super) fn check_usage(
+    state: &State,
+    key: &Key,
+    usage: KeyUsage,
+    operation: &'static str,
+) -> Result<(), ServiceError> {
+    if key.usage == usage {
         return Ok(());
     }
-    Err(ServiceError::AlgorithmNotForSpec {
-        algorithm,
-        spec: key.spec,
+    Err(ServiceError::UsageNotForOperation {
+        arn: key_arn(state.region(), key.account, key.id),
+        usage: key.usage,
+        operation,
     })
+}
+
+/// What a key in a state that may be used has.
+pub(super) fn current_material(key: &Key) -> Result<&NewMaterial, ServiceError> {
+    key.current_material().ok_or(ServiceError::Internal)
+}
+
+fn check_encryption_algorithm(
+    algorithm: EncryptionAlgorithm,
+    key: &Key,
+) -> Result<(), ServiceError> {
+    let listed = key.spec.encryption_algorithms().contains(&algorithm);
+    check_algorithm(listed, algorithm.name(), key)
+}
+
+/// Refuses an algorithm that is not listed for the key's spec.
+pub(super) fn check_algorithm(
+    listed: bool,
+    algorithm: &'static str,
+    key: &Key,
+) -> Result<(), ServiceError> {
+    let spec = key.spec;
+    match listed {
+        true => Ok(()),
+        false => Err(ServiceError::AlgorithmNotForSpec { algorithm, spec }),
+    }
+}
+
+/// Whether a key of that spec signs messages of that type, the algorithm takes them, and the
+/// message is as long as it must be.
+pub(super) fn check_message(
+    spec: KeySpec,
+    algorithm: SigningAlgorithm,
+    message_type: MessageType,
+    bytes: usize,
+) -> Result<(), ServiceError> {
+    let any = |algorithm: &SigningAlgorithm| algorithm.takes(message_type);
+    if !spec.signing_algorithms().iter().any(any) {
+        return Err(ServiceError::MessageTypeNotForSpec { message_type, spec });
+    }
+    if !algorithm.takes(message_type) {
+        return Err(ServiceError::MessageTypeNotForAlgorithm {
+            message_type,
+            algorithm,
+        });
+    }
+    match message_type {
+        MessageType::Digest if algorithm.digest_bytes() != Some(bytes) => {
+            Err(ServiceError::DigestLength { algorithm })
+        }
+        MessageType::ExternalMu if bytes != MU_BYTES => Err(ServiceError::MuLength { algorithm }),
+        MessageType::Raw | MessageType::Digest | MessageType::ExternalMu => Ok(()),
+    }
 }
 
 /// No grants exist yet, so no token is one's.

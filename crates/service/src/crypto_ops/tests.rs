@@ -1,6 +1,6 @@
 //! Tests of the checks: which refusal wins, and what a ciphertext opens with.
 
-use keyrum_crypto::{MadeBy, encrypt, parse};
+use keyrum_crypto::{MadeBy, encrypt};
 use keyrum_state::Command;
 use keyrum_types::{KeyId, MaterialId, SealedMaterial, WaitingDays};
 
@@ -60,7 +60,7 @@ impl<'a> Decrypt<'a> {
             context: &self.context,
             grant_tokens: &self.grant_tokens,
             recipient: self.recipient,
-            blob: self.blob.map(parse),
+            blob: self.blob.map(Blob::new),
         }
     }
 
@@ -197,7 +197,7 @@ fn decrypt_refuses_in_the_apis_order() {
     assert_eq!(check(&request, &region), None);
 
     request.algorithm = EncryptionAlgorithm::RsaesOaepSha1;
-    let (algorithm, spec) = (request.algorithm, KeySpec::SymmetricDefault);
+    let (algorithm, spec) = (request.algorithm.name(), KeySpec::SymmetricDefault);
     let not_for_spec = Some(ServiceError::AlgorithmNotForSpec { algorithm, spec });
     assert_eq!(check(&request, &region), not_for_spec);
     request.blob = Some(&other_material);
@@ -361,9 +361,8 @@ fn encrypt_refuses_in_the_apis_order() {
     let rsa = (KeySpec::Rsa2048, KeyUsage::EncryptDecrypt);
     let rsa = region.key_of(OWN, KeyId::single_region([2; 16]), rsa);
     let text = rsa.id.to_string();
-    let algorithm = EncryptionAlgorithm::SymmetricDefault;
     let not_for_spec = ServiceError::AlgorithmNotForSpec {
-        algorithm,
+        algorithm: "SYMMETRIC_DEFAULT",
         spec: KeySpec::Rsa2048,
     };
     assert_eq!(
@@ -434,4 +433,134 @@ fn a_data_key_has_one_length() {
         let (bytes, spec) = both_or_none;
         assert_eq!(data_key_bytes(bytes, spec), Err(ServiceError::DataKeySize));
     }
+}
+
+/// Catches a ciphertext of an asymmetric key that is taken for a symmetric key's, or the reverse,
+/// and refusals out of order.
+#[test]
+fn asymmetric_ciphertexts_name_no_key() {
+    let mut region = TestRegion::new();
+    let rsa = (KeySpec::Rsa2048, KeyUsage::EncryptDecrypt);
+    let rsa = region.key_of(OWN, KeyId::single_region([1; 16]), rsa);
+    let signs = (KeySpec::Rsa2048, KeyUsage::SignVerify);
+    let signs = region.key_of(OWN, KeyId::single_region([2; 16]), signs);
+    let symmetric = region.key(3);
+    let of_symmetric = blob(&region, symmetric);
+    let check = |key: KeyRef, blob: &[u8], algorithm| {
+        let text = key.id.to_string();
+        let mut request = Decrypt::of(Some(&text), blob);
+        request.algorithm = algorithm;
+        request.check(&region, OWN)
+    };
+    let (oaep, default) = (
+        EncryptionAlgorithm::RsaesOaepSha256,
+        EncryptionAlgorithm::SymmetricDefault,
+    );
+    // Whatever the bytes are: only the key can tell.
+    assert_eq!(check(rsa, b"anything", oaep), Ok(rsa.id));
+    assert_eq!(check(rsa, &of_symmetric, oaep), Ok(rsa.id));
+    let invalid = Err(ServiceError::InvalidCiphertext);
+    assert_eq!(check(rsa, b"anything", default), invalid);
+    assert_eq!(check(symmetric, b"anything", oaep), invalid);
+    let incorrect = Err(ServiceError::IncorrectKey);
+    assert_eq!(check(rsa, &of_symmetric, default), incorrect);
+    assert_eq!(check(signs, b"anything", oaep), incorrect);
+    let sm2 = ServiceError::AlgorithmNotForSpec {
+        algorithm: "SM2PKE",
+        spec: KeySpec::Rsa2048,
+    };
+    let refused = check(rsa, b"anything", EncryptionAlgorithm::Sm2Pke);
+    assert_eq!(refused, Err(sm2));
+}
+
+/// Catches a message that a key cannot sign, or not with that algorithm, being signed, and the wrong
+/// reason given.
+#[test]
+fn messages_have_types_and_lengths() {
+    use MessageType::{Digest, ExternalMu, Raw};
+    use SigningAlgorithm as A;
+    let for_spec =
+        |spec, message_type| Err(ServiceError::MessageTypeNotForSpec { message_type, spec });
+    let for_algorithm = |algorithm, message_type| {
+        Err(ServiceError::MessageTypeNotForAlgorithm {
+            message_type,
+            algorithm,
+        })
+    };
+    let digest = |algorithm| Err(ServiceError::DigestLength { algorithm });
+    let (rsa, ed, pq) = (
+        KeySpec::Rsa2048,
+        KeySpec::EccNistEdwards25519,
+        KeySpec::MlDsa65,
+    );
+    let (pss, plain, ph) = (A::RsassaPssSha384, A::Ed25519Sha512, A::Ed25519PhSha512);
+    let mu = A::MlDsaShake256;
+    for (spec, algorithm, message_type, bytes, expected) in [
+        (rsa, pss, Raw, 4096, Ok(())),
+        (rsa, pss, Digest, 48, Ok(())),
+        (rsa, pss, Digest, 47, digest(pss)),
+        (rsa, pss, ExternalMu, 64, for_spec(rsa, ExternalMu)),
+        (rsa, pss, ExternalMu, 1, for_spec(rsa, ExternalMu)),
+        (ed, plain, Raw, 1, Ok(())),
+        (ed, ph, Digest, 64, Ok(())),
+        (ed, ph, Digest, 63, digest(ph)),
+        (ed, plain, Digest, 1, for_algorithm(plain, Digest)),
+        (ed, ph, Raw, 1, for_algorithm(ph, Raw)),
+        (ed, ph, ExternalMu, 64, for_spec(ed, ExternalMu)),
+        (pq, mu, Raw, 1, Ok(())),
+        (pq, mu, ExternalMu, 64, Ok(())),
+        (pq, mu, Digest, 64, for_spec(pq, Digest)),
+        (
+            pq,
+            mu,
+            ExternalMu,
+            65,
+            Err(ServiceError::MuLength { algorithm: mu }),
+        ),
+    ] {
+        let found = check_message(spec, algorithm, message_type, bytes);
+        assert_eq!(found, expected, "{spec} {algorithm} {message_type} {bytes}");
+    }
+}
+
+/// Catches a use for which the key is not, in a state it may not be in, or with another's grant, and
+/// refusals out of order: each step breaks one thing more, earlier in the order.
+#[test]
+fn other_uses_are_refused_in_the_apis_order() {
+    let mut region = TestRegion::new();
+    let kind = (KeySpec::EccNistP256, KeyUsage::SignVerify);
+    let key = region.key_of(OWN, KeyId::single_region([1; 16]), kind);
+    let text = key.id.to_string();
+    let mut wanted = Wanted {
+        operation: CryptographicOperation::Sign,
+        text: &text,
+        usage: KeyUsage::SignVerify,
+        grant_tokens: &[],
+        recipient: false,
+    };
+    let check = |wanted: &Wanted<'_>, region: &TestRegion| {
+        let found = wanted.check(&region.state, &root_of(OWN));
+        found
+            .map(|(key, _)| key.id)
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(check(&wanted, &region), Ok(key.id));
+    region.apply(Command::DisableKey { key });
+    let state = KeyState::Disabled;
+    let disabled = ServiceError::from(Refusal::WrongState { key, state });
+    assert_eq!(check(&wanted, &region), Err(disabled.to_string()));
+    wanted.usage = KeyUsage::KeyAgreement;
+    let usage = ServiceError::UsageNotForOperation {
+        arn: arn("us-east-1", OWN, key),
+        usage: KeyUsage::SignVerify,
+        operation: "Sign",
+    };
+    assert_eq!(check(&wanted, &region), Err(usage.to_string()));
+    wanted.recipient = true;
+    let recipient = refuse_recipient(true).unwrap_err();
+    assert_eq!(check(&wanted, &region), Err(recipient.to_string()));
+    let tokens = ["token".to_owned()];
+    wanted.grant_tokens = &tokens;
+    let token = ServiceError::InvalidGrantToken;
+    assert_eq!(check(&wanted, &region), Err(token.to_string()));
 }
