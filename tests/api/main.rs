@@ -14,6 +14,7 @@ mod consistency;
 mod crypto;
 mod data_key_pairs;
 mod desk;
+mod import;
 mod kinds;
 mod last_usage;
 mod limits;

@@ -14,10 +14,7 @@ use zeroize::Zeroizing;
 use crate::ciphertext::{cipher, nonce_of};
 use crate::kdf::{derive, prf_key};
 use crate::keyring::DOMAIN_KEY_VERSION;
-use crate::{
-    DomainKeyring, KeyName, MaterialSecret, UnusableMaterial, UsableKey, UseError,
-    generate_material,
-};
+use crate::{DomainKeyring, KeyName, MaterialSecret, UnusableMaterial, UsableKey};
 
 const FORMAT: u8 = 1;
 const SALT_AT: usize = 5;
@@ -36,20 +33,19 @@ pub struct ImportKeyPair {
 }
 
 impl ImportKeyPair {
-    /// A new pair. RSA takes as long as for [`generate_material`].
-    pub fn generate(
+    /// A pair of new material of the spec [`WrappingKeySpec::key_spec`].
+    pub fn new(
         spec: WrappingKeySpec,
         algorithm: WrappingAlgorithm,
         valid_until: UnixMillis,
-        partition: &str,
-        entropy: &dyn Entropy,
-    ) -> Result<Self, UseError> {
-        Ok(Self {
+        secret: MaterialSecret,
+    ) -> Self {
+        Self {
             valid_until,
             algorithm,
             spec,
-            secret: generate_material(spec.key_spec(), partition, entropy)?,
-        })
+            secret,
+        }
     }
 
     /// The public half as a SubjectPublicKeyInfo in DER.
@@ -140,7 +136,7 @@ fn take_name(bytes: &[u8]) -> Option<(&str, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use keyrum_types::{EncryptionAlgorithm, KeyId};
+    use keyrum_types::{EncryptionAlgorithm, KeyId, KeySpec};
 
     use super::*;
     use crate::testing::CountingEntropy;
@@ -158,14 +154,13 @@ mod tests {
     fn a_token_brings_its_pair_back_for_its_key_alone() {
         let entropy = CountingEntropy(1.into());
         let keyring = DomainKeyring::generate(&entropy);
-        let pair = ImportKeyPair::generate(
+        let secret = crate::generate_material(KeySpec::Rsa2048, "aws", &entropy);
+        let pair = ImportKeyPair::new(
             WrappingKeySpec::Rsa2048,
             WrappingAlgorithm::RsaesOaepSha256,
             UnixMillis(1_700_000_000_001),
-            "aws",
-            &entropy,
+            secret.ok().unwrap(),
         );
-        let pair = pair.ok().unwrap();
         let token = pair.token(&keyring, name(1), &entropy);
         assert!(token.len() <= 6144, "the API's limit: {}", token.len());
         assert_ne!(pair.token(&keyring, name(1), &entropy), token);

@@ -142,7 +142,7 @@ pub struct State {
     last_uses: Map<KeyRef, LastUse>,
     imports: Map<KeyRef, Arc<Imports>>,
     /// Keys with material that expires, by the first date; of two kinds of rows, see
-    /// [`State::expiry_date`].
+    /// [`State::expiry`].
     expiring: Map<(UnixMillis, KeyRef), ()>,
     digest: Digest,
 }
@@ -336,6 +336,11 @@ impl State {
     /// What is known of a key's imported material beside its bytes; `None` before the first import.
     pub fn imports(&self, key: KeyRef) -> Option<&Arc<Imports>> {
         self.imports.get(&key)
+    }
+
+    /// When the first of a key's imported material expires, of what is the key's and there.
+    pub fn expiry(&self, key: KeyRef) -> Option<UnixMillis> {
+        import::due_date(self.keys.get(&key)?, self.imports.get(&key)?)
     }
 
     /// A multi-Region key's family, as this Region's log knows it; `None` for a primary that never
@@ -687,28 +692,23 @@ impl State {
         if let Some(date) = self.rotation_date(key) {
             self.rotations_due.remove_mut(&(date, key));
         }
-        if let Some(date) = self.expiry_date(key) {
+        if let Some(date) = self.expiry(key) {
             self.expiring.remove_mut(&(date, key));
         }
         Some(former)
     }
 
     fn take_imports_from_index(&mut self, key: KeyRef) -> Option<Row> {
-        if let Some(date) = self.expiry_date(key) {
+        if let Some(date) = self.expiry(key) {
             self.expiring.remove_mut(&(date, key));
         }
         let imports = Arc::clone(self.imports(key)?);
         Some(Row::Imports { key, imports })
     }
 
-    /// When material of a key first expires, as the rows say now.
-    fn expiry_date(&self, key: KeyRef) -> Option<UnixMillis> {
-        import::due_date(self.keys.get(&key)?, self.imports.get(&key)?)
-    }
-
     /// Enters a key whose row or whose imports' was just written.
     fn index_expiry(&mut self, key: KeyRef) {
-        if let Some(date) = self.expiry_date(key) {
+        if let Some(date) = self.expiry(key) {
             self.expiring.insert_mut((date, key), ());
         }
     }
