@@ -1,6 +1,6 @@
 //! Tests of what is shown of a key's rotation.
 
-use keyrum_state::{Event, PendingRotation};
+use keyrum_state::{Event, KeyRef, PendingRotation};
 use keyrum_types::{KeyId, KeyUsage};
 
 use super::*;
