@@ -26,7 +26,7 @@ const VALIDATION: &str = "ValidationException";
 const STATE: &str = "KMSInvalidStateException";
 
 /// A file that the openssl program made.
-fn openssl(name: &str) -> Vec<u8> {
+pub(crate) fn openssl(name: &str) -> Vec<u8> {
     let text = include_str!("../../crates/crypto/golden/openssl.txt");
     let mut files = text.lines().filter_map(|line| line.split_once(' '));
     let (_, hex) = files.find(|(file, _)| *file == name).unwrap();
@@ -37,7 +37,7 @@ fn openssl(name: &str) -> Vec<u8> {
 }
 
 /// Wraps material as its owner would.
-fn wrap(algorithm: &str, public: &[u8], material: &[u8]) -> Vec<u8> {
+pub(crate) fn wrap(algorithm: &str, public: &[u8], material: &[u8]) -> Vec<u8> {
     let public = PublicEncryptingKey::from_der(public).unwrap();
     let public = OaepPublicEncryptingKey::new(public).unwrap();
     let hash = match algorithm.ends_with("SHA_1") {
@@ -62,7 +62,7 @@ fn wrap(algorithm: &str, public: &[u8], material: &[u8]) -> Vec<u8> {
 const OAEP: &str = "RSAES_OAEP_SHA_256";
 
 impl Desk {
-    async fn external(&self, spec: &str, usage: &str) -> Key {
+    pub(crate) async fn external(&self, spec: &str, usage: &str) -> Key {
         let call = self.kms.create_key().origin(OriginType::External);
         let call = call.key_spec(KeySpec::from(spec));
         let call = call.key_usage(KeyUsageType::from(usage));
@@ -77,7 +77,7 @@ impl Desk {
         self.external("SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT").await
     }
 
-    async fn parameters(
+    pub(crate) async fn parameters(
         &self,
         key: &Key,
         algorithm: &str,
@@ -92,12 +92,16 @@ impl Desk {
     }
 
     /// An import that never expires, not sent yet.
-    async fn import(&self, key: &Key, material: &[u8]) -> ImportKeyMaterialFluentBuilder {
+    pub(crate) async fn import(
+        &self,
+        key: &Key,
+        material: &[u8],
+    ) -> ImportKeyMaterialFluentBuilder {
         let parameters = self.parameters(key, OAEP, "RSA_2048").await;
         self.import_with(key, &parameters, OAEP, material)
     }
 
-    fn import_with(
+    pub(crate) fn import_with(
         &self,
         key: &Key,
         parameters: &GetParametersForImportOutput,

@@ -15,6 +15,7 @@ mod crypto;
 mod data_key_pairs;
 mod desk;
 mod import;
+mod imported_states;
 mod kinds;
 mod last_usage;
 mod limits;
