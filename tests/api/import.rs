@@ -3,10 +3,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrapPadded};
-use aws_lc_rs::rsa::{
-    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepPublicEncryptingKey, PublicEncryptingKey,
-};
 use aws_sdk_kms::operation::get_parameters_for_import::GetParametersForImportOutput;
 use aws_sdk_kms::operation::import_key_material::builders::ImportKeyMaterialFluentBuilder;
 use aws_sdk_kms::primitives::{Blob, DateTime};
@@ -16,6 +12,7 @@ use aws_sdk_kms::types::{
     WrappingKeySpec,
 };
 use keyrum_tests::Dev;
+use keyrum_tests::import::wrap;
 use keyrum_tests::sdk::refused;
 use ring::hmac;
 
@@ -34,29 +31,6 @@ pub(crate) fn openssl(name: &str) -> Vec<u8> {
     digits
         .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
         .collect()
-}
-
-/// Wraps material as its owner would.
-pub(crate) fn wrap(algorithm: &str, public: &[u8], material: &[u8]) -> Vec<u8> {
-    let public = PublicEncryptingKey::from_der(public).unwrap();
-    let public = OaepPublicEncryptingKey::new(public).unwrap();
-    let hash = match algorithm.ends_with("SHA_1") {
-        true => &OAEP_SHA1_MGF1SHA1,
-        false => &OAEP_SHA256_MGF1SHA256,
-    };
-    let oaep = |bytes: &[u8]| {
-        let mut out = vec![0; public.ciphertext_size()];
-        public.encrypt(hash, bytes, &mut out, None).unwrap();
-        out
-    };
-    if algorithm.starts_with("RSAES_OAEP") {
-        return oaep(material);
-    }
-    let mut wrapped = vec![0; material.len() + 16];
-    let kek = AesKek::new(&AES_256, &[7; 32]).unwrap();
-    let length = kek.wrap_with_padding(material, &mut wrapped).unwrap().len();
-    wrapped.truncate(length);
-    [oaep(&[7; 32]), wrapped].concat()
 }
 
 const OAEP: &str = "RSAES_OAEP_SHA_256";

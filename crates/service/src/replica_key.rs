@@ -9,7 +9,7 @@ use keyrum_consensus::ReadMode;
 use keyrum_state::{
     Command, Event, Family, FamilyChange, KeyRef, Refusal, Stamp, State, Transit, decide,
 };
-use keyrum_types::{KeyState, MultiRegionRole, Origin, Region, key_arn};
+use keyrum_types::{KeyState, MultiRegionRole, Region, key_arn};
 use tokio::time::{Instant, timeout_at};
 
 use crate::lifecycle::missing_event;
@@ -96,12 +96,6 @@ impl Service {
             });
         };
         self.look_ahead(ctx, command(to)).await?;
-        let origin = self.inner.group.state().key(key).map(|key| key.origin);
-        if origin == Some(Origin::External) {
-            return Err(ServiceError::NotYet {
-                what: "A replica of a key with imported material",
-            });
-        }
         self.reach(to, deadline).await?;
         let proposed = timeout_at(deadline, self.propose(ctx, command(to)));
         let events = proposed
@@ -130,7 +124,8 @@ impl Service {
             deletion_date: None,
             pending_deletion_window_days: None,
             current_material: None,
-            expiration: None,
+            // The primary's, until the replica is there without material.
+            expiration: KeyMetadata::in_state(primary, &state).expiration,
             ..KeyMetadata::of(primary, to)
         };
         let policy = input.policy;

@@ -98,6 +98,8 @@ pub enum KeyMaterialState {
     NonCurrent,
     /// Waits to be current.
     PendingRotation,
+    /// Waits for its import into every replica, and then to be current.
+    PendingImportAndRotation,
 }
 
 impl Service {
@@ -280,10 +282,15 @@ fn versions(key: &Key, rotation: Option<&Rotation>, state: &State) -> Vec<Rotati
     let rotating = rotation.and_then(|rotation| rotation.pending.as_ref());
     let rotating = rotating.map(|pending| &pending.material);
     let imported = imports.and_then(|imports| imports.pending.as_ref());
+    let family = state.family(key.reference());
+    let replicas = family.is_some_and(|family| family.roster.len() > 1);
     let pending = rotating.or(imported).map(|version| RotationEntry {
         key_arn: arn.clone(),
         material: version.id,
-        state: KeyMaterialState::PendingRotation,
+        state: match replicas && key.origin == Origin::External {
+            true => KeyMaterialState::PendingImportAndRotation,
+            false => KeyMaterialState::PendingRotation,
+        },
         rotation: None,
         import: import(version),
     });

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use keyrum_types::{KeyState, MultiRegionRole, Region, UnixMillis};
+use keyrum_types::{KeyState, MaterialId, MultiRegionRole, Origin, Region, UnixMillis};
 
 use crate::access::{Call, Permitted};
 use crate::channel::send;
@@ -528,14 +528,19 @@ fn arrival(
     }
 }
 
-/// The record's versions that are here, in the record's order.
+/// The record's versions that are here, in the record's order. Versions of imported material are all
+/// the key's, here or not.
 fn in_order<'m>(
     record: &FamilyRecord,
     held: impl Iterator<Item = &'m NewMaterial>,
 ) -> Vec<NewMaterial> {
     let by_id: BTreeMap<_, _> = held.map(|material| (material.id, material)).collect();
-    let wanted = record.materials.iter().filter_map(|id| by_id.get(id));
-    wanted.map(|material| (*material).clone()).collect()
+    let version = |id: &MaterialId| match (by_id.get(id), record.origin) {
+        (Some(version), _) => Some((*version).clone()),
+        (None, Origin::External) => Some(NewMaterial::gone(*id)),
+        (None, Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore) => None,
+    };
+    record.materials.iter().filter_map(version).collect()
 }
 
 /// The answer to a record that lacks one of this member's confirmations.

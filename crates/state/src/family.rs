@@ -278,7 +278,8 @@ impl Family {
         self.primary == *region
     }
 
-    /// The record for a Region, with the material that it has not confirmed.
+    /// The record for a Region, with the material that it has not confirmed. Imported material never
+    /// crosses: callers bring it to each member.
     pub(crate) fn record_for(
         &self,
         key: &Key,
@@ -289,7 +290,12 @@ impl Family {
         let missing = |material: &&NewMaterial| {
             confirmed.is_none_or(|confirmed| !confirmed.contains(&material.id))
         };
-        let materials = all_held(key, rotation).filter(missing).cloned().collect();
+        let materials = match key.origin {
+            Origin::External => Vec::new(),
+            Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore => {
+                all_held(key, rotation).filter(missing).cloned().collect()
+            }
+        };
         let record = FamilyRecord {
             key: key.reference(),
             spec: key.spec,

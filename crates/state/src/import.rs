@@ -7,6 +7,11 @@
 //! may wait, [`Imports::pending`], for RotateKeyOnDemand; until then it is not the key's, encrypts
 //! nothing, and coming and going changes no key state.
 //!
+//! In a family each member's bytes, their dates and so its state are its own; only the names of the
+//! versions that are the key's for good come with the primary's records.
+//!
+//! Deviation: a description stays with the member it was given to, which is the primary.
+//!
 //! Invariant: a key of that origin is Enabled or Disabled only while all its versions are there.
 //!
 //! Rules: AWS KMS Developer Guide, "Importing key material for AWS KMS keys"; API Reference of each
@@ -15,7 +20,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use keyrum_types::{ImportType, KeySpec, KeyState, MaterialId, Origin, UnixMillis};
+use keyrum_types::{
+    ImportType, KeySpec, KeyState, MaterialId, MultiRegionRole, Origin, UnixMillis,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::access::Permitted;
@@ -112,10 +119,21 @@ pub fn check_import(key: &Key, terms: &ImportTerms, at: UnixMillis) -> Result<()
     match given.iter().find(|(_, given)| *given) {
         Some((parameter, _)) if spec != KeySpec::SymmetricDefault => {
             let parameter = (*parameter).to_owned();
-            Err(Refusal::ImportParameterNotForSpec { parameter, spec })
+            return Err(Refusal::ImportParameterNotForSpec { parameter, spec });
         }
-        _ => Ok(()),
+        _ => {}
     }
+    let (replica, key) = (
+        key.multi_region == Some(MultiRegionRole::Replica),
+        key.reference(),
+    );
+    if replica && terms.import_type == Some(ImportType::New) {
+        return Err(Refusal::NewMaterialOnReplica { key });
+    }
+    if replica && terms.description.is_some() {
+        return Err(Refusal::DescriptionOnReplica { key });
+    }
+    Ok(())
 }
 
 /// Refuses keys whose material is not imported, in any state.

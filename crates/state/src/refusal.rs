@@ -274,6 +274,24 @@ pub enum Refusal {
         /// The one that was to be imported.
         new: MaterialId,
     },
+    /// Replicas know only material that the primary has.
+    #[error("new material is imported into the primary of key {}, not into a replica", key.id)]
+    NewMaterialOnReplica {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// The primary's description is every member's.
+    #[error("material is described on the primary of key {}, not on a replica", key.id)]
+    DescriptionOnReplica {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// A family uses no material that a member lacks.
+    #[error("the material that key {} would be rotated to is not known to be with its replicas", key.id)]
+    ReplicasLackMaterial {
+        /// Which key.
+        key: KeyRef,
+    },
     /// The key never had that material.
     #[error("material {material} was never imported into key {}", key.id)]
     NoSuchMaterial {

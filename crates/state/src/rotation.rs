@@ -162,7 +162,15 @@ pub(crate) fn rotate_on_demand(
     symmetric(target.key())?;
     // It rotates to material that was imported for that, never to new material.
     let material = match target.key().origin {
-        Origin::External => import::to_rotate_to(state, key)?,
+        // Deviation: a family rotates to imported material only while its primary is alone, since
+        // the primary is not told yet what was imported elsewhere.
+        Origin::External => {
+            let waiting = import::to_rotate_to(state, key)?;
+            if conversation::has_replicas(state, key) {
+                return Err(Refusal::ReplicasLackMaterial { key });
+            }
+            waiting
+        }
         Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore => material,
     };
     let none = Rotation::default();

@@ -384,6 +384,17 @@ fn refused(refusal: Refusal, scene: Scene<'_>) -> ApiError {
              key material (id: {pending}) is pending rotation.",
             scene.key(&key)
         )),
+        Refusal::NewMaterialOnReplica { .. } => ApiError::validation(
+            "Input parameter ImportType NEW_KEY_MATERIAL cannot be used on replica Multi-Region keys",
+        ),
+        Refusal::DescriptionOnReplica { .. } => ApiError::validation(
+            "Key material description can only be specified on primary Multi-Region keys",
+        ),
+        Refusal::ReplicasLackMaterial { .. } => invalid_state(
+            "Cannot perform key material rotation: Key material has not been imported for replicas \
+             of the Multi-Region key."
+                .to_owned(),
+        ),
         Refusal::NoSuchMaterial { key, material } => ApiError::validation(format!(
             "Key material (id: {material}) has never been imported into KMS key {}.",
             scene.key(&key)

@@ -119,6 +119,9 @@ fn show_rotation(answer: &mut ObjectWriter, entry: &RotationEntry) {
                 KeyMaterialState::Current => "CURRENT",
                 KeyMaterialState::NonCurrent => "NON_CURRENT",
                 KeyMaterialState::PendingRotation => "PENDING_ROTATION",
+                KeyMaterialState::PendingImportAndRotation => {
+                    "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
+                }
             },
         )
         .text_if(

@@ -1004,5 +1004,8 @@ variant_names!(
         MaterialAssociated,
         MaterialPendingRotation,
         NoSuchMaterial,
+        NewMaterialOnReplica,
+        DescriptionOnReplica,
+        ReplicasLackMaterial,
     }
 );
