@@ -4,6 +4,7 @@
 mod deletion;
 mod errors;
 mod faults;
+mod imports;
 mod kinds;
 mod relatives;
 mod rotation;
