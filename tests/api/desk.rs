@@ -49,7 +49,7 @@ impl Desk {
     /// A new key of another kind.
     pub(crate) async fn key_of(&self, spec: KeySpec, usage: KeyUsageType) -> Key {
         let call = self.kms.create_key().key_spec(spec).key_usage(usage);
-        let answer = call.send().await.expect("a key can be made");
+        let answer = sdk::patiently(async || call.clone().send().await).await;
         Key::of(answer.key_metadata().expect("an answer describes the key"))
     }
 

@@ -3,7 +3,7 @@
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyMetadata, KeySpec, KeyUsageType, OriginType};
 use keyrum_tests::Dev;
-use keyrum_tests::sdk::refused;
+use keyrum_tests::sdk::{patiently, refused};
 
 use crate::desk::{Desk, Key};
 use crate::{agreement, asymmetric, macs, signing};
@@ -108,8 +108,8 @@ fn texts<'a, T>(values: &'a [T], text: impl Fn(&'a T) -> &'a str) -> Vec<&'a str
 async fn try_out(desk: &Desk, spec: &str, usage: &str, algorithms: &[&str], multi_region: bool) {
     let call = desk.kms.create_key().key_spec(KeySpec::from(spec));
     let call = call.key_usage(KeyUsageType::from(usage));
-    let made = call.multi_region(multi_region).send().await;
-    let made = made.unwrap_or_else(|error| panic!("{spec} {usage}: {error:?}"));
+    let call = call.multi_region(multi_region);
+    let made = patiently(async || call.clone().send().await).await;
     let made = made.key_metadata.unwrap();
     assert_eq!(shown(&made), algorithms, "{spec} {usage}");
     assert_eq!(made.key_spec().unwrap().as_str(), spec);

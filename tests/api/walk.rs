@@ -7,7 +7,7 @@ use aws_sdk_kms::types::{
     AlgorithmSpec, DataKeyPairSpec, DataKeySpec, EncryptionAlgorithmSpec, KeyManagerType,
     KeyMetadata, KeySpec, KeyState, KeyUsageType, MultiRegionKeyType, OriginType,
 };
-use keyrum_tests::sdk::{HERE, THERE};
+use keyrum_tests::sdk::{HERE, THERE, patiently};
 use keyrum_tests::{Cluster, Shape, shared_dev};
 
 use crate::desk::{Desk, Key, tag};
@@ -412,7 +412,7 @@ async fn other_kinds(desk: &Desk, key: &Key) {
     let material = desk.describe(&key.id).await.current_key_material_id;
     let call = kms.generate_data_key_pair().key_id(&key.id);
     let call = call.key_pair_spec(DataKeyPairSpec::Rsa2048);
-    let made = call.send().await.unwrap();
+    let made = patiently(async || call.clone().send().await).await;
     assert_eq!(made.key_id(), Some(key.arn.as_str()));
     assert_eq!(made.key_pair_spec(), Some(&DataKeyPairSpec::Rsa2048));
     assert_eq!(made.key_material_id, material);

@@ -1,6 +1,7 @@
 //! Families of other kinds than symmetric keys.
 
 use aws_sdk_kms::primitives::Blob;
+use keyrum_tests::sdk::patiently;
 
 use crate::relatives::{REGIONS, Relatives, dev};
 
@@ -51,7 +52,8 @@ async fn relatives_of_every_family_are_the_same_key() {
     ] {
         let call = kin.kms(east).create_key().multi_region(true);
         let call = call.key_spec(spec.into()).key_usage(usage.into());
-        let made = call.send().await.unwrap().key_metadata.unwrap();
+        let made = patiently(async || call.clone().send().await).await;
+        let made = made.key_metadata.unwrap();
         let key = made.key_id();
         let call = kin.kms(east).replicate_key().key_id(key);
         let answer = call.replica_region(ireland).send().await.unwrap();

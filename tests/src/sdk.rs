@@ -86,6 +86,23 @@ where
     assert_eq!(failed(error), Failed::Answer(code.to_owned(), message));
 }
 
+/// Calls until the answer is not that it took too long: on a busy machine the primes of an RSA key
+/// do, and clients of the real service try again, too.
+pub async fn patiently<T, E, R>(mut call: impl AsyncFnMut() -> Result<T, SdkError<E, R>>) -> T
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug + 'static,
+{
+    crate::wait::until("key pair", crate::wait::LONG, async || {
+        match call().await.map_err(failed) {
+            Ok(answer) => Some(answer),
+            Err(Failed::Answer(code, _)) if code == "DependencyTimeoutException" => None,
+            Err(error) => panic!("{error:?}"),
+        }
+    })
+    .await
+}
+
 /// Makes a key and then as many log entries about it: a snapshot is due after so many entries, or
 /// after as many as there are keys, so entries that make no keys bring one about sooner.
 pub async fn churn(kms: &Client, entries: u32) -> String {

@@ -103,10 +103,10 @@ static LONG: LazyLock<Semaphore> = LazyLock::new(|| {
 });
 
 /// How much the calling thread steps back behind those that answer requests. Unit: the system's
-/// nice value, 0 to 19. Each step is worth about a quarter of the time a thread gets: with 10, a
-/// tenth of a core stays for long work when requests would take it all, so that it ends too.
+/// nice value, 0 to 19; with 5, a thread gets a third of what one of those gets when both want all.
+/// More would be no better for them, and would stop long work behind other programs' load.
 #[cfg(target_os = "linux")]
-const LONG_WORK_NICE: i32 = 10;
+const LONG_WORK_NICE: i32 = 5;
 
 /// Lowers the calling thread's priority. Only Linux has priorities of threads; elsewhere the call
 /// would mean the whole process.

@@ -102,7 +102,7 @@ pub struct Encapsulated {
 
 /// A key taken apart once, ready for use from any thread.
 ///
-/// Making one costs up to 0.4 ms (RSA_4096), so keep it. It holds secrets: it has no `Debug` and
+/// Making one costs as much as several uses (RSA_4096: half a millisecond), so keep it. It holds secrets: it has no `Debug` and
 /// no `Clone`, and its parts are zeroed when dropped.
 pub struct UsableKey {
     spec: KeySpec,
@@ -110,7 +110,7 @@ pub struct UsableKey {
 }
 
 enum Inner {
-    Hmac(hmac::HmacKey),
+    Hmac(Box<hmac::HmacKey>),
     Rsa(Box<rsa::RsaKey>),
     Ecc(Box<ecc::EccKey>),
     Secp256k1(Box<secp256k1::Secp256k1Key>),
@@ -124,7 +124,8 @@ enum Inner {
 /// length of symmetric keys.
 ///
 /// It comes from `entropy`, except for RSA, whose generator takes none; that one also takes long
-/// (50, 180 and 600 ms on average for 2048, 3072 and 4096 bits), so give it a thread of its own.
+/// (measured: 50, 180 and 600 ms for 2048, 3072 and 4096 bits, and often several times that), so
+/// give it a thread of its own.
 pub fn generate_material(
     spec: KeySpec,
     partition: &str,
@@ -172,7 +173,7 @@ impl UsableKey {
         let bytes = secret.expose();
         let inner = match spec.family() {
             KeyFamily::Symmetric => None,
-            KeyFamily::Hmac => hmac::HmacKey::new(spec, bytes).map(Inner::Hmac),
+            KeyFamily::Hmac => hmac::HmacKey::new(spec, bytes).map(|key| Inner::Hmac(key.into())),
             KeyFamily::Rsa => rsa::RsaKey::new(spec, bytes).map(|key| Inner::Rsa(key.into())),
             KeyFamily::MlDsa => {
                 ml_dsa::MlDsaKey::new(spec, bytes).map(|key| Inner::MlDsa(key.into()))

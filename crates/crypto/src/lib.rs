@@ -5,9 +5,10 @@
 //! and no other randomness than the [`Entropy`](keyrum_types::Entropy) passed in; its only I/O is
 //! the files of the Region's two secrets (`key_file`).
 //!
-//! The primitives are ring's: AES-256-GCM, HMAC-SHA-256, SHA-256. The only assembly done here is
-//! the counter mode of SP 800-108 over that HMAC (`kdf`). What crosses Regions is wrapped by the
-//! crate `hpke` (`wrap`).
+//! No primitive is written here. `keys` says which library does what for asymmetric and HMAC keys.
+//! Sealing, ciphertexts and tokens are ring's AES-256-GCM, HMAC-SHA-256 and SHA-256; SM4-GCM is
+//! RustCrypto's. The only assembly done here is the counter mode of SP 800-108 over that HMAC
+//! (`kdf`). What crosses Regions is wrapped by the crate `hpke` (`wrap`).
 
 mod ciphertext;
 mod draw;
@@ -106,6 +107,14 @@ mod tests {
         );
     }
 
+    /// Catches a key that cannot be kept in a cache which threads share.
+    #[test]
+    fn usable_keys_are_shared_between_threads() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<UsableKey>();
+        shared::<MaterialSecret>();
+    }
+
     /// Catches a derive that would let a secret into a trace, an error or a message.
     #[test]
     fn secrets_cannot_be_shown_copied_or_serialized() {
@@ -128,5 +137,7 @@ mod tests {
         assert_eq!(traits!(TokenKey), [false; 3]);
         assert_eq!(traits!(RegionKey), [false; 3]);
         assert_eq!(traits!(ImportKeyPair), [false; 3]);
+        assert_eq!(traits!(UsableKey), [false; 3]);
+        assert_eq!(traits!(Encapsulated), [false; 3]);
     }
 }

@@ -374,6 +374,28 @@ mod tests {
         assert!(unsealed.is_err());
     }
 
+    /// Catches material of another length than 32 bytes that does not cross, or is not refused out
+    /// of bounds.
+    #[test]
+    fn material_of_any_length_crosses() {
+        let entropy = CountingEntropy(1.into());
+        let [from, to, _] = &regions();
+        let crossing = Crossing { from, to };
+        let scene = scene(&entropy);
+        for length in [1, 16, 2400, MATERIAL_BYTES_MAX] {
+            let secret = MaterialSecret::random(length, &entropy);
+            let id = secret.id(scene.name.key);
+            let public = scene.key.public();
+            let wrapped = public.wrap(crossing, scene.name, id, &secret, &entropy);
+            let wrapped = wrapped.unwrap();
+            let opened = scene.key.unwrap(crossing, scene.name, id, &wrapped);
+            assert_eq!(opened.ok().unwrap().expose(), secret.expose());
+            let longer = SealedMaterial([&wrapped.0[..], &[0; MATERIAL_BYTES_MAX]].concat().into());
+            let refused = scene.key.unwrap(crossing, scene.name, id, &longer).err();
+            assert_eq!(refused, Some(UnwrapError::Damaged));
+        }
+    }
+
     /// Catches a sender that gives another version's bytes under a name they do not have.
     #[test]
     fn bytes_must_have_their_name() {

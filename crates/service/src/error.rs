@@ -98,7 +98,9 @@ pub enum ServiceError {
         /// What was asked.
         origin: Origin,
     },
-    /// The spec exists only in other Regions.
+    /// The spec exists only in other Regions. UnsupportedOperationException.
+    /// Deviation: the real service's code and text are not published; these are CreateKey's for what
+    /// a Region lacks, as far as they are known.
     #[error("spec {spec} is not supported in this Region")]
     SpecNotInRegion {
         /// What was asked.

@@ -3,7 +3,8 @@
 //! A mutation becomes a command, with everything from outside filled in (ids, sealed material),
 //! and is proposed; the log decides. A cryptographic call reads a consistent state, checks, and
 //! uses `crypto`. This crate knows neither HTTP nor the wire's names, and has no state of its own
-//! but unsealed material kept in memory, and the uses of keys that are not committed yet.
+//! but what it keeps in memory: unsealed material, key pairs that came too late for their caller, and
+//! the uses of keys that are not committed yet.
 
 mod algorithm;
 mod alias;
@@ -72,6 +73,7 @@ pub use rotation::{
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 
 use courier::{Couriers, Desk};
+use generation::Late;
 use last_use::Uses;
 use materials::{MATERIALS_BYTES_MAX, MATERIALS_MAX, Materials};
 use resolve::Accounts;
@@ -109,6 +111,7 @@ struct Inner {
     materials: Materials,
     couriers: Couriers,
     uses: Uses,
+    late: Late,
 }
 
 impl Service {
@@ -144,6 +147,7 @@ impl Service {
             materials: Materials::new(MATERIALS_MAX, MATERIALS_BYTES_MAX),
             couriers: Couriers::new(neighbourhood),
             uses: Uses::default(),
+            late: Late::default(),
         });
         let desk = Desk(Arc::downgrade(&inner));
         inner.group.receive_with(Arc::new(desk));

@@ -53,7 +53,7 @@ mod tests {
             created: UnixMillis(1_789_212_697_000),
         };
         let shown = |usage: &_| String::from_utf8(show(usage)).unwrap();
-        let dates = r#""TrackingStartDate":1789212697,"KeyCreationDate":1789212697}"#;
+        let dates = r#""TrackingStartDate":1789212697.000,"KeyCreationDate":1789212697.000}"#;
         assert_eq!(
             shown(&usage),
             format!(r#"{{"KeyId":"ARN","KeyLastUsage":{{}},{dates}"#)
@@ -63,7 +63,7 @@ mod tests {
             operation: CryptographicOperation::ReEncrypt,
             request: [0xab; 16],
         });
-        let last = r#"{"Operation":"ReEncrypt","Timestamp":1789212698.5,"KmsRequestId":"abababab-abab-abab-abab-abababababab"}"#;
+        let last = r#"{"Operation":"ReEncrypt","Timestamp":1789212698.500,"KmsRequestId":"abababab-abab-abab-abab-abababababab"}"#;
         assert_eq!(
             shown(&usage),
             format!(r#"{{"KeyId":"ARN","KeyLastUsage":{last},{dates}"#)

@@ -1,4 +1,7 @@
 //! Secrets shared with others: DeriveSharedSecret, Encapsulate and Decapsulate.
+//!
+//! Deviation: which key states the real service lets the latter two work in is not published; they
+//! are taken to be DeriveSharedSecret's.
 
 use keyrum_crypto::{Encapsulated, UsableKey};
 use keyrum_types::{

@@ -274,7 +274,7 @@ impl World {
             }
             _ => Command::DeleteImportedKeyMaterial {
                 key,
-                material: (b % 3 != 0).then(|| material(u64::from(a % 5)).id),
+                material: (!b.is_multiple_of(3)).then(|| material(u64::from(a % 5)).id),
             },
         }
     }

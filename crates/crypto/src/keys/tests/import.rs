@@ -60,6 +60,21 @@ fn odd_and_damaged_documents_are_refused() {
             assert!(refused(spec, &damaged), "{name}");
         }
     }
+    // Edwards25519 may carry its public key in the newer form (RFC 8410, section 7).
+    let (private, public) = (file("ed25519.pkcs8"), file("ed25519.spki"));
+    let newer = |public: &[u8]| {
+        let parts: [&[u8]; 4] = [
+            &[0x30, 0x51, 2, 1, 1],
+            &private[5..],
+            &[0x81, 0x21, 0],
+            public,
+        ];
+        parts.concat()
+    };
+    let spec = KeySpec::EccNistEdwards25519;
+    let imported = import_material(spec, "aws", &newer(&public[12..])).unwrap_or_else(|_| panic!());
+    assert_eq!(imported.expose(), material("ed25519", spec).expose());
+    assert!(refused(spec, &newer(&[7; 32])));
     let pkcs8 = file("rsa2048.pkcs8");
     for at in (60..pkcs8.len()).step_by(97) {
         let mut damaged = pkcs8.clone();
@@ -84,7 +99,7 @@ fn open_lengths_are_taken() {
             assert!(refused(spec, &open));
             continue;
         }
-        let imported = import_material(spec, "aws", &open).ok().expect(name);
+        let imported = import_material(spec, "aws", &open).expect(name);
         assert_eq!(imported.expose(), material(name, spec).expose(), "{name}");
         assert!(refused(spec, &open[..open.len() - 1]), "{name}");
         assert!(refused(spec, &open[..open.len() - 2]), "{name}");

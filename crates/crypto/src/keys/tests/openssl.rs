@@ -23,7 +23,7 @@ pub(super) fn file(name: &str) -> Vec<u8> {
 
 pub(super) fn material(name: &str, spec: KeySpec) -> MaterialSecret {
     let imported = import_material(spec, "aws-cn", &file(&format!("{name}.pkcs8")));
-    imported.ok().expect("openssl's keys can be imported")
+    imported.expect("openssl's keys can be imported")
 }
 
 pub(super) fn pair(name: &str, spec: KeySpec) -> UsableKey {
