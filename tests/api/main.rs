@@ -15,6 +15,8 @@ mod crypto;
 mod data_key_pairs;
 mod delay;
 mod desk;
+mod import;
+mod imported_states;
 mod kinds;
 mod last_usage;
 mod limits;

@@ -222,6 +222,7 @@ async fn missing_members_are_told() {
             one("keyPairSpec"),
         ),
         // Not there yet, but a bad request is told so nevertheless.
+        ("ListGrants", "{}", one("keyId")),
         ("DeleteImportedKeyMaterial", "{}", one("keyId")),
     ] {
         kms(operation, body)
@@ -242,7 +243,7 @@ async fn missing_members_are_told() {
 #[tokio::test]
 async fn operations_of_later_days_are_known() {
     let id = r#"{"KeyId":"1234abcd-12ab-34cd-56ef-1234567890ab"}"#;
-    for operation in ["ListGrants", "DeleteImportedKeyMaterial"] {
+    for operation in ["ListGrants", "DescribeCustomKeyStores"] {
         let answer = kms(operation, id).await;
         let kind = answer.json()["__type"].as_str().unwrap().to_owned();
         assert_eq!(

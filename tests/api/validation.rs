@@ -119,7 +119,8 @@ async fn enumerations_are_closed() {
         "You cannot specify KeySpec and CustomerMasterKeySpec in the same request. \
          CustomerMasterKeySpec is deprecated.",
     );
-    let call = desk.kms.create_key().origin(OriginType::External);
+    let call = desk.kms.create_key().origin(OriginType::AwsCloudhsm);
+    let call = call.custom_key_store_id("cks-1234567890abcdef0");
     let error = call.send().await.unwrap_err().into_service_error();
     assert!(error.is_unsupported_operation_exception(), "{error:?}");
     refused(

@@ -3,6 +3,7 @@
 mod altered;
 mod faults;
 mod history;
+mod imports;
 mod members;
 mod peers;
 mod quorum;

@@ -7,6 +7,7 @@ mod binary;
 mod cluster;
 mod dev;
 pub mod http;
+pub mod import;
 mod ready;
 pub mod sdk;
 pub mod switch;

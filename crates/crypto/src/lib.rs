@@ -12,6 +12,7 @@
 
 mod ciphertext;
 mod draw;
+mod import_token;
 mod kdf;
 mod key_file;
 mod keyring;
@@ -25,6 +26,7 @@ mod wrap;
 pub use ciphertext::{
     EncryptionContext, InvalidCiphertext, MadeBy, OVERHEAD_BYTES, Parsed, encrypt, parse,
 };
+pub use import_token::ImportKeyPair;
 pub use key_file::{
     KeyFileError, SecretKind, create, create_region_key, load, load_or_create, load_region_key,
     save,
@@ -134,6 +136,7 @@ mod tests {
         assert_eq!(traits!(DomainKeyring), [false; 3]);
         assert_eq!(traits!(TokenKey), [false; 3]);
         assert_eq!(traits!(RegionKey), [false; 3]);
+        assert_eq!(traits!(ImportKeyPair), [false; 3]);
         assert_eq!(traits!(UsableKey), [false; 3]);
         assert_eq!(traits!(Encapsulated), [false; 3]);
     }

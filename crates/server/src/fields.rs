@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::json::{Blob, Members, Value};
+use keyrum_types::UnixMillis;
+
+use crate::json::{Blob, Members, Number, Value};
 use crate::model::Member;
 
 /// Members of an operation's input or of a structure in it. Names the model lacks are still in
@@ -73,6 +75,22 @@ impl<'a> Fields<'a> {
             return None;
         };
         number.whole().and_then(|whole| i64::try_from(whole).ok())
+    }
+
+    /// A date, in seconds since 1970 with up to three digits that count behind the point; one before
+    /// that is its beginning.
+    pub(crate) fn time(&mut self, name: &str) -> Option<UnixMillis> {
+        let Value::Number(number) = self.take(name) else {
+            return None;
+        };
+        // Casts saturate.
+        Some(UnixMillis(match (number.whole(), number) {
+            (Some(whole), _) => u64::try_from(whole.max(0))
+                .unwrap_or(u64::MAX)
+                .saturating_mul(1000),
+            (None, Number::Float(float)) => (float * 1000.0).round() as u64,
+            (None, Number::Int(_) | Number::Large(_)) => unreachable!("these are whole"),
+        }))
     }
 
     /// Bytes.

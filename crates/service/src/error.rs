@@ -4,6 +4,7 @@ use keyrum_consensus::{ProposeError, ReadError};
 use keyrum_state::Refusal;
 use keyrum_types::{
     EncryptionAlgorithm, KeySpec, KeyUsage, MessageType, Origin, Region, SigningAlgorithm,
+    WrappingAlgorithm, WrappingKeySpec,
 };
 
 /// An operation's "no". `server` turns each variant into one API error, whose name the docs here
@@ -256,6 +257,30 @@ pub enum ServiceError {
     /// DryRunOperationException.
     #[error("the request would have succeeded, but it is a dry run")]
     DryRun,
+
+    // Imported material.
+    /// No date at which the material expires, though it shall. ValidationException.
+    #[error("a date must be given for material that expires")]
+    ValidToRequired,
+    /// A date, though the material shall not expire. ValidationException.
+    #[error("no date can be given for material that does not expire")]
+    ValidToForbidden,
+    /// Material of this spec is not wrapped that way. ValidationException.
+    #[error("{algorithm} with a key of spec {wrapping} cannot wrap material of spec {spec}")]
+    WrappingNotForSpec {
+        /// What was asked.
+        algorithm: WrappingAlgorithm,
+        /// What was asked.
+        wrapping: WrappingKeySpec,
+        /// The key's spec.
+        spec: KeySpec,
+    },
+    /// Damaged, or another key's. InvalidImportTokenException, no message.
+    #[error("the import token is not one of this key's")]
+    InvalidImportToken,
+    /// Older than a day. ExpiredImportTokenException, no message.
+    #[error("the import token has expired")]
+    ExpiredImportToken,
 
     // Families of multi-Region keys.
     /// A replica in a Region of another partition. ValidationException.

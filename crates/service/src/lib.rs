@@ -15,6 +15,7 @@ mod error;
 mod generation;
 mod hold;
 mod identity;
+mod import;
 mod last_use;
 mod lifecycle;
 mod materials;
@@ -51,13 +52,17 @@ pub use crypto_ops::{
 };
 pub use error::ServiceError;
 pub use identity::GetCallerIdentityOutput;
+pub use import::{
+    DeleteImportedKeyMaterialInput, GetParametersForImportInput, GetParametersForImportOutput,
+    ImportKeyMaterialInput, ImportedKeyMaterialOutput,
+};
 pub use keyrum_crypto::EncryptionContext;
 pub use last_use::GetKeyLastUsageOutput;
 pub use lifecycle::{
     CancelKeyDeletionOutput, CreateKeyInput, KeyEntry, KeyInput, ListKeysInput, ResourceOwner,
     ScheduleKeyDeletionInput, ScheduleKeyDeletionOutput, UpdateKeyDescriptionInput,
 };
-pub use metadata::{KeyMetadata, MultiRegionConfiguration, RelatedKey};
+pub use metadata::{Expiration, KeyMetadata, MultiRegionConfiguration, RelatedKey};
 pub use neighbours::{Addresses, Found, LookUp, Neighbourhood};
 pub use page::{Page, PageRequest};
 pub use policy::{
@@ -65,8 +70,8 @@ pub use policy::{
 };
 pub use replica_key::{ReplicateKeyInput, ReplicateKeyOutput, UpdatePrimaryRegionInput};
 pub use rotation::{
-    EnableKeyRotationInput, GetKeyRotationStatusOutput, IncludeKeyMaterial, KeyMaterialState,
-    ListKeyRotationsInput, RotateKeyOnDemandOutput, RotationEntry,
+    EnableKeyRotationInput, GetKeyRotationStatusOutput, ImportEntry, IncludeKeyMaterial,
+    KeyMaterialState, ListKeyRotationsInput, RotateKeyOnDemandOutput, RotationEntry,
 };
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 

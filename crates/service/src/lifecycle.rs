@@ -117,7 +117,7 @@ pub struct UpdateKeyDescriptionInput {
 }
 
 impl Service {
-    /// Makes a key with new material.
+    /// Makes a key, with new material unless callers shall import it.
     pub async fn create_key(
         &self,
         ctx: &RequestContext,
@@ -125,7 +125,12 @@ impl Service {
     ) -> Result<KeyMetadata, ServiceError> {
         let kind = kind_of_new_key(&input, self.region())?;
         let account = ctx.caller.account;
-        let secret = self.generate(kind.spec).await?;
+        let secret = match kind.origin {
+            Origin::External => None,
+            Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore => {
+                Some(self.generate(kind.spec).await?)
+            }
+        };
         let entropy = &*self.inner.world.entropy;
         let mut draws = 0;
         loop {
@@ -135,7 +140,9 @@ impl Service {
                 true => KeyId::multi_region(random),
                 false => KeyId::single_region(random),
             };
-            let material = self.seal_material(KeyRef { account, id: key }, &secret);
+            let name = KeyRef { account, id: key };
+            let material = secret.as_ref();
+            let material = material.map(|secret| self.seal_material(name, secret));
             let command = Command::CreateKey {
                 key,
                 spec: kind.spec,
@@ -145,7 +152,7 @@ impl Service {
                 policy: input.policy.clone(),
                 bypass_lockout_check: input.bypass_lockout_check,
                 tags: input.tags.clone(),
-                material: Some(material),
+                material,
             };
             draws += 1;
             match self.propose(ctx, command).await {
@@ -363,13 +370,10 @@ fn kind_of_new_key(input: &CreateKeyInput, region: &Region) -> Result<NewKeyKind
         return Err(ServiceError::OriginNotForStore);
     }
     match origin {
-        Origin::AwsKms => Ok(NewKeyKind {
+        Origin::AwsKms | Origin::External => Ok(NewKeyKind {
             spec,
             usage,
             origin,
-        }),
-        Origin::External => Err(ServiceError::NotYet {
-            what: "Imported key material",
         }),
         Origin::AwsCloudhsm | Origin::ExternalKeyStore => Err(ServiceError::NotYet {
             what: "A custom key store",

@@ -2,8 +2,8 @@
 
 use keyrum_state::{Family, Key, State};
 use keyrum_types::{
-    AccountId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, MultiRegionRole, Origin, Region,
-    UnixMillis, key_arn,
+    AccountId, ExpirationModel, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, MultiRegionRole,
+    Origin, Region, UnixMillis, key_arn,
 };
 
 use crate::Algorithms;
@@ -41,8 +41,43 @@ pub struct KeyMetadata {
     pub algorithms: Algorithms,
     /// Present for multi-Region keys.
     pub multi_region: Option<MultiRegionConfiguration>,
-    /// The material that encrypts now; present for symmetric encryption keys that have any.
+    /// The material that encrypts now; present for symmetric encryption keys that have any, or had
+    /// and wait to have it again.
     pub current_material: Option<MaterialId>,
+    /// When the first of its imported material expires; present while all of it is there.
+    pub expiration: Option<Expiration>,
+}
+
+/// What becomes of imported material in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiration {
+    /// It stays.
+    Never,
+    /// It is deleted then, by the Region's clock.
+    At(UnixMillis),
+}
+
+impl Expiration {
+    /// By the date at which it is deleted.
+    pub(crate) fn at(date: Option<UnixMillis>) -> Self {
+        date.map_or(Self::Never, Self::At)
+    }
+
+    /// The API's name of it.
+    pub fn model(self) -> ExpirationModel {
+        match self {
+            Self::Never => ExpirationModel::DoesNotExpire,
+            Self::At(_) => ExpirationModel::Expires,
+        }
+    }
+
+    /// When it is deleted.
+    pub fn date(self) -> Option<UnixMillis> {
+        match self {
+            Self::Never => None,
+            Self::At(date) => Some(date),
+        }
+    }
 }
 
 /// A multi-Region key's family, as one of its members knows it.
@@ -101,6 +136,7 @@ impl KeyMetadata {
                 .filter(|_| key.spec == KeySpec::SymmetricDefault)
                 .filter(|_| key.state != KeyState::Creating)
                 .map(|material| material.id),
+            expiration: None,
             arn,
         }
     }
@@ -127,7 +163,10 @@ impl KeyMetadata {
 
     /// What to tell about a key of `state`.
     pub fn in_state(key: &Key, state: &State) -> Self {
-        let alone = Self::of(key, state.region());
+        let mut alone = Self::of(key, state.region());
+        if key.origin == Origin::External && key.has_all_material() {
+            alone.expiration = Some(Expiration::at(state.expiry(key.reference())));
+        }
         match key.multi_region.zip(state.family(key.reference())) {
             Some((role, family)) => alone.in_family(role, family),
             None => alone,

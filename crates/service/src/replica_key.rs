@@ -129,6 +129,8 @@ impl Service {
             deletion_date: None,
             pending_deletion_window_days: None,
             current_material: None,
+            // The primary's, until the replica is there without material.
+            expiration: KeyMetadata::in_state(primary, &state).expiration,
             ..KeyMetadata::of(primary, to)
         };
         let policy = input.policy;

@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use keyrum_state::{
-    AutomaticRotation, Command, CompletedRotation, DueRotation, Key, KeyRef, ROTATE_KEYS_MAX,
-    Refusal, Rotation, State, permit_key,
+    AutomaticRotation, Command, CompletedRotation, DueRotation, Key, KeyRef, NewMaterial,
+    ROTATE_KEYS_MAX, Refusal, Rotation, State, permit_key,
 };
 use keyrum_types::{
-    KeySpec, KeyState, MaterialId, Origin, Region, RotationDays, RotationKind, UnixMillis, key_arn,
+    KeySpec, KeyState, MaterialId, Origin, RotationDays, RotationKind, UnixMillis, key_arn,
 };
 
+use crate::metadata::Expiration;
 use crate::page::{LIST_KEY_ROTATIONS, Markers, Page, PageRequest};
 use crate::resolve::Accounts;
 use crate::{KeyInput, RequestContext, Service, ServiceError};
@@ -79,6 +80,17 @@ pub struct RotationEntry {
     /// When and why it became current; absent for the first material and for what is not current
     /// yet.
     pub rotation: Option<(UnixMillis, RotationKind)>,
+    /// Present for imported material.
+    pub import: Option<ImportEntry>,
+}
+
+/// What is told of imported material.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportEntry {
+    /// As the caller gave it.
+    pub description: Option<String>,
+    /// Absent while it is not there.
+    pub expiration: Option<Expiration>,
 }
 
 /// What a version of a key's material is for. Source: AWS KMS API Reference, `KeyMaterialState`.
@@ -90,6 +102,8 @@ pub enum KeyMaterialState {
     NonCurrent,
     /// Waits to be current.
     PendingRotation,
+    /// Waits for its import into every replica, and then to be current.
+    PendingImportAndRotation,
 }
 
 impl Service {
@@ -236,7 +250,7 @@ fn list_key_rotations(
     let include = input.include.unwrap_or_default();
     let rotation = state.rotation(key.reference()).map(|row| &**row);
     let versions = match symmetric {
-        true => versions(key, rotation, state.region()),
+        true => versions(key, rotation, state),
         false => Vec::new(),
     };
     let wanted = versions.into_iter().enumerate().skip(from);
@@ -253,11 +267,21 @@ fn list_key_rotations(
 }
 
 /// Every version of a key's material, oldest first.
-fn versions(key: &Key, rotation: Option<&Rotation>, region: &Region) -> Vec<RotationEntry> {
-    let arn = key_arn(region, key.account, key.id);
+fn versions(key: &Key, rotation: Option<&Rotation>, state: &State) -> Vec<RotationEntry> {
+    let arn = key_arn(state.region(), key.account, key.id);
     let done = rotation.map_or(&[][..], |rotation| &rotation.rotations);
     let done: BTreeMap<MaterialId, &CompletedRotation> =
         done.iter().map(|done| (done.material, done)).collect();
+    let imports = state.imports(key.reference());
+    let import = |version: &NewMaterial| {
+        let details = imports.and_then(|imports| imports.details.get(&version.id));
+        let details = details.cloned().unwrap_or_default();
+        let expiration = Expiration::at(details.expires);
+        (key.origin == Origin::External).then(|| ImportEntry {
+            description: details.description,
+            expiration: version.is_here().then_some(expiration),
+        })
+    };
     let current = key.current_material().map(|material| material.id);
     let made = key.materials.iter().map(|version| RotationEntry {
         key_arn: arn.clone(),
@@ -267,13 +291,22 @@ fn versions(key: &Key, rotation: Option<&Rotation>, region: &Region) -> Vec<Rota
             false => KeyMaterialState::NonCurrent,
         },
         rotation: done.get(&version.id).map(|done| (done.at, done.kind)),
+        import: import(version),
     });
-    let pending = rotation.and_then(|rotation| rotation.pending.as_ref());
-    let pending = pending.map(|pending| RotationEntry {
+    let rotating = rotation.and_then(|rotation| rotation.pending.as_ref());
+    let rotating = rotating.map(|pending| &pending.material);
+    let imported = imports.and_then(|imports| imports.pending.as_ref());
+    let family = state.family(key.reference());
+    let replicas = family.is_some_and(|family| family.roster.len() > 1);
+    let pending = rotating.or(imported).map(|version| RotationEntry {
         key_arn: arn.clone(),
-        material: pending.material.id,
-        state: KeyMaterialState::PendingRotation,
+        material: version.id,
+        state: match replicas && key.origin == Origin::External {
+            true => KeyMaterialState::PendingImportAndRotation,
+            false => KeyMaterialState::PendingRotation,
+        },
         rotation: None,
+        import: import(version),
     });
     made.chain(pending).collect()
 }

@@ -1,6 +1,6 @@
 //! Tests of what is shown of a key's rotation.
 
-use keyrum_state::{Event, KeyRef, NewMaterial, PendingRotation};
+use keyrum_state::{Event, KeyRef, PendingRotation};
 use keyrum_types::{KeyId, KeyUsage};
 
 use super::*;
@@ -141,7 +141,7 @@ fn pending_material_comes_last() {
         ..Rotation::default()
     };
     let key = region.state.key(key).unwrap();
-    let entries = versions(key, Some(&rotation), region.state.region());
+    let entries = versions(key, Some(&rotation), &region.state);
     let shown: Vec<_> = entries
         .iter()
         .map(|entry| (entry.state, entry.rotation))

@@ -8,8 +8,8 @@ use keyrum_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::KeyUse;
 use crate::family::Message;
+use crate::{ImportTerms, KeyUse};
 
 /// Names one proposal for good, so that a retry inside the cluster is recognised.
 ///
@@ -64,8 +64,24 @@ pub struct KeyRef {
 pub struct NewMaterial {
     /// Names the version.
     pub id: MaterialId,
-    /// The bytes, sealed under the Region's domain key.
+    /// The bytes, sealed under the Region's domain key. Empty for imported material that was
+    /// deleted or has expired.
     pub sealed: SealedMaterial,
+}
+
+impl NewMaterial {
+    /// Whether there are bytes.
+    pub fn is_here(&self) -> bool {
+        !self.sealed.0.is_empty()
+    }
+
+    /// The version without its bytes.
+    pub(crate) fn gone(id: MaterialId) -> Self {
+        Self {
+            id,
+            sealed: SealedMaterial(Box::default()),
+        }
+    }
 }
 
 /// A rotation whose date has come, and the material for it.
@@ -213,7 +229,8 @@ pub enum Command {
     RotateKeyOnDemand {
         /// Which key.
         key: KeyRef,
-        /// What will be current. Not used for a key whose material is imported.
+        /// What will be current. Not used for a key whose material is imported: it rotates to what
+        /// was imported for that.
         material: NewMaterial,
     },
     /// Carries out rotations that are due by the Region's clock, a bounded number at a time.
@@ -265,6 +282,22 @@ pub enum Command {
         /// At most [`crate::KEY_USES_MAX`]; what is not news is skipped.
         uses: Vec<KeyUse>,
     },
+    /// Gives a key of origin EXTERNAL material that a caller brought.
+    ImportKeyMaterial {
+        /// Which key.
+        key: KeyRef,
+        /// The version, named by the key and the bytes.
+        material: NewMaterial,
+        /// What the caller said about it.
+        terms: ImportTerms,
+    },
+    /// Takes imported material away.
+    DeleteImportedKeyMaterial {
+        /// Which key.
+        key: KeyRef,
+        /// Which version; the current one if `None`.
+        material: Option<MaterialId>,
+    },
 }
 
 impl Command {
@@ -296,6 +329,8 @@ impl Command {
             Self::Deliver { .. } => "Deliver",
             Self::Delivered { .. } => "Delivered",
             Self::RecordKeyUses { .. } => "RecordKeyUses",
+            Self::ImportKeyMaterial { .. } => "ImportKeyMaterial",
+            Self::DeleteImportedKeyMaterial { .. } => "DeleteImportedKeyMaterial",
         }
     }
 }

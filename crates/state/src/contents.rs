@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::channel::Channel;
 use crate::family::{Family, Message, Stamp, Subject};
 use crate::rotation::{self, Rotation};
-use crate::{Alias, Digest, Key, KeyRef, LastUse};
+use crate::{Alias, Digest, Imports, Key, KeyRef, LastUse, import};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
 /// by this build: the node stops.
@@ -69,6 +69,11 @@ pub(crate) enum Row {
         key: KeyRef,
         last: LastUse,
     },
+    /// Absent until something is imported into the key.
+    Imports {
+        key: KeyRef,
+        imports: Arc<Imports>,
+    },
 }
 
 /// Which fact.
@@ -82,6 +87,7 @@ pub(crate) enum RowName<'a> {
     Family(KeyRef),
     Sent(&'a Region, u64),
     LastUse(KeyRef),
+    Imports(KeyRef),
 }
 
 /// The facts there is one of.
@@ -134,6 +140,10 @@ pub struct State {
     /// Where in the outbox the message on a subject waits.
     waiting: Map<(Region, Subject), u64>,
     last_uses: Map<KeyRef, LastUse>,
+    imports: Map<KeyRef, Arc<Imports>>,
+    /// Keys with material that expires, by the first date; of two kinds of rows, see
+    /// [`State::expiry`].
+    expiring: Map<(UnixMillis, KeyRef), ()>,
     digest: Digest,
 }
 
@@ -185,6 +195,8 @@ impl State {
             outbox: Map::new_sync(),
             waiting: Map::new_sync(),
             last_uses: Map::new_sync(),
+            imports: Map::new_sync(),
+            expiring: Map::new_sync(),
             digest,
         }
     }
@@ -221,7 +233,9 @@ impl State {
 
     /// The earliest date, by the Region's clock, at which a `Tick` has something to do.
     pub fn next_due(&self) -> Option<UnixMillis> {
-        self.due.first().map(|((due, _), ())| *due)
+        let first = [self.due.first(), self.expiring.first()];
+        let dates = first.into_iter().flatten();
+        dates.map(|((due, _), ())| *due).min()
     }
 
     /// The earliest date, by the Region's clock, at which a key is to be rotated.
@@ -324,6 +338,16 @@ impl State {
         self.last_uses.get(&key).copied()
     }
 
+    /// What is known of a key's imported material beside its bytes; `None` before the first import.
+    pub fn imports(&self, key: KeyRef) -> Option<&Arc<Imports>> {
+        self.imports.get(&key)
+    }
+
+    /// When the first of a key's imported material expires, of what is the key's and there.
+    pub fn expiry(&self, key: KeyRef) -> Option<UnixMillis> {
+        import::due_date(self.keys.get(&key)?, self.imports.get(&key)?)
+    }
+
     /// A multi-Region key's family, as this Region's log knows it; `None` for a primary that never
     /// had a replica.
     pub fn family(&self, key: KeyRef) -> Option<&Arc<Family>> {
@@ -421,6 +445,10 @@ impl State {
             .last_uses
             .iter()
             .map(|(&key, &last)| Row::LastUse { key, last });
+        let imports = self.imports.iter().map(|(&key, imports)| Row::Imports {
+            key,
+            imports: Arc::clone(imports),
+        });
         registers
             .chain(keys)
             .chain(aliases)
@@ -432,6 +460,7 @@ impl State {
             .chain(channels)
             .chain(outbox)
             .chain(last_uses)
+            .chain(imports)
     }
 
     pub(crate) fn registers(&self) -> &Registers {
@@ -463,6 +492,14 @@ impl State {
             .map(|(_, key)| *key)
     }
 
+    /// Keys with material that expires by `time`, by the first date and then by name.
+    pub(crate) fn expiring_by(&self, time: UnixMillis) -> impl Iterator<Item = KeyRef> {
+        self.expiring
+            .keys()
+            .take_while(move |(due, _)| *due <= time)
+            .map(|(_, key)| *key)
+    }
+
     /// Writes a fact, in place of the former one of its name.
     pub(crate) fn put(&mut self, row: Row) {
         let former = match &row {
@@ -481,6 +518,7 @@ impl State {
                 }
                 self.keys.insert_mut(key.reference(), Arc::clone(key));
                 self.index_rotation(key.reference());
+                self.index_expiry(key.reference());
                 former.map(Row::Key)
             }
             Row::Alias {
@@ -562,6 +600,12 @@ impl State {
                 self.last_uses.insert_mut(*key, *last);
                 former.map(|last| Row::LastUse { key: *key, last })
             }
+            Row::Imports { key, imports } => {
+                let former = self.take_imports_from_index(*key);
+                self.imports.insert_mut(*key, Arc::clone(imports));
+                self.index_expiry(*key);
+                former
+            }
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
@@ -618,6 +662,11 @@ impl State {
                 self.last_uses.remove_mut(&key);
                 former.map(|last| Row::LastUse { key, last })
             }
+            RowName::Imports(key) => {
+                let former = self.take_imports_from_index(key);
+                self.imports.remove_mut(&key);
+                former
+            }
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
@@ -648,7 +697,25 @@ impl State {
         if let Some(date) = self.rotation_date(key) {
             self.rotations_due.remove_mut(&(date, key));
         }
+        if let Some(date) = self.expiry(key) {
+            self.expiring.remove_mut(&(date, key));
+        }
         Some(former)
+    }
+
+    fn take_imports_from_index(&mut self, key: KeyRef) -> Option<Row> {
+        if let Some(date) = self.expiry(key) {
+            self.expiring.remove_mut(&(date, key));
+        }
+        let imports = Arc::clone(self.imports(key)?);
+        Some(Row::Imports { key, imports })
+    }
+
+    /// Enters a key whose row or whose imports' was just written.
+    fn index_expiry(&mut self, key: KeyRef) {
+        if let Some(date) = self.expiry(key) {
+            self.expiring.insert_mut((date, key), ());
+        }
     }
 
     fn take_rotation_from_index(&mut self, key: KeyRef) -> Option<Row> {

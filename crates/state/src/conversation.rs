@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use keyrum_types::{KeyState, MultiRegionRole, Region, UnixMillis};
+use keyrum_types::{KeyState, MaterialId, MultiRegionRole, Origin, Region, UnixMillis};
 
 use crate::access::{Call, Permitted};
 use crate::channel::send;
@@ -489,6 +489,14 @@ fn judge_move(state: &State, from: &Region, record: &FamilyRecord, caller: &Call
     }
 }
 
+/// The state after Creating and Updating.
+fn settled(key: &Key) -> KeyState {
+    match key.has_all_material() {
+        true => KeyState::Enabled,
+        false => KeyState::PendingImport,
+    }
+}
+
 /// The asked member has answered: step down, or stay.
 fn end_request(
     state: &State,
@@ -504,7 +512,7 @@ fn end_request(
         };
         family.refused = Some((at, refusal));
         let change = FamilyChange::MoveRefused { to: to.clone() };
-        return changed(name, change, family, KeyState::Enabled, Vec::new());
+        return changed(name, change, family, settled(key), Vec::new());
     }
     family.transit = Transit::SteppedDown;
     family.stamp = family.stamp.next_epoch();
@@ -591,14 +599,19 @@ fn arrival(
     }
 }
 
-/// The record's versions that are here, in the record's order.
+/// The record's versions that are here, in the record's order. Versions of imported material are all
+/// the key's, here or not.
 fn in_order<'m>(
     record: &FamilyRecord,
     held: impl Iterator<Item = &'m NewMaterial>,
 ) -> Vec<NewMaterial> {
     let by_id: BTreeMap<_, _> = held.map(|material| (material.id, material)).collect();
-    let wanted = record.materials.iter().filter_map(|id| by_id.get(id));
-    wanted.map(|material| (*material).clone()).collect()
+    let version = |id: &MaterialId| match (by_id.get(id), record.origin) {
+        (Some(version), _) => Some((*version).clone()),
+        (None, Origin::External) => Some(NewMaterial::gone(*id)),
+        (None, Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore) => None,
+    };
+    record.materials.iter().filter_map(version).collect()
 }
 
 /// The answer to a record that lacks one of this member's confirmations.
@@ -659,10 +672,7 @@ fn take_record(
     let created = key.state == KeyState::Creating && !entry.confirmed.is_empty();
     let moved = key.state == KeyState::Updating && family.transit == Transit::Settled;
     if created || moved {
-        key.state = match key.current_material() {
-            Some(_) => KeyState::Enabled,
-            None => KeyState::PendingImport,
-        };
+        key.state = settled(&key);
     }
     let sent = if family.is_led_by(own) {
         family.records(&key, &rotation, own)

@@ -222,6 +222,39 @@ pub enum Event {
         /// The keys and their uses.
         uses: Vec<KeyUse>,
     },
+    /// Imported material is there.
+    KeyMaterialImported {
+        /// Which key.
+        key: KeyRef,
+        /// The version, sealed.
+        material: NewMaterial,
+        /// Whether it waits to be rotated to; otherwise it is the key's for good.
+        pending: bool,
+        /// When it is deleted again, by the Region's clock.
+        expires: Option<UnixMillis>,
+        /// As it is from now on.
+        description: Option<String>,
+        /// The key's state from now on.
+        state: KeyState,
+    },
+    /// Imported material was taken away by a caller.
+    KeyMaterialDeleted {
+        /// Which key.
+        key: KeyRef,
+        /// Which version.
+        material: MaterialId,
+        /// The key's state from now on.
+        state: KeyState,
+    },
+    /// Imported material was taken away because its date had come.
+    KeyMaterialExpired {
+        /// Which key.
+        key: KeyRef,
+        /// Which version.
+        material: MaterialId,
+        /// The key's state from now on.
+        state: KeyState,
+    },
 }
 
 /// What happened to a family, in one Region's log.

@@ -278,7 +278,8 @@ impl Family {
         self.primary == *region
     }
 
-    /// The record for a Region, with the material that it has not confirmed.
+    /// The record for a Region, with the material that it has not confirmed. Imported material never
+    /// crosses: callers bring it to each member.
     pub(crate) fn record_for(
         &self,
         key: &Key,
@@ -294,7 +295,12 @@ impl Family {
         let missing = |material: &&NewMaterial| {
             confirmed.is_none_or(|confirmed| !confirmed.contains(&material.id))
         };
-        all_held(key, rotation).filter(missing).cloned().collect()
+        match key.origin {
+            Origin::External => Vec::new(),
+            Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore => {
+                all_held(key, rotation).filter(missing).cloned().collect()
+            }
+        }
     }
 
     fn record(&self, key: &Key, rotation: &Rotation) -> Arc<FamilyRecord> {

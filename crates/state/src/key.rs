@@ -41,8 +41,9 @@ pub struct Key {
     pub policy: Option<Arc<str>>,
     /// At most 50.
     pub tags: BTreeMap<String, String>,
-    /// Every version of the material, oldest first; the last is current. Empty while the
-    /// origin's material is not there.
+    /// Every version of the material, oldest first; the last is current. Empty until the origin's
+    /// material is there for the first time. A version of imported material whose bytes are gone
+    /// stays, with an empty sealing.
     pub materials: Vec<NewMaterial>,
 }
 
@@ -64,9 +65,14 @@ impl Key {
         }
     }
 
-    /// The version new ciphertexts are made with; `None` while there is none.
+    /// The version new ciphertexts are made with, if its bytes are here; `None` before the first.
     pub fn current_material(&self) -> Option<&NewMaterial> {
         self.materials.last()
+    }
+
+    /// Whether every version is there, so that whatever the key encrypted can be decrypted.
+    pub fn has_all_material(&self) -> bool {
+        !self.materials.is_empty() && self.materials.iter().all(NewMaterial::is_here)
     }
 
     /// One version, for what it once encrypted.

@@ -29,6 +29,7 @@ mod digest;
 mod event;
 mod family;
 mod feature;
+mod import;
 mod key;
 mod last_use;
 mod lifecycle;
@@ -51,6 +52,9 @@ pub use dedup::{ANSWERS_PER_NODE_BYTES_MAX, NODES_MAX, REQUESTS_PER_NODE_MAX, WI
 pub use digest::Digest;
 pub use event::{Event, FamilyChange};
 pub use family::{Entry, Family, FamilyRecord, Initial, Message, SharedRotation, Stamp, Transit};
+pub use import::{
+    EXPIRY_DAYS_MAX, ImportDetails, ImportTerms, Imports, check_import, check_import_parameters,
+};
 pub use key::{Alias, Deletion, Key};
 pub use last_use::{KEY_USES_MAX, KeyUse, LastUse};
 pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_KEYS_MAX};
@@ -257,6 +261,14 @@ fn decide_ahead(
             region_only(caller, action)?;
             last_use::record(state, uses)
         }
+        Command::ImportKeyMaterial {
+            key,
+            material,
+            terms,
+        } => import::import(state, &call()?.key(*key)?, material, terms, at),
+        Command::DeleteImportedKeyMaterial { key, material } => {
+            import::delete(state, &call()?.key(*key)?, *material)
+        }
     }
 }
 
@@ -292,6 +304,9 @@ fn evolve(state: &mut State, event: &Event) {
             channel::evolve_channel(state, event);
         }
         Event::KeyUsesRecorded { uses } => last_use::recorded(state, uses),
+        Event::KeyMaterialImported { .. }
+        | Event::KeyMaterialDeleted { .. }
+        | Event::KeyMaterialExpired { .. } => import::evolve(state, event),
     }
 }
 

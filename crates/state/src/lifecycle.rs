@@ -1,12 +1,13 @@
 //! A key from creation to deletion: CreateKey, EnableKey, DisableKey, ScheduleKeyDeletion,
-//! CancelKeyDeletion, and the Tick that deletes what is due.
+//! CancelKeyDeletion, and the Tick that deletes what is due and lets imported material expire.
 //!
 //! Invariants: a key has a [`Deletion`] exactly while it is PendingDeletion; a deleted key takes
-//! its aliases, its rotation and its last use with it; an account never has more than [`KEYS_PER_ACCOUNT_MAX`]
-//! keys.
+//! its aliases, its rotation, its imports and its last use with it; an account never has more than
+//! [`KEYS_PER_ACCOUNT_MAX`] keys.
 //!
 //! Which state allows what: AWS KMS Developer Guide, "Key states of AWS KMS keys".
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keyrum_types::{
@@ -16,14 +17,15 @@ use keyrum_types::{
 use crate::access::{Call, Permitted};
 use crate::contents::{Row, RowName};
 use crate::{
-    Deletion, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation, policy, tag,
+    Deletion, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation, import,
+    policy, tag,
 };
 
 /// How many keys an account may have in a Region; every state counts.
 /// Source: AWS KMS Developer Guide, "Resource quotas".
 pub const KEYS_PER_ACCOUNT_MAX: u32 = 100_000;
 
-/// How many keys one Tick deletes at most. What is left is due for the next one.
+/// How many keys one Tick deletes at most, and of how many it takes away material. What is left is due for the next one.
 pub const TICK_KEYS_MAX: usize = 256;
 
 /// How many aliases go with the keys of one Tick at most, the first key's not counted: it bounds
@@ -145,9 +147,9 @@ pub(crate) fn cancel_deletion(target: &Permitted<'_>) -> Outcome {
     let key = target.reference();
     match target.key().state {
         KeyState::PendingDeletion | KeyState::PendingReplicaDeletion => {
-            let state = match target.key().current_material() {
-                Some(_) => KeyState::Disabled,
-                None => KeyState::PendingImport,
+            let state = match target.key().has_all_material() {
+                true => KeyState::Disabled,
+                false => KeyState::PendingImport,
             };
             Ok(vec![Event::KeyDeletionCanceled { key, state }])
         }
@@ -181,6 +183,7 @@ pub(crate) fn not_pending_deletion(key: &Key) -> Result<(), Refusal> {
 
 pub(crate) fn tick(state: &State, at: UnixMillis) -> Outcome {
     let mut events = Vec::new();
+    let mut deleted = BTreeSet::new();
     let mut aliases_deleted = 0;
     for key in state.due_by(at).take(TICK_KEYS_MAX) {
         let aliases: Vec<AliasName> = state
@@ -193,7 +196,9 @@ pub(crate) fn tick(state: &State, at: UnixMillis) -> Outcome {
         }
         events.extend(conversation::last_words(state, key));
         events.push(Event::KeyDeleted { key, aliases });
+        deleted.insert(key);
     }
+    events.extend(import::expire(state, at, &deleted));
     Ok(events)
 }
 
@@ -226,6 +231,7 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
             }
             state.remove(RowName::Rotation(*key));
             state.remove(RowName::LastUse(*key));
+            state.remove(RowName::Imports(*key));
             conversation::bury(state, *key);
             state.remove(RowName::Key(*key));
         }

@@ -1,6 +1,6 @@
 //! A command's replicated "no".
 
-use keyrum_types::{AliasName, KeySpec, KeyState, Origin, Region, UnixMillis};
+use keyrum_types::{AliasName, KeySpec, KeyState, MaterialId, Origin, Region, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::KeyRef;
@@ -221,5 +221,83 @@ pub enum Refusal {
         key: KeyRef,
         /// What was asked.
         operation: String,
+    },
+    /// A parameter of ImportKeyMaterial that is for symmetric keys only.
+    #[error("{parameter} is for symmetric keys, not for {spec}")]
+    ImportParameterNotForSpec {
+        /// The parameter's name in the API, beginning with a small letter.
+        parameter: String,
+        /// The key's kind.
+        spec: KeySpec,
+    },
+    /// New material has no name that a caller could know.
+    #[error("a material id was given for new material")]
+    NewMaterialNamed,
+    /// Material cannot have expired before it is there.
+    #[error("the material would expire at {expires}, which is past")]
+    ExpiryPast {
+        /// When it would.
+        expires: UnixMillis,
+    },
+    /// Material expires within a year.
+    #[error("the material would expire at {expires}, later than {days_max} days from now")]
+    ExpiryTooFar {
+        /// When it would.
+        expires: UnixMillis,
+        /// How far away that may be at most, in days.
+        days_max: u32,
+    },
+    /// The bytes are not the ones wanted.
+    #[error("the material of key {} is not the expected one", key.id)]
+    OtherMaterialExpected {
+        /// Which key.
+        key: KeyRef,
+        /// The version the caller named or, if none was named, the key's current one; `None` if it
+        /// has none.
+        expected: Option<MaterialId>,
+    },
+    /// Material said to be new is the key's already.
+    #[error("material {material} is associated with key {} already", key.id)]
+    MaterialAssociated {
+        /// Which key.
+        key: KeyRef,
+        /// The version.
+        material: MaterialId,
+    },
+    /// A key has one version at most that waits to be rotated to.
+    #[error("material {pending} of key {} is pending rotation", key.id)]
+    MaterialPendingRotation {
+        /// Which key.
+        key: KeyRef,
+        /// The version that waits.
+        pending: MaterialId,
+        /// The one that was to be imported.
+        new: MaterialId,
+    },
+    /// Replicas know only material that the primary has.
+    #[error("new material is imported into the primary of key {}, not into a replica", key.id)]
+    NewMaterialOnReplica {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// The primary's description is every member's.
+    #[error("material is described on the primary of key {}, not on a replica", key.id)]
+    DescriptionOnReplica {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// A family uses no material that a member lacks.
+    #[error("the material that key {} would be rotated to is not known to be with its replicas", key.id)]
+    ReplicasLackMaterial {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// The key never had that material.
+    #[error("material {material} was never imported into key {}", key.id)]
+    NoSuchMaterial {
+        /// Which key.
+        key: KeyRef,
+        /// The version.
+        material: MaterialId,
     },
 }

@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Permitted;
 use crate::contents::Row;
-use crate::{DueRotation, Event, Key, NewMaterial, Outcome, Refusal, State, conversation, family};
+use crate::{
+    DueRotation, Event, Key, NewMaterial, Outcome, Refusal, State, conversation, family, import,
+};
 
 /// How many rotations a RotateKeys carries out at most; it bounds the size of its outcome.
 pub const ROTATE_KEYS_MAX: usize = 256;
@@ -158,10 +160,19 @@ pub(crate) fn rotate_on_demand(
     conversation::primary_only(state, target.key(), "RotateKeyOnDemand")?;
     usable(target.key())?;
     symmetric(target.key())?;
-    if target.key().origin == Origin::External {
-        // It rotates to material that was imported for that, never to new material.
-        return Err(Refusal::NoMaterialToRotateTo { key });
-    }
+    // It rotates to material that was imported for that, never to new material.
+    let material = match target.key().origin {
+        // Deviation: a family rotates to imported material only while its primary is alone, since
+        // the primary is not told yet what was imported elsewhere.
+        Origin::External => {
+            let waiting = import::to_rotate_to(state, key)?;
+            if conversation::has_replicas(state, key) {
+                return Err(Refusal::ReplicasLackMaterial { key });
+            }
+            waiting
+        }
+        Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore => material,
+    };
     let none = Rotation::default();
     let rotation = state.rotation(key).map_or(&none, Arc::as_ref);
     let under_way = rotation.pending.as_ref();
@@ -179,7 +190,7 @@ pub(crate) fn rotate_on_demand(
     if let Some(due) = under_way.map(|pending| pending.started).or(close) {
         return Err(Refusal::RotationDue { key, due });
     }
-    if target.key().current_material().is_none() {
+    if !target.key().has_all_material() {
         return Err(Refusal::WrongState {
             key,
             state: KeyState::PendingImport,
@@ -209,7 +220,11 @@ fn begin(
     } else {
         rotated(key, material, at, kind, next)
     };
-    conversation::tell_rotation(state, key.reference(), event.into_iter().collect())
+    let events = event.into_iter().collect();
+    let mut events = conversation::tell_rotation(state, key.reference(), events);
+    // Last: what the family is told leaves the key's state as it was.
+    events.extend(import::expired_waiting(state, key, material.id, at));
+    events
 }
 
 /// The end of a family's rotation: its material is current from now on.
@@ -304,6 +319,7 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
     };
     if let Event::KeyRotated { material, .. } = event {
         state.edit_key(name, |key| key.materials.push(material.clone()));
+        import::rotated_to(state, name, material.id);
     }
     let mut rotation = family::rotation_of(state, name);
     change(&mut rotation, event);

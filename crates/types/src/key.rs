@@ -132,6 +132,22 @@ impl fmt::Display for KeyId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MaterialId(pub [u8; 32]);
 
+impl MaterialId {
+    /// The reverse of its text; `None` for any other.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut id = [0; 32];
+        if text.len() != 2 * id.len()
+            || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        {
+            return None;
+        }
+        for (byte, at) in id.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+        }
+        Some(Self(id))
+    }
+}
+
 impl fmt::Display for MaterialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -296,6 +312,23 @@ mod tests {
             KeyId::multi_region([0x12; 16]).to_string(),
             "mrk-12121212121212121212121212121212"
         );
+    }
+
+    /// Catches a material id that changes on its way through text, and texts that are none.
+    #[test]
+    fn material_ids_survive_text() {
+        let id = MaterialId(std::array::from_fn(|at| 255 - at as u8));
+        let text = id.to_string();
+        assert_eq!(MaterialId::from_hex(&text), Some(id));
+        for bad in [
+            "",
+            &text[1..],
+            &text.to_uppercase(),
+            &"+1".repeat(32),
+            &"é".repeat(32),
+        ] {
+            assert_eq!(MaterialId::from_hex(bad), None, "{bad}");
+        }
     }
 
     /// Catches a form the real service calls invalid being taken for an id, and the reverse.

@@ -90,7 +90,10 @@ fn keys_of(event: &Event) -> Vec<KeyRef> {
         | Event::KeyRotationEnabled { key, .. }
         | Event::KeyRotationDisabled { key }
         | Event::KeyRotated { key, .. }
-        | Event::KeyRotationStarted { key, .. } => vec![*key],
+        | Event::KeyRotationStarted { key, .. }
+        | Event::KeyMaterialImported { key, .. }
+        | Event::KeyMaterialDeleted { key, .. }
+        | Event::KeyMaterialExpired { key, .. } => vec![*key],
         Event::FamilyChanged { key, .. } => vec![*key],
         Event::KeyReplicated { key, .. } => vec![key.reference()],
         Event::MessagesSent { sent } => sent.iter().map(|(_, message)| message.key()).collect(),
@@ -283,6 +286,42 @@ fn show_event(event: &Event) -> Value {
             };
             json!({ "event": "KeyUsesRecorded", "uses": uses.iter().map(used).collect::<Vec<_>>() })
         }
+        Event::KeyMaterialImported {
+            key,
+            material,
+            pending,
+            expires,
+            description,
+            state,
+        } => json!({
+            "event": "KeyMaterialImported",
+            "key": name(key),
+            "material": material.id.to_string(),
+            "pending": pending,
+            "expires_ms": expires.map(|expires| expires.0),
+            "description": description,
+            "state": state.name(),
+        }),
+        Event::KeyMaterialDeleted {
+            key,
+            material,
+            state,
+        } => json!({
+            "event": "KeyMaterialDeleted",
+            "key": name(key),
+            "material": material.to_string(),
+            "state": state.name(),
+        }),
+        Event::KeyMaterialExpired {
+            key,
+            material,
+            state,
+        } => json!({
+            "event": "KeyMaterialExpired",
+            "key": name(key),
+            "material": material.to_string(),
+            "state": state.name(),
+        }),
         Event::MessagesDelivered { to, through } => json!({
             "event": "MessagesDelivered",
             "to": to.as_str(),

@@ -185,6 +185,23 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
             "The request would have succeeded, but the DryRun option is set.",
         ),
 
+        ServiceError::ValidToRequired => ApiError::validation(
+            "A validTo date must be set if the ExpirationModel is KEY_MATERIAL_EXPIRES",
+        ),
+        ServiceError::ValidToForbidden => ApiError::validation(
+            "A validTo date cannot be set if the ExpirationModel is KEY_MATERIAL_DOES_NOT_EXPIRE",
+        ),
+        ServiceError::WrappingNotForSpec {
+            algorithm,
+            wrapping,
+            spec,
+        } => ApiError::validation(format!(
+            "Wrapping algorithm {algorithm} and wrapping key spec {wrapping} cannot be used to \
+             import a {spec} key."
+        )),
+        ServiceError::InvalidImportToken => ApiError::client("InvalidImportTokenException", ""),
+        ServiceError::ExpiredImportToken => ApiError::client("ExpiredImportTokenException", ""),
+
         ServiceError::OtherPartition => ApiError::validation(
             "The replica key Region must be in the same AWS partition as the primary key Region.",
         ),
@@ -340,6 +357,48 @@ fn refused(refusal: Refusal, scene: Scene<'_>) -> ApiError {
             "{} is a multi-region replica key which is not valid for {operation}.",
             scene.key(&key)
         )),
+        Refusal::ImportParameterNotForSpec { parameter, spec } => ApiError::validation(format!(
+            "Input parameter {parameter} cannot be used with {spec} imported keys."
+        )),
+        Refusal::NewMaterialNamed => ApiError::validation(
+            "Input parameter keyMaterialId cannot be used with NEW_KEY_MATERIAL importType.",
+        ),
+        Refusal::ExpiryPast { .. } => ApiError::validation("ValidTo must be in the future"),
+        Refusal::ExpiryTooFar { days_max, .. } => ApiError::validation(format!(
+            "ValidTo must be less than {days_max} days in the future"
+        )),
+        Refusal::OtherMaterialExpected { expected, .. } => incorrect_material(match expected {
+            Some(expected) => {
+                format!("Imported key material does not have the expected identifier ({expected}).")
+            }
+            // Own text: none is expected, since nothing was ever imported.
+            None => "Imported key material does not have the expected identifier.".to_owned(),
+        }),
+        Refusal::MaterialAssociated { key, material } => incorrect_material(format!(
+            "Key material (id: {material}) being imported as NEW_KEY_MATERIAL is already \
+             associated with KMS key {}.",
+            scene.key(&key)
+        )),
+        Refusal::MaterialPendingRotation { key, pending, new } => invalid_state(format!(
+            "New key material (id: {new}) cannot be imported into KMS key {}, because another \
+             key material (id: {pending}) is pending rotation.",
+            scene.key(&key)
+        )),
+        Refusal::NewMaterialOnReplica { .. } => ApiError::validation(
+            "Input parameter ImportType NEW_KEY_MATERIAL cannot be used on replica Multi-Region keys",
+        ),
+        Refusal::DescriptionOnReplica { .. } => ApiError::validation(
+            "Key material description can only be specified on primary Multi-Region keys",
+        ),
+        Refusal::ReplicasLackMaterial { .. } => invalid_state(
+            "Cannot perform key material rotation: Key material has not been imported for replicas \
+             of the Multi-Region key."
+                .to_owned(),
+        ),
+        Refusal::NoSuchMaterial { key, material } => ApiError::validation(format!(
+            "Key material (id: {material}) has never been imported into KMS key {}.",
+            scene.key(&key)
+        )),
         Refusal::MessagesMissing { .. } | Refusal::NeverSent { .. } => ApiError::fault(
             "KMSInternalException",
             "A message between Regions does not follow what was taken. Nothing was changed.",
@@ -437,6 +496,10 @@ fn wrong_usage(message: String) -> ApiError {
 
 fn invalid_state(message: String) -> ApiError {
     ApiError::client("KMSInvalidStateException", message)
+}
+
+fn incorrect_material(message: String) -> ApiError {
+    ApiError::client("IncorrectKeyMaterialException", message)
 }
 
 fn limit_exceeded(message: String) -> ApiError {

@@ -1,8 +1,8 @@
 //! CreateKey, DescribeKey, ListKeys, and what takes keys through their states.
 
 use keyrum_service::{
-    Algorithms, CreateKeyInput, KeyMetadata, ListKeysInput, MultiRegionConfiguration, RelatedKey,
-    RequestContext, ResourceOwner, ScheduleKeyDeletionInput, Service, ServiceError,
+    Algorithms, CreateKeyInput, Expiration, KeyMetadata, ListKeysInput, MultiRegionConfiguration,
+    RelatedKey, RequestContext, ResourceOwner, ScheduleKeyDeletionInput, Service, ServiceError,
     UpdateKeyDescriptionInput,
 };
 use keyrum_types::{KeySpec, KeyUsage, Origin};
@@ -150,7 +150,12 @@ pub(super) fn metadata(answer: &mut ObjectWriter, key: &KeyMetadata) {
         .text("KeyUsage", key.usage.name())
         .text("KeyState", key.state.name())
         .time_if("DeletionDate", key.deletion_date)
+        .time_if("ValidTo", key.expiration.and_then(Expiration::date))
         .text("Origin", key.origin.name())
+        .text_if(
+            "ExpirationModel",
+            key.expiration.map(|expiration| expiration.model().name()),
+        )
         // AWS managed keys do not exist here.
         .text("KeyManager", "CUSTOMER")
         .text("CustomerMasterKeySpec", key.spec.name())

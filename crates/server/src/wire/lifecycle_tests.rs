@@ -30,11 +30,31 @@ fn metadata_is_the_real_one() {
         algorithms: Algorithms::of(KeySpec::SymmetricDefault, KeyUsage::EncryptDecrypt),
         multi_region: None,
         current_material: Some(MaterialId([0xa1; 32])),
+        expiration: None,
     };
     assert_eq!(
         shown(&key),
         r#"{"KeyMetadata":{"AWSAccountId":"111122223333","KeyId":"1234abcd-12ab-34cd-56ef-1234567890ab","Arn":"arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab","CreationDate":1789212697.616,"Enabled":true,"Description":"","KeyUsage":"ENCRYPT_DECRYPT","KeyState":"Enabled","Origin":"AWS_KMS","KeyManager":"CUSTOMER","CustomerMasterKeySpec":"SYMMETRIC_DEFAULT","KeySpec":"SYMMETRIC_DEFAULT","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],"MultiRegion":false,"CurrentKeyMaterialId":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1"}}"#
     );
+    key.origin = Origin::External;
+    for (expiration, part) in [
+        (
+            None,
+            r#""KeyState":"Enabled","Origin":"EXTERNAL","KeyManager""#,
+        ),
+        (
+            Some(Expiration::Never),
+            r#""KeyState":"Enabled","Origin":"EXTERNAL","ExpirationModel":"KEY_MATERIAL_DOES_NOT_EXPIRE","KeyManager""#,
+        ),
+        (
+            Some(Expiration::At(UnixMillis(1_789_299_097_616))),
+            r#""KeyState":"Enabled","ValidTo":1789299097.616,"Origin":"EXTERNAL","ExpirationModel":"KEY_MATERIAL_EXPIRES","KeyManager""#,
+        ),
+    ] {
+        key.expiration = expiration;
+        assert!(shown(&key).contains(part), "{} lacks {part}", shown(&key));
+    }
+    key.expiration = None;
     key.state = KeyState::PendingDeletion;
     key.enabled = false;
     key.deletion_date = Some(UnixMillis(1_789_817_497_616));

@@ -9,6 +9,7 @@ mod alias;
 mod data_key_pair;
 mod encryption;
 mod failure;
+mod import;
 mod last_use;
 mod lifecycle;
 mod mac;
@@ -58,6 +59,9 @@ impl Backend for Service {
                 "Decapsulate" => agreement::decapsulate(service, context, input).await,
                 "Decrypt" => encryption::decrypt(service, context, input).await,
                 "DeleteAlias" => alias::delete_alias(service, context, input).await,
+                "DeleteImportedKeyMaterial" => {
+                    import::delete_imported_key_material(service, context, input).await
+                }
                 "DeriveSharedSecret" => {
                     agreement::derive_shared_secret(service, context, input).await
                 }
@@ -88,7 +92,11 @@ impl Backend for Service {
                 "GetKeyRotationStatus" => {
                     rotation::get_key_rotation_status(service, context, input).await
                 }
+                "GetParametersForImport" => {
+                    import::get_parameters_for_import(service, context, input).await
+                }
                 "GetPublicKey" => public_key::get_public_key(service, context, input).await,
+                "ImportKeyMaterial" => import::import_key_material(service, context, input).await,
                 "ListAliases" => alias::list_aliases(service, context, input).await,
                 "ListKeyPolicies" => policy::list_key_policies(service, context, input).await,
                 "ListKeyRotations" => rotation::list_key_rotations(service, context, input).await,

@@ -2,8 +2,8 @@
 //! ListKeyRotations.
 
 use keyrum_service::{
-    EnableKeyRotationInput, GetKeyRotationStatusOutput, IncludeKeyMaterial, KeyMaterialState,
-    ListKeyRotationsInput, RequestContext, RotationEntry, Service, ServiceError,
+    EnableKeyRotationInput, Expiration, GetKeyRotationStatusOutput, IncludeKeyMaterial,
+    KeyMaterialState, ListKeyRotationsInput, RequestContext, RotationEntry, Service, ServiceError,
 };
 use keyrum_types::RotationDays;
 
@@ -98,15 +98,37 @@ pub(super) async fn list_key_rotations(
 fn show_rotation(answer: &mut ObjectWriter, entry: &RotationEntry) {
     answer
         .text("KeyId", &entry.key_arn)
-        .text("KeyMaterialId", &entry.material.to_string())
+        .text("KeyMaterialId", &entry.material.to_string());
+    let import = entry.import.as_ref();
+    let expiration = import.and_then(|import| import.expiration);
+    if let Some(import) = import {
+        answer
+            .text_if("KeyMaterialDescription", import.description.as_deref())
+            .text(
+                "ImportState",
+                match expiration {
+                    Some(_) => "IMPORTED",
+                    None => "PENDING_IMPORT",
+                },
+            );
+    }
+    answer
         .text(
             "KeyMaterialState",
             match entry.state {
                 KeyMaterialState::Current => "CURRENT",
                 KeyMaterialState::NonCurrent => "NON_CURRENT",
                 KeyMaterialState::PendingRotation => "PENDING_ROTATION",
+                KeyMaterialState::PendingImportAndRotation => {
+                    "PENDING_MULTI_REGION_IMPORT_AND_ROTATION"
+                }
             },
-        );
+        )
+        .text_if(
+            "ExpirationModel",
+            expiration.map(|expiration| expiration.model().name()),
+        )
+        .time_if("ValidTo", expiration.and_then(Expiration::date));
     if let Some((at, kind)) = entry.rotation {
         answer
             .time("RotationDate", at)
@@ -116,6 +138,7 @@ fn show_rotation(answer: &mut ObjectWriter, entry: &RotationEntry) {
 
 #[cfg(test)]
 mod tests {
+    use keyrum_service::ImportEntry;
     use keyrum_state::AutomaticRotation;
     use keyrum_types::{MaterialId, RotationKind, UnixMillis};
 
@@ -155,6 +178,7 @@ mod tests {
             material: MaterialId([byte; 32]),
             state,
             rotation,
+            import: None,
         };
         let entries = [
             entry(0xa1, KeyMaterialState::NonCurrent, None),
@@ -165,14 +189,31 @@ mod tests {
             ),
             entry(0xc3, KeyMaterialState::PendingRotation, None),
         ];
+        let imported = |description: Option<&str>, expiration| {
+            Some(ImportEntry {
+                description: description.map(str::to_owned),
+                expiration,
+            })
+        };
+        let mut entries = entries.to_vec();
+        entries.push(RotationEntry {
+            import: imported(Some("first material"), None),
+            ..entry(0xd4, KeyMaterialState::NonCurrent, None)
+        });
+        entries.push(RotationEntry {
+            import: imported(None, Some(Expiration::At(UnixMillis(1_789_299_097_616)))),
+            ..entry(0xe5, KeyMaterialState::PendingRotation, None)
+        });
         let mut answer = ObjectWriter::new();
         answer.objects("Rotations", &entries, show_rotation);
         let id = |byte: &str| byte.repeat(32);
         let expected = format!(
-            r#"{{"Rotations":[{{"KeyId":"{ARN}","KeyMaterialId":"{}","KeyMaterialState":"NON_CURRENT"}},{{"KeyId":"{ARN}","KeyMaterialId":"{}","KeyMaterialState":"CURRENT","RotationDate":1789212697.616,"RotationType":"ON_DEMAND"}},{{"KeyId":"{ARN}","KeyMaterialId":"{}","KeyMaterialState":"PENDING_ROTATION"}}]}}"#,
+            r#"{{"Rotations":[{{"KeyId":"{ARN}","KeyMaterialId":"{}","KeyMaterialState":"NON_CURRENT"}},{{"KeyId":"{ARN}","KeyMaterialId":"{}","KeyMaterialState":"CURRENT","RotationDate":1789212697.616,"RotationType":"ON_DEMAND"}},{{"KeyId":"{ARN}","KeyMaterialId":"{}","KeyMaterialState":"PENDING_ROTATION"}},{{"KeyId":"{ARN}","KeyMaterialId":"{}","KeyMaterialDescription":"first material","ImportState":"PENDING_IMPORT","KeyMaterialState":"NON_CURRENT"}},{{"KeyId":"{ARN}","KeyMaterialId":"{}","ImportState":"IMPORTED","KeyMaterialState":"PENDING_ROTATION","ExpirationModel":"KEY_MATERIAL_EXPIRES","ValidTo":1789299097.616}}]}}"#,
             id("a1"),
             id("b2"),
             id("c3"),
+            id("d4"),
+            id("e5"),
         );
         assert_eq!(String::from_utf8(answer.finish()).unwrap(), expected);
     }

@@ -318,7 +318,14 @@ pub(super) fn check_context(context: &EncryptionContext, key: &Key) -> Result<()
 /// states of AWS KMS keys".
 pub(super) fn check_state(key: &Key) -> Result<(), ServiceError> {
     match key.state {
-        KeyState::Enabled | KeyState::Updating => Ok(()),
+        KeyState::Enabled => Ok(()),
+        KeyState::Updating if key.has_all_material() => Ok(()),
+        // Imported material may expire meanwhile.
+        KeyState::Updating => Err(Refusal::WrongState {
+            key: key.reference(),
+            state: KeyState::PendingImport,
+        }
+        .into()),
         state => Err(Refusal::WrongState {
             key: key.reference(),
             state,

@@ -1,11 +1,12 @@
 //! Random commands over a small world, so that they meet.
 
 use keyrum_state::{
-    Command, DueRotation, KeyRef, KeyUse, LastUse, NewMaterial, Proposal, RequestId, State,
+    Command, DueRotation, ImportTerms, KeyRef, KeyUse, LastUse, NewMaterial, Proposal, RequestId,
+    State,
 };
 use keyrum_types::{
-    AliasName, CryptographicOperation, KeySpec, KeyUsage, MaterialId, Origin, RotationDays,
-    UnixMillis, WaitingDays,
+    AliasName, CryptographicOperation, ImportType, KeySpec, KeyUsage, MaterialId, Origin,
+    RotationDays, UnixMillis, WaitingDays,
 };
 
 use crate::script::{account, caller, key_id, material};
@@ -25,7 +26,7 @@ pub(crate) struct Action {
 }
 
 /// How many kinds of action there are.
-pub(crate) const KINDS: u8 = 32;
+pub(crate) const KINDS: u8 = 38;
 
 /// Turns actions into proposals, remembering which ids are used up.
 pub(crate) struct World {
@@ -155,7 +156,7 @@ impl World {
                     key: key_id(number, number.is_multiple_of(5)),
                     spec,
                     usage,
-                    origin: if b.is_multiple_of(6) {
+                    origin: if b.is_multiple_of(3) {
                         Origin::External
                     } else {
                         Origin::AwsKms
@@ -163,8 +164,8 @@ impl World {
                     description: text,
                     policy: (a.is_multiple_of(4)).then_some(policy),
                     bypass_lockout_check: a.is_multiple_of(3),
-                    tags: if b.is_multiple_of(3) { tags } else { vec![] },
-                    material: (!b.is_multiple_of(6)).then(|| material(a.into())),
+                    tags: if b.is_multiple_of(4) { tags } else { vec![] },
+                    material: (!b.is_multiple_of(3)).then(|| material(a.into())),
                 }
             }
             5..=6 => Command::EnableKey { key },
@@ -249,8 +250,31 @@ impl World {
                     uses: vec![used(a), used(b)],
                 }
             }
-            _ => Command::AdvanceClock {
+            31 => Command::AdvanceClock {
                 by_ms: u64::from(b % 8) * 40 * UnixMillis::DAY_MS,
+            },
+            32..=36 => {
+                // Few versions, so that they come again; half of the terms fit.
+                let version = material(u64::from(a % 5));
+                let expires = self.now.plus_days(u64::from(b % 16) * 30);
+                Command::ImportKeyMaterial {
+                    key,
+                    terms: ImportTerms {
+                        import_type: match a % 3 {
+                            0 => None,
+                            1 => Some(ImportType::New),
+                            _ => Some(ImportType::Existing),
+                        },
+                        named: (b.is_multiple_of(9)).then_some(version.id),
+                        expires: (b.is_multiple_of(2)).then_some(expires),
+                        description: (b.is_multiple_of(5)).then_some(text),
+                    },
+                    material: version,
+                }
+            }
+            _ => Command::DeleteImportedKeyMaterial {
+                key,
+                material: (!b.is_multiple_of(3)).then(|| material(u64::from(a % 5)).id),
             },
         }
     }

@@ -190,3 +190,40 @@ fn large_states_travel_in_chunks() {
     without_second.remove(1);
     assert!(decode(&without_second).is_err());
 }
+
+/// Catches imported material that a key rotates to more often than other keys rotate, or less.
+#[test]
+fn rotations_to_imported_material_are_limited() {
+    let mut script = script(&[
+        "ConfirmClock 1:1700000000 voters=1 now=1700000000",
+        "CreateKey K1 origin=EXTERNAL",
+        "ImportKeyMaterial K1 material=100",
+    ]);
+    for number in 101..=125 {
+        let import = format!("ImportKeyMaterial K1 material={number} new");
+        assert!(!script.run(&import).1, "{import}");
+        assert!(!script.run("RotateKeyOnDemand K1 material=1").1);
+    }
+    assert!(!script.run("ImportKeyMaterial K1 material=126 new").1);
+    let (said, refused) = script.run("RotateKeyOnDemand K1 material=1");
+    assert!(
+        refused && said[0].starts_with("Error: TooManyRotations"),
+        "{said:?}"
+    );
+}
+
+/// Catches a Tick that takes material away from too many keys at once, or leaves some for good.
+#[test]
+fn expiry_is_bounded() {
+    let mut script = script(&[
+        "ConfirmClock 1:1700000000 voters=1 now=1700000000",
+        "CreateKey K{1..300} origin=EXTERNAL",
+        "ImportKeyMaterial K{1..300} material=1 expires=1700000900",
+        "AdvanceClock by=1000",
+    ]);
+    let state = &mut script.state;
+    assert_eq!(events_of_tick(state, 1).len(), TICK_KEYS_MAX);
+    assert_eq!(events_of_tick(state, 2).len(), 300 - TICK_KEYS_MAX);
+    assert_eq!(events_of_tick(state, 3), []);
+    assert_eq!(state.next_due(), None);
+}

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use keyrum_state::codec::{
     StateDecoder, decode_applied, decode_proposal, encode_applied, encode_proposal, encode_state,
 };
-use keyrum_state::{Applied, Event, Key, KeyRef, Proposal, Refusal, Rotation, State, apply};
-use keyrum_types::{KeyState, RotationKind, UnixMillis};
+use keyrum_state::{
+    Applied, Event, Imports, Key, KeyRef, NewMaterial, Proposal, Refusal, Rotation, State, apply,
+};
+use keyrum_types::{KeyState, Origin, RotationKind, UnixMillis};
 use proptest::prelude::*;
 
 use crate::generate::{Action, KINDS, World};
@@ -68,6 +70,8 @@ fn check_contents(state: &State) {
                 key.state == KeyState::PendingDeletion
             );
             dues.extend(key.deletion.map(|deletion| deletion.due));
+            check_imports(key, state.imports(key.reference()).map(|row| &**row));
+            dues.extend(expiries(state, key));
             assert!(key.tags.len() <= 50);
             if let Some(rotation) = state.rotation(key.reference()) {
                 check_rotation(key, rotation);
@@ -114,6 +118,42 @@ fn check_contents(state: &State) {
     assert_eq!(state.digest(), state.recompute_digest());
 }
 
+/// When a key's material expires.
+fn expiries(state: &State, key: &Key) -> Vec<UnixMillis> {
+    let here = key.materials.iter().filter(|version| version.is_here());
+    let details = |id| state.imports(key.reference())?.details.get(id);
+    here.filter_map(|version| details(&version.id)?.expires)
+        .collect()
+}
+
+/// What imported material promises about its key.
+fn check_imports(key: &Key, imports: Option<&Imports>) {
+    if key.origin != Origin::External {
+        assert_eq!(imports, None);
+        assert!(key.materials.iter().all(NewMaterial::is_here));
+        return;
+    }
+    match key.state {
+        KeyState::Enabled | KeyState::Disabled => assert!(key.has_all_material()),
+        KeyState::PendingImport => assert!(!key.has_all_material()),
+        _ => {}
+    }
+    let mut known: BTreeSet<_> = key.materials.iter().map(|version| version.id).collect();
+    assert_eq!(known.len(), key.materials.len(), "a version twice");
+    let Some(imports) = imports else {
+        assert!(key.materials.is_empty());
+        return;
+    };
+    if let Some(pending) = &imports.pending {
+        assert!(pending.is_here());
+        assert!(known.insert(pending.id), "pending and the key's at once");
+    }
+    assert!(imports.details.keys().eq(&known));
+    for version in key.materials.iter().filter(|version| !version.is_here()) {
+        assert_eq!(imports.details[&version.id].expires, None);
+    }
+}
+
 /// What a key's rotation promises about the key.
 fn check_rotation(key: &Key, rotation: &Rotation) {
     let made: Vec<_> = rotation
@@ -142,13 +182,19 @@ fn check_materials(before: &State, after: &State, applied: &Applied) {
                     None,
                     "a row without its key"
                 );
+                assert_eq!(after.imports(key.reference()), None, "another");
                 continue;
             };
+            let ids = |key: &Key| -> Vec<_> { key.materials.iter().map(|m| m.id).collect() };
             assert!(
-                now.materials.starts_with(&key.materials),
+                ids(now).starts_with(&ids(key)),
                 "old versions stay, in their order"
             );
-            let rotated = now.materials.len() - key.materials.len();
+            let first = key.origin == Origin::External && key.materials.is_empty();
+            let rotated = match first {
+                true => 0,
+                false => now.materials.len() - key.materials.len(),
+            };
             let of_it = |event: &&Event| match event {
                 Event::KeyRotated { key: rotated, .. } => *rotated == key.reference(),
                 _ => false,

@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 
 use keyrum_state::{
     Applied, Caller, Command, CompletedRotation, DueRotation, Entry, Event, Family, FamilyRecord,
-    Key, KeyRef, KeyUse, LastUse, Message, NewMaterial, Proposal, Refusal, RequestId, Rotation,
-    Stamp, State, Transit, apply,
+    ImportTerms, Imports, Key, KeyRef, KeyUse, LastUse, Message, NewMaterial, Proposal, Refusal,
+    RequestId, Rotation, Stamp, State, Transit, apply,
 };
 use keyrum_types::{
-    AccountId, AliasName, CryptographicOperation, KeyId, KeySpec, KeyUsage, MaterialId, Origin,
-    Region, RotationDays, SealedMaterial, UnixMillis, WaitingDays,
+    AccountId, AliasName, CryptographicOperation, ImportType, KeyId, KeySpec, KeyUsage, MaterialId,
+    Origin, Region, RotationDays, SealedMaterial, UnixMillis, WaitingDays,
 };
 
 pub(crate) fn account(number: u64) -> AccountId {
@@ -126,6 +126,12 @@ impl<'a> Line<'a> {
             (name.to_owned(), value.to_owned())
         })
         .collect()
+    }
+
+    /// `named=3`
+    fn named_material(&self) -> Option<MaterialId> {
+        let number = self.option("named")?.parse().unwrap();
+        Some(material(number).id)
     }
 
     fn policy(&self) -> Option<String> {
@@ -354,10 +360,22 @@ impl Script {
                 }
                 vec![with_key_names(&text)]
             }
+            "imports" => {
+                let key = line.key(1);
+                let lines = self.state.key(key).map_or("gone".to_owned(), |key| {
+                    let imports = self.state.imports(key.reference());
+                    imports_text(key, imports.map(|imports| &**imports))
+                });
+                vec![with_key_names(&lines)]
+            }
             "last-use" => {
                 let last = self.state.last_use(line.key(1));
                 vec![last.map_or("never".to_owned(), last_use_text)]
             }
+            "next-due" => match self.state.next_due() {
+                Some(due) => vec![format!("something is due at {due}")],
+                None => vec!["nothing will be due".to_owned()],
+            },
             "due" => match self.state.next_rotation_due() {
                 Some(due) => vec![format!("a rotation is due at {due}")],
                 None => vec!["no rotation will be due".to_owned()],
@@ -502,6 +520,24 @@ fn command(line: &Line<'_>, state: &State) -> Command {
         "RecordKeyUses" => Command::RecordKeyUses {
             uses: line.words.iter().map(|word| key_use(word)).collect(),
         },
+        "ImportKeyMaterial" => Command::ImportKeyMaterial {
+            key: line.key(0),
+            material: material(line.option("material").unwrap().parse().unwrap()),
+            terms: ImportTerms {
+                import_type: line.words.iter().find_map(|word| match *word {
+                    "new" => Some(ImportType::New),
+                    "existing" => Some(ImportType::Existing),
+                    _ => None,
+                }),
+                named: line.named_material(),
+                expires: line.option("expires").map(seconds),
+                description: line.option("description").map(str::to_owned),
+            },
+        },
+        "DeleteImportedKeyMaterial" => Command::DeleteImportedKeyMaterial {
+            key: line.key(0),
+            material: line.named_material(),
+        },
         // Without messages: `carry` has those.
         "Deliver" => Command::Deliver {
             from: line.words[0].parse().unwrap(),
@@ -599,6 +635,31 @@ fn rotation_text(rotation: &Rotation) -> String {
         text += &format!(" {}:{kind}@{at}", material_name(material));
     }
     assert_eq!(rotation.pending, None, "rotations take no time so far");
+    text
+}
+
+/// Every version; `-` stands before one whose bytes are gone, `?` before one that waits.
+fn imports_text(key: &Key, imports: Option<&Imports>) -> String {
+    let mut text = format!("{} state={}", key.id, key.state);
+    let none = Imports::default();
+    let imports = imports.unwrap_or(&none);
+    let pending = imports.pending.iter().map(|version| (version, "?"));
+    let versions = key.materials.iter().map(|version| match version.is_here() {
+        true => (version, ""),
+        false => (version, "-"),
+    });
+    for (version, mark) in versions.chain(pending) {
+        text += &format!(" {mark}{}", material_name(&version.id));
+        let Some(details) = imports.details.get(&version.id) else {
+            continue;
+        };
+        if let Some(expires) = details.expires {
+            text += &format!(" until {expires}");
+        }
+        if let Some(description) = &details.description {
+            text += &format!(" ({description})");
+        }
+    }
     text
 }
 
@@ -706,6 +767,40 @@ fn event_text(event: &Event) -> String {
                 sent_text(sent)
             )
         }
+        Event::KeyMaterialImported {
+            key,
+            material,
+            pending,
+            expires,
+            description,
+            state,
+        } => {
+            let mut text = format!("{name} {} {}", key.id, material_name(&material.id));
+            if *pending {
+                text += " pending";
+            }
+            if let Some(expires) = expires {
+                text += &format!(" until {expires}");
+            }
+            if let Some(description) = description {
+                text += &format!(" ({description})");
+            }
+            text + &format!(" state={state}")
+        }
+        Event::KeyMaterialDeleted {
+            key,
+            material,
+            state,
+        }
+        | Event::KeyMaterialExpired {
+            key,
+            material,
+            state,
+        } => format!(
+            "{name} {} {} state={state}",
+            key.id,
+            material_name(material)
+        ),
         Event::MessagesSent { sent } => format!("{name} {}", sent_text(sent)),
         Event::MessageTaken { from, number } => format!("{name} {number} of {from}"),
         Event::MessagesDelivered { to, through } => format!("{name} {to} through={through}"),
@@ -857,6 +952,9 @@ variant_names!(
         MessageTaken,
         MessagesDelivered,
         KeyUsesRecorded,
+        KeyMaterialImported,
+        KeyMaterialDeleted,
+        KeyMaterialExpired,
     }
 );
 
@@ -898,5 +996,16 @@ variant_names!(
         MessagesMissing,
         NeverSent,
         ReplicaNotForOperation,
+        ImportParameterNotForSpec,
+        NewMaterialNamed,
+        ExpiryPast,
+        ExpiryTooFar,
+        OtherMaterialExpected,
+        MaterialAssociated,
+        MaterialPendingRotation,
+        NoSuchMaterial,
+        NewMaterialOnReplica,
+        DescriptionOnReplica,
+        ReplicasLackMaterial,
     }
 );
