@@ -15,7 +15,7 @@ use keyrum_state::codec::{decode_applied, decode_proposal, encode_applied, encod
 use keyrum_state::{Digest, State, apply};
 
 use crate::generate::{Action, KINDS, World};
-use crate::script::event_name;
+use crate::words::event_name;
 
 fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log-v1.bin")

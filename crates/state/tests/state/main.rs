@@ -6,3 +6,4 @@ mod limits;
 mod properties;
 mod script;
 mod transcripts;
+mod words;

@@ -7,7 +7,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::script::{EVENTS, REFUSALS, Script};
+use crate::script::Script;
+use crate::words::{EVENTS, REFUSALS};
 
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
