@@ -3,6 +3,7 @@
 mod generate;
 mod golden_log;
 mod limits;
+mod names;
 mod properties;
 mod script;
 mod transcripts;
