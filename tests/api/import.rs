@@ -652,3 +652,34 @@ async fn parameters_must_fit() {
         "KeySpec ML_DSA_65 is not supported for Origin EXTERNAL",
     );
 }
+
+/// Catches a Region in China that takes symmetric material of another length than SM4's, wraps as the
+/// others do, or cannot give an SM2 key pair to wrap with. (What is wrapped with SM2: see `crypto`.)
+#[tokio::test]
+async fn china_imports_in_its_own_way() {
+    let dev = Dev::start(&["--ephemeral", "--nodes", "1", "--regions", "cn-north-1"]).await;
+    let desk = Desk {
+        endpoint: dev.ready.endpoint.clone(),
+        account: "111122223333".to_owned(),
+        kms: keyrum_tests::sdk::client(&dev.ready.endpoint, "cn-north-1", "111122223333"),
+    };
+    let key = desk.symmetric().await;
+    let long = desk.import(&key, &[1; 32]).await;
+    refused(long.send().await, "InvalidCiphertextException", "");
+    take(desk.import(&key, &[1; 16]).await).await;
+    let blob = desk.ciphertext(&key.id).await;
+    assert!(desk.decrypts(&blob).await);
+    for (spec, usage) in [("RSA_2048", "SIGN_VERIFY"), ("SM2", "KEY_AGREEMENT")] {
+        let key = desk.external(spec, usage).await;
+        let parameters = desk.parameters(&key, "SM2PKE", "SM2").await;
+        assert!(parameters.public_key().unwrap().as_ref().len() < 100);
+        let call = desk.kms.get_parameters_for_import().key_id(&key.id);
+        let call = call.wrapping_algorithm(AlgorithmSpec::RsaAesKeyWrapSha256);
+        let message = format!(
+            "Wrapping algorithm RSA_AES_KEY_WRAP_SHA_256 and wrapping key spec RSA_2048 cannot be used \
+             to import a {spec} key."
+        );
+        let call = call.wrapping_key_spec(WrappingKeySpec::Rsa2048);
+        refused(call.send().await, VALIDATION, &message);
+    }
+}

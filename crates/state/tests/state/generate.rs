@@ -35,6 +35,8 @@ pub(crate) struct World {
     boots: [u64; 3],
     /// How many key ids were drawn; each is drawn once in a Region's life.
     keys: u64,
+    /// Keys of origin EXTERNAL, which import and rotate often, so that versions meet.
+    external: Vec<KeyRef>,
     /// How many versions of material were made for rotations.
     materials: u64,
     /// What was due when somebody last looked; old by the time it is proposed, or not.
@@ -48,6 +50,7 @@ impl World {
             sequences: [0; 3],
             boots: [0; 3],
             keys: 0,
+            external: vec![],
             materials: 0,
             due: vec![],
         }
@@ -123,6 +126,10 @@ impl World {
             account: account(1 + u64::from(b.is_multiple_of(11))),
             id: key_id(recent, recent.is_multiple_of(5)),
         };
+        let imports = matches!(kind, 28 | 32..);
+        let back = usize::from(a % 2) + 1;
+        let external = self.external.len().checked_sub(back).filter(|_| imports);
+        let key = external.map_or(key, |at| self.external[at]);
         let alias = AliasName::new(&format!(
             "alias/{}",
             ["a", "b", "c", "aws/d"][usize::from(b % 4)]
@@ -152,6 +159,12 @@ impl World {
                     1 => (KeySpec::Rsa2048, KeyUsage::EncryptDecrypt),
                     _ => (KeySpec::SymmetricDefault, KeyUsage::EncryptDecrypt),
                 };
+                if b.is_multiple_of(3) {
+                    self.external.push(KeyRef {
+                        account: key.account,
+                        id: key_id(number, number.is_multiple_of(5)),
+                    });
+                }
                 Command::CreateKey {
                     key: key_id(number, number.is_multiple_of(5)),
                     spec,
