@@ -18,7 +18,7 @@ use crate::{KeyInput, RequestContext, Service, ServiceError};
 
 /// How many keys with replicas are rotated at once. Few: readers wait while what this leads to is
 /// applied, in each Region.
-pub(crate) const FAMILIES_AT_ONCE: usize = 16;
+pub(crate) const FAMILIES_AT_ONCE: usize = 6;
 
 /// What EnableKeyRotation is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
