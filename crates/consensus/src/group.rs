@@ -611,6 +611,15 @@ fn check_identity(config: &GroupConfig, store: &Store) -> Result<u64, StartError
     Ok(last + 1)
 }
 
+/// Whether the other end closed the connection rather than failed a check.
+fn went_away(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
+}
+
 async fn accept_peers(
     listener: &mut dyn Listener,
     links: Links,
@@ -644,7 +653,7 @@ async fn accept_peers(
                         peers::serve(stream, in_order, handler).await;
                     }
                     // A peer that goes away before it has greeted is nobody's fault.
-                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                    Err(error) if went_away(&error) => {
                         tracing::debug!(%from, %error, "a peer went away");
                     }
                     Err(error) => tracing::warn!(%from, %error, "a peer was refused"),
