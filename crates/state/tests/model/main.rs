@@ -1,5 +1,6 @@
 //! Model checking of multi-Region families: the production `apply` in every interleaving of
-//! commands, deliveries, repeated and late deliveries, and ends of waits, in three Regions.
+//! commands, deliveries, repeated and late deliveries, ends of waits, and installed snapshots, in three
+//! Regions.
 
 mod print;
 mod world;

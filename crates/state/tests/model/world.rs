@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use keyrum_state::codec::{StateDecoder, encode_state};
 use keyrum_state::{
     Caller, Command, Key, KeyRef, Message, NewMaterial, Proposal, RequestId, State, apply,
 };
@@ -23,6 +24,21 @@ const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","
 
 /// Every channel between two Regions.
 pub(crate) const CHANNELS: [(usize, usize); 6] = [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)];
+
+/// One of so many states goes on as a node does that installed its snapshot: with all that is not
+/// stored, such as indexes, made anew.
+const INSTALLED_EVERY: u128 = 8;
+
+/// The state that comes of a snapshot of this one.
+fn installed(state: &State) -> State {
+    let mut decoder = StateDecoder::new();
+    for chunk in encode_state(state) {
+        decoder.push(&chunk).expect("it was just written");
+    }
+    let installed = decoder.finish().expect("it is whole");
+    assert_eq!(installed.digest(), state.digest(), "another state");
+    installed
+}
 
 /// What a client asks of a Region, for the one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -244,6 +260,11 @@ impl World {
             command,
         };
         let applied = apply(&mut self.regions[at], &proposal);
+        let state = &mut self.regions[at];
+        // By chance, but in every run at the same places.
+        if state.digest().0.is_multiple_of(INSTALLED_EVERY) {
+            *state = installed(state);
+        }
         applied.outcome.is_ok_and(|events| !events.is_empty())
     }
 
