@@ -15,7 +15,9 @@ Parts, all of them unless some are named:
   create    CreateKey on three nodes against puts of a three-member etcd
   failover  how long a Region takes no change when its leader is killed
   keys      100,000 keys: memory, restart, reads beside a snapshot
-  regions   families between three Regions: changes, 10,000 rotations, 100,000 messages
+  changes   how soon a family's change is everywhere in three Regions
+  rotations 10,000 families rotated at once, and Encrypt beside it
+  missed    a Region back after 100,000 missed messages
   dev       two Regions in one process: start, idle cost
   apply     how fast the state machine applies commands
   store     how fast a node's store makes rows durable
@@ -37,19 +39,23 @@ pub(crate) enum Part {
     Create,
     Failover,
     Keys,
-    Regions,
+    Changes,
+    Rotations,
+    Missed,
     Dev,
     Apply,
     Store,
 }
 
 impl Part {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Encrypt,
         Self::Create,
         Self::Failover,
         Self::Keys,
-        Self::Regions,
+        Self::Changes,
+        Self::Rotations,
+        Self::Missed,
         Self::Dev,
         Self::Apply,
         Self::Store,
@@ -63,7 +69,9 @@ impl fmt::Display for Part {
             Self::Create => "create",
             Self::Failover => "failover",
             Self::Keys => "keys",
-            Self::Regions => "regions",
+            Self::Changes => "changes",
+            Self::Rotations => "rotations",
+            Self::Missed => "missed",
             Self::Dev => "dev",
             Self::Apply => "apply",
             Self::Store => "store",

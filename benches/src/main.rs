@@ -119,7 +119,9 @@ async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
             Part::Create => parts::create::run(setting, report).await,
             Part::Failover => parts::failover::run(setting, report).await,
             Part::Keys => parts::keys::run(setting, report).await,
-            Part::Regions => parts::regions::run(setting, report).await,
+            Part::Changes => parts::regions::changes::run(setting, report).await,
+            Part::Rotations => parts::regions::rotations::run(setting, report).await,
+            Part::Missed => parts::regions::missed::run(setting, report).await,
             Part::Dev => parts::dev::run(setting, report).await,
             Part::Apply => {
                 parts::apply::run(report).and_then(|()| parts::apply_families::run(report))

@@ -5,19 +5,10 @@
 //! What has happened in a Region is read on the node that leads it: what that node has applied is
 //! in the Region's log for good.
 
-mod changes;
+pub(crate) mod changes;
 mod family;
-mod missed;
-mod rotations;
-
-use crate::report::Report;
-use crate::{Failure, Setting};
+pub(crate) mod missed;
+pub(crate) mod rotations;
 
 /// Families begin in the first.
 const REGIONS: [&str; 3] = ["us-east-1", "eu-west-1", "us-west-2"];
-
-pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Failure> {
-    changes::run(setting, report).await?;
-    rotations::run(setting, report).await?;
-    missed::run(setting, report).await
-}
