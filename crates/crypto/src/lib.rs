@@ -39,8 +39,8 @@ pub use keys::{
 pub use material::{KeyName, MATERIAL_BYTES, MATERIAL_BYTES_MAX, MaterialSecret};
 pub use token::TokenKey;
 pub use wrap::{
-    Crossing, InvalidRegionPublicKey, RegionKey, RegionPublicKey, UnwrapError, WrapError,
-    WrongRegionKey,
+    Crossing, InvalidRegionPublicKey, RegionKey, RegionPublicKey, UnwrapError, Unwrapping,
+    WrapError, Wrapping, WrongRegionKey,
 };
 
 #[cfg(test)]
@@ -136,6 +136,8 @@ mod tests {
         assert_eq!(traits!(DomainKeyring), [false; 3]);
         assert_eq!(traits!(TokenKey), [false; 3]);
         assert_eq!(traits!(RegionKey), [false; 3]);
+        assert_eq!(traits!(Wrapping), [false; 3]);
+        assert_eq!(traits!(Unwrapping<'static>), [false; 3]);
         assert_eq!(traits!(ImportKeyPair), [false; 3]);
         assert_eq!(traits!(UsableKey), [false; 3]);
         assert_eq!(traits!(Encapsulated), [false; 3]);

@@ -1,11 +1,15 @@
 //! Material on its way from one Region to another: HPKE (RFC 9180), base mode, with
-//! DHKEM(X25519, HKDF-SHA256), HKDF-SHA256 and AES-256-GCM.
+//! DHKEM(X25519, HKDF-SHA256) and HKDF-SHA256; the key that it exports is AES-256-GCM's.
 //!
 //! A Region has one static key pair. The sender unseals a version of the material and wraps it to
 //! the receiver's public key, which the cluster's record pins; the receiver unwraps it and seals it
 //! under its own domain key. A wrapping is bound to the sender, the receiver, the key and the
 //! material: one that is sent on, or put beside another key, does not open. HPKE's base mode does
 //! not say who wrapped; the link between the Regions does (mutual TLS).
+//!
+//! Two nodes agree on a secret once for all material of a delivery, since that costs more than all
+//! the rest. Each wrapping names the agreement, so that any part of a delivery opens without the
+//! others.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,17 +19,22 @@ use base64::engine::general_purpose::STANDARD;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable, Kem, OpModeR, OpModeS, Serializable};
 use keyrum_types::{Entropy, MaterialId, Region, SealedMaterial};
+use ring::aead::{Aad, LessSafeKey, NONCE_LEN};
 use zeroize::Zeroizing;
 
+use crate::ciphertext::{cipher, nonce_of};
 use crate::draw::Draw;
 use crate::material::{KeyName, MATERIAL_BYTES_MAX, MaterialSecret};
 
-type Aead = hpke::aead::AesGcm256;
+type Aead = hpke::aead::ExportOnlyAead;
 type Kdf = hpke::kdf::HkdfSha256;
 
 /// Not one of the formats of sealings under a domain key, so that one is never taken for the other.
-const WRAPPING_FORMAT: u8 = 0x81;
-const SECRET_AT: usize = 1 + REGION_KEY_BYTES;
+const WRAPPING_FORMAT: u8 = 0x82;
+const NONCE_AT: usize = 1 + REGION_KEY_BYTES;
+const SECRET_AT: usize = NONCE_AT + NONCE_LEN;
+/// What HPKE is asked for a key under.
+const KEY_CONTEXT: &[u8] = b"keyrum material wrapping key 2";
 const TAG_BYTES: usize = 16;
 /// How much longer a wrapping is than its secret.
 const OVERHEAD_BYTES: usize = SECRET_AT + TAG_BYTES;
@@ -125,10 +134,96 @@ impl RegionKey {
         }
     }
 
-    /// Opens what [`RegionPublicKey::wrap`] made for this Region, of the same key and material.
-    pub fn unwrap(
+    /// To open what crosses to this Region.
+    pub fn unwrapping<'k>(&'k self, crossing: Crossing<'k>) -> Unwrapping<'k> {
+        Unwrapping {
+            own: self,
+            crossing,
+            agreed: None,
+        }
+    }
+}
+
+impl RegionPublicKey {
+    /// Agrees on a secret with the Region that this key is pinned for, to wrap one delivery's
+    /// material: each wrapping has a random nonce, so it is not for more than 2^32.
+    pub fn wrapping(
         &self,
         crossing: Crossing<'_>,
+        entropy: &dyn Entropy,
+    ) -> Result<Wrapping, WrapError> {
+        let failed = |_| WrapError(*self);
+        let to = Deserializable::from_bytes(&self.0).map_err(failed)?;
+        let (shared, context) = hpke::setup_sender_with_rng::<Aead, Kdf, X25519HkdfSha256>(
+            &OpModeS::Base,
+            &to,
+            &crossing.info(),
+            &mut Draw(entropy),
+        )
+        .map_err(failed)?;
+        let cipher = exported(|key| context.export(KEY_CONTEXT, key));
+        let mut bytes = [0; REGION_KEY_BYTES];
+        shared.write_exact(&mut bytes);
+        Ok(Wrapping {
+            shared: bytes,
+            cipher,
+        })
+    }
+}
+
+fn exported(export: impl FnOnce(&mut [u8]) -> Result<(), hpke::HpkeError>) -> LessSafeKey {
+    let mut key = Zeroizing::new([0; 32]);
+    export(key.as_mut_slice()).expect("HKDF-SHA256 gives 32 bytes");
+    cipher(key.as_slice())
+}
+
+/// Wraps material for one other Region; see [`RegionPublicKey::wrapping`].
+pub struct Wrapping {
+    /// What the receiver agrees on the secret with; not secret.
+    shared: [u8; REGION_KEY_BYTES],
+    cipher: LessSafeKey,
+}
+
+impl Wrapping {
+    /// Wraps one version of a key's material: format (1 byte), what the receiver agrees on the
+    /// secret with (32), nonce (12), ciphertext (as long as the material) and tag (16).
+    pub fn wrap(
+        &self,
+        name: KeyName,
+        material: MaterialId,
+        secret: &MaterialSecret,
+        entropy: &dyn Entropy,
+    ) -> SealedMaterial {
+        // Its final size before the secret enters it, so that no copy stays behind.
+        let mut wrapped = Vec::with_capacity(OVERHEAD_BYTES + secret.expose().len());
+        wrapped.push(WRAPPING_FORMAT);
+        wrapped.extend_from_slice(&self.shared);
+        wrapped.resize(SECRET_AT, 0);
+        entropy.fill(&mut wrapped[NONCE_AT..]);
+        let nonce = nonce_of(&wrapped[NONCE_AT..]);
+        wrapped.extend_from_slice(secret.expose());
+        let aad = Aad::from(associated_data(name, material));
+        let tag = self
+            .cipher
+            .seal_in_place_separate_tag(nonce, aad, &mut wrapped[SECRET_AT..])
+            .expect("AES-GCM takes every plaintext under 64 GiB");
+        wrapped.extend_from_slice(tag.as_ref());
+        SealedMaterial(wrapped.into_boxed_slice())
+    }
+}
+
+/// Opens what other Regions' nodes wrapped; see [`RegionKey::unwrapping`].
+pub struct Unwrapping<'k> {
+    own: &'k RegionKey,
+    crossing: Crossing<'k>,
+    /// The last secret agreed on, and with what.
+    agreed: Option<([u8; REGION_KEY_BYTES], LessSafeKey)>,
+}
+
+impl Unwrapping<'_> {
+    /// Opens what [`Wrapping::wrap`] made for this Region, of the same key and material.
+    pub fn unwrap(
+        &mut self,
         name: KeyName,
         material: MaterialId,
         wrapped: &SealedMaterial,
@@ -143,18 +238,16 @@ impl RegionKey {
             }
             _ => return Err(UnwrapError::Damaged),
         }
-        let damaged = |_| UnwrapError::Damaged;
-        let shared = Deserializable::from_bytes(&wrapped[1..SECRET_AT]).map_err(damaged)?;
-        let opened = hpke::single_shot_open::<Aead, Kdf, X25519HkdfSha256>(
-            &OpModeR::Base,
-            &self.0,
-            &shared,
-            &crossing.info(),
-            &wrapped[SECRET_AT..],
-            &associated_data(name, material),
-        );
-        let opened = Zeroizing::new(opened.map_err(damaged)?);
-        let secret = MaterialSecret::from_slice(&opened).ok_or(UnwrapError::Damaged)?;
+        let mut shared = [0; REGION_KEY_BYTES];
+        shared.copy_from_slice(&wrapped[1..NONCE_AT]);
+        let cipher = self.agree(shared)?;
+        let nonce = nonce_of(&wrapped[NONCE_AT..SECRET_AT]);
+        let aad = Aad::from(associated_data(name, material));
+        let mut opened = Zeroizing::new(wrapped[SECRET_AT..].to_vec());
+        let opened = cipher
+            .open_in_place(nonce, aad, opened.as_mut_slice())
+            .map_err(|_| UnwrapError::Damaged)?;
+        let secret = MaterialSecret::from_slice(opened).ok_or(UnwrapError::Damaged)?;
         // The name is a hash of the bytes, so even the sender cannot give one version for another.
         if secret.id(name.key) == material {
             Ok(secret)
@@ -162,31 +255,26 @@ impl RegionKey {
             Err(UnwrapError::Damaged)
         }
     }
-}
 
-impl RegionPublicKey {
-    /// Wraps material for the Region that this key is pinned for.
-    pub fn wrap(
-        &self,
-        crossing: Crossing<'_>,
-        name: KeyName,
-        material: MaterialId,
-        secret: &MaterialSecret,
-        entropy: &dyn Entropy,
-    ) -> Result<SealedMaterial, WrapError> {
-        let failed = |_| WrapError(*self);
-        let to = Deserializable::from_bytes(&self.0).map_err(failed)?;
-        let (shared, sealed) = hpke::single_shot_seal_with_rng::<Aead, Kdf, X25519HkdfSha256>(
-            &OpModeS::Base,
-            &to,
-            &crossing.info(),
-            secret.expose(),
-            &associated_data(name, material),
-            &mut Draw(entropy),
-        )
-        .map_err(failed)?;
-        let wrapped = [&[WRAPPING_FORMAT], &shared.to_bytes()[..], &sealed].concat();
-        Ok(SealedMaterial(wrapped.into_boxed_slice()))
+    fn agree(&mut self, shared: [u8; REGION_KEY_BYTES]) -> Result<&LessSafeKey, UnwrapError> {
+        let known = self.agreed.take_if(|(last, _)| *last == shared);
+        let agreed = match known {
+            Some(known) => known,
+            None => {
+                let damaged = |_| UnwrapError::Damaged;
+                let from = Deserializable::from_bytes(&shared).map_err(damaged)?;
+                let context = hpke::setup_receiver::<Aead, Kdf, X25519HkdfSha256>(
+                    &OpModeR::Base,
+                    &self.own.0,
+                    &from,
+                    &self.crossing.info(),
+                )
+                .map_err(damaged)?;
+                (shared, exported(|key| context.export(KEY_CONTEXT, key)))
+            }
+        };
+        let (_, cipher) = self.agreed.insert(agreed);
+        Ok(cipher)
     }
 }
 
@@ -195,7 +283,7 @@ impl Crossing<'_> {
     fn info(self) -> Vec<u8> {
         let [from, to] = [self.from, self.to].map(|region| region.as_str().as_bytes());
         // A Region's name holds no zero byte.
-        [b"keyrum material wrapping 1", from, to].join(&0)
+        [b"keyrum material wrapping 2", from, to].join(&0)
     }
 }
 
@@ -248,10 +336,8 @@ mod tests {
         let secret = MaterialSecret::generate(entropy);
         let material = secret.id(name.key);
         let crossing = Crossing { from, to };
-        let wrapped = key
-            .public()
-            .wrap(crossing, name, material, &secret, entropy)
-            .unwrap();
+        let wrapping = key.public().wrapping(crossing, entropy).unwrap();
+        let wrapped = wrapping.wrap(name, material, &secret, entropy);
         Scene {
             key,
             name,
@@ -268,20 +354,21 @@ mod tests {
         let [from, to, _] = &regions();
         let crossing = Crossing { from, to };
         let scene = scene(&entropy);
-        let opened = scene
-            .key
-            .unwrap(crossing, scene.name, scene.material, &scene.wrapped)
-            .ok()
-            .unwrap();
+        let mut unwrapping = scene.key.unwrapping(crossing);
+        let opened = unwrapping.unwrap(scene.name, scene.material, &scene.wrapped);
+        let opened = opened.ok().unwrap();
         assert_eq!(opened.expose(), scene.secret.expose());
-        let again = scene
-            .key
-            .public()
-            .wrap(crossing, scene.name, scene.material, &opened, &entropy)
-            .unwrap();
-        assert_ne!(again, scene.wrapped);
+        let wrapping = scene.key.public().wrapping(crossing, &entropy).unwrap();
+        let [one, two] =
+            [(); 2].map(|()| wrapping.wrap(scene.name, scene.material, &opened, &entropy));
+        assert!(one != scene.wrapped && one != two);
         let shows = |bytes: &[u8]| bytes.windows(8).any(|part| part == &opened.expose()[..8]);
-        assert!(!shows(&again.0));
+        assert!(!shows(&one.0) && !shows(&two.0));
+        // Of two agreements in turn, and in no order.
+        for wrapped in [&two, &scene.wrapped, &one, &two, &scene.wrapped] {
+            let opened = unwrapping.unwrap(scene.name, scene.material, wrapped);
+            assert_eq!(opened.ok().unwrap().expose(), scene.secret.expose());
+        }
     }
 
     /// Catches a wrapping that opens in another Region, as if from another, for another key or
@@ -329,7 +416,9 @@ mod tests {
             ("account", &scene.key, here, other_account, material),
             ("material", &scene.key, here, own, MaterialId([9; 32])),
         ] {
-            let opened = key.unwrap(crossing, name, material, &scene.wrapped);
+            let opened = key
+                .unwrapping(crossing)
+                .unwrap(name, material, &scene.wrapped);
             assert_eq!(opened.err(), Some(UnwrapError::Damaged), "another {what}");
         }
     }
@@ -344,9 +433,8 @@ mod tests {
         let scene = scene(&entropy);
         let open = |bytes: &[u8]| {
             let wrapped = SealedMaterial(bytes.into());
-            let opened = scene
-                .key
-                .unwrap(crossing, scene.name, scene.material, &wrapped);
+            let mut unwrapping = scene.key.unwrapping(crossing);
+            let opened = unwrapping.unwrap(scene.name, scene.material, &wrapped);
             opened.err()
         };
         let good = &scene.wrapped.0;
@@ -385,13 +473,13 @@ mod tests {
         for length in [1, 16, 2400, MATERIAL_BYTES_MAX] {
             let secret = MaterialSecret::random(length, &entropy);
             let id = secret.id(scene.name.key);
-            let public = scene.key.public();
-            let wrapped = public.wrap(crossing, scene.name, id, &secret, &entropy);
-            let wrapped = wrapped.unwrap();
-            let opened = scene.key.unwrap(crossing, scene.name, id, &wrapped);
+            let wrapping = scene.key.public().wrapping(crossing, &entropy).unwrap();
+            let wrapped = wrapping.wrap(scene.name, id, &secret, &entropy);
+            let mut unwrapping = scene.key.unwrapping(crossing);
+            let opened = unwrapping.unwrap(scene.name, id, &wrapped);
             assert_eq!(opened.ok().unwrap().expose(), secret.expose());
             let longer = SealedMaterial([&wrapped.0[..], &[0; MATERIAL_BYTES_MAX]].concat().into());
-            let refused = scene.key.unwrap(crossing, scene.name, id, &longer).err();
+            let refused = unwrapping.unwrap(scene.name, id, &longer).err();
             assert_eq!(refused, Some(UnwrapError::Damaged));
         }
     }
@@ -404,14 +492,10 @@ mod tests {
         let crossing = Crossing { from, to };
         let scene = scene(&entropy);
         let misnamed = MaterialId([9; 32]);
-        let wrapped =
-            scene
-                .key
-                .public()
-                .wrap(crossing, scene.name, misnamed, &scene.secret, &entropy);
-        let opened = scene
-            .key
-            .unwrap(crossing, scene.name, misnamed, &wrapped.unwrap());
+        let wrapping = scene.key.public().wrapping(crossing, &entropy).unwrap();
+        let wrapped = wrapping.wrap(scene.name, misnamed, &scene.secret, &entropy);
+        let mut unwrapping = scene.key.unwrapping(crossing);
+        let opened = unwrapping.unwrap(scene.name, misnamed, &wrapped);
         assert_eq!(opened.err(), Some(UnwrapError::Damaged));
     }
 
@@ -433,13 +517,7 @@ mod tests {
 
         let zeros = RegionPublicKey([0; REGION_KEY_BYTES]);
         let crossing = Crossing { from, to };
-        let wrapped = zeros.wrap(
-            crossing,
-            scene.name,
-            scene.material,
-            &scene.secret,
-            &entropy,
-        );
+        let wrapped = zeros.wrapping(crossing, &entropy);
         assert_eq!(wrapped.err(), Some(WrapError(zeros)));
     }
 }

@@ -1,9 +1,9 @@
 //! Carries what waits in this Region's outboxes to the other Regions, and takes what theirs bring.
 //!
 //! The leader's courier looks at the applied state alone and keeps nothing that counts: it sends
-//! what waits, in order, until the other Region's log has it, and then has this log forget it. A
-//! courier that dies, or does not hear back, leaves the same messages waiting for the next; what
-//! arrives twice changes nothing. Nothing waiting, it does nothing at all.
+//! what waits, in order, until the other Region's log has it, and a moment later has this log forget
+//! it, many messages at a time. A courier that dies, or does not hear back, leaves the same messages
+//! waiting for the next; what arrives twice changes nothing. Nothing waiting, it does nothing at all.
 //!
 //! Material is in the clear only in between: unsealed and wrapped for the other Region's pinned key
 //! here, unwrapped and sealed under its own domain key there, before it is proposed.
@@ -19,7 +19,7 @@ use keyrum_crypto::{Crossing, KeyName, RegionKey, RegionPublicKey};
 use keyrum_state::{Channel, Command, KeyRef, Message, NewMaterial, Refusal, decide};
 use keyrum_types::{NodeId, Region};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::neighbours::{LookUp, Neighbourhood};
 use crate::{Inner, Service, ServiceError};
@@ -42,6 +42,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// How long until a message that the other Region holds back is brought again.
 const PAUSE_HELD: Duration = Duration::from_millis(100);
+
+/// How long this Region's log may keep what the other one has taken, and how many messages: each
+/// time that it forgets is an entry.
+const FORGET_AFTER: Duration = Duration::from_millis(100);
+const FORGET_MESSAGES: u64 = 1024;
 
 /// How many points in time are kept to tell how long messages have waited.
 const SIGHTINGS_MAX: usize = 1024;
@@ -71,6 +76,27 @@ pub(crate) struct Route {
     /// Whether the last attempt failed: then it is asked whether somebody is there before material
     /// is wrapped again.
     pub(crate) failed: bool,
+    /// What the other Region has taken and this one's log has not forgotten yet.
+    pub(crate) taken: Option<Taken>,
+}
+
+/// What a Region said that its log has taken.
+#[derive(Clone, Copy)]
+pub(crate) struct Taken {
+    through: u64,
+    /// When this Region's log is to forget it.
+    forget_at: Instant,
+}
+
+impl Route {
+    pub(crate) fn new(to: Region) -> Self {
+        Self {
+            to,
+            first: None,
+            failed: false,
+            taken: None,
+        }
+    }
 }
 
 impl Couriers {
@@ -133,7 +159,7 @@ impl Service {
                     Ok(false) => self.inner.couriers.clear(&route.to),
                     Err(error) => {
                         tracing::debug!(to = %route.to, %error, "a delivery failed");
-                        route.failed = true;
+                        (route.failed, route.taken) = (true, None);
                         self.inner.couriers.failed(&route.to, error);
                         // New messages do not end the pause: they wait for the same Region.
                         sleep(pause).await;
@@ -142,11 +168,19 @@ impl Service {
                     }
                 }
             } else {
+                route.taken = None;
                 self.inner.couriers.clear(&route.to);
             }
+            let forget = async {
+                match route.taken {
+                    Some(taken) => sleep_until(taken.forget_at).await,
+                    None => std::future::pending().await,
+                }
+            };
             let changed = tokio::select! {
                 changed = outbox.changed() => changed,
                 changed = leader.changed() => changed,
+                () = forget => Ok(()),
             };
             if changed.is_err() {
                 return;
@@ -154,14 +188,29 @@ impl Service {
         }
     }
 
-    /// Carries one batch; false if nothing waits.
+    /// Carries one batch; false if nothing waits to be carried.
     async fn carry(&self, route: &mut Route) -> Result<bool, String> {
         let to = route.to.clone();
         // No view of the state is held while others are asked.
-        let (channel, batch) = {
+        let (channel, after, batch) = {
             let state = self.inner.group.state();
-            (state.channel(&to), first_batch(state.outbox(&to)))
+            let channel = state.channel(&to);
+            let taken = route.taken.map_or(0, |taken| taken.through);
+            let after = taken.max(channel.delivered);
+            let waiting = state.outbox(&to).skip_while(|(number, _)| *number <= after);
+            (channel, after, first_batch(waiting))
         };
+        if let Some(taken) = route.taken {
+            let many = taken.through.saturating_sub(channel.delivered) >= FORGET_MESSAGES;
+            if many || Instant::now() >= taken.forget_at {
+                let through = taken.through;
+                let forget = Command::Delivered { to, through };
+                let forgotten = self.propose_as_region(forget).await;
+                forgotten.map_err(|error| error.to_string())?;
+                route.taken = None;
+                return Ok(true);
+            }
+        }
         let Some((oldest, _)) = batch.first() else {
             return Ok(false);
         };
@@ -177,12 +226,12 @@ impl Service {
         let inner = self.inner.clone();
         let wrap = move || inner.wrap(&to, &batch);
         let delivery = Delivery {
-            after: channel.delivered,
+            after,
             messages: self.inner.world.blocking.run(wrap).await?,
         };
         let through = match self.bring(route, &delivery).await? {
-            Receipt::Taken(through) if through > channel.delivered => through,
-            Receipt::Taken(through) if through == channel.delivered => {
+            Receipt::Taken(through) if through > after => through,
+            Receipt::Taken(through) if through == after => {
                 sleep(PAUSE_HELD).await;
                 return Ok(true);
             }
@@ -190,15 +239,16 @@ impl Service {
                 // Only a Region that lost its log forgets what it took. What it forgot is gone
                 // here too, so somebody has to look.
                 return Err(format!(
-                    "{} has taken all through message {through}, but was sent those after {}",
-                    route.to, channel.delivered
+                    "{} has taken all through message {through}, but was sent those after {after}",
+                    route.to
                 ));
             }
         };
-        let to = route.to.clone();
-        let forget = Command::Delivered { to, through };
-        let forgotten = self.propose_as_region(forget).await;
-        forgotten.map_err(|error| error.to_string())?;
+        let soon = Instant::now() + FORGET_AFTER;
+        route.taken = Some(Taken {
+            through,
+            forget_at: route.taken.map_or(soon, |taken| taken.forget_at),
+        });
         if delivery
             .messages
             .last()
@@ -288,17 +338,25 @@ impl Inner {
         let crossing = Crossing { from, to };
         let pinned = self.couriers.pinned.borrow().get(to).copied();
         let pinned = pinned.ok_or_else(|| format!("no public key is pinned for {to}"))?;
-        let wrap = |key: KeyRef, material: &NewMaterial| {
+        let entropy = &*self.world.entropy;
+        // Made when there is something to wrap.
+        let mut wrapping = None;
+        let mut wrap = |key: KeyRef, material: &NewMaterial| {
             let name = name_of(key);
             let secret = self.keyring.unseal(name, material.id, &material.sealed);
             let secret = secret.map_err(|error| format!("material of {}: {error}", key.id))?;
-            let entropy = &*self.world.entropy;
-            let wrapped = pinned.wrap(crossing, name, material.id, &secret, entropy);
-            wrapped.map_err(|error| error.to_string())
+            let wrapping = match &mut wrapping {
+                Some(wrapping) => wrapping,
+                none => {
+                    let made = pinned.wrapping(crossing, entropy);
+                    none.insert(made.map_err(|error| error.to_string())?)
+                }
+            };
+            Ok(wrapping.wrap(name, material.id, &secret, entropy))
         };
         let mut travelling = Vec::with_capacity(batch.len());
         for (number, message) in batch {
-            travelling.push((*number, resealed(message, wrap)?));
+            travelling.push((*number, resealed(message, &mut wrap)?));
         }
         Ok(travelling)
     }
@@ -313,16 +371,17 @@ impl Inner {
         let crossing = Crossing { from, to };
         let own = self.couriers.own.as_ref();
         let own = own.ok_or_else(|| "this node has no key for other Regions".to_owned())?;
-        let unwrap = |key: KeyRef, material: &NewMaterial| {
+        let mut unwrapping = own.unwrapping(crossing);
+        let mut unwrap = |key: KeyRef, material: &NewMaterial| {
             let name = name_of(key);
-            let secret = own.unwrap(crossing, name, material.id, &material.sealed);
+            let secret = unwrapping.unwrap(name, material.id, &material.sealed);
             let secret = secret.map_err(|error| format!("material of {}: {error}", key.id))?;
             let entropy = &*self.world.entropy;
             Ok(self.keyring.seal(name, material.id, &secret, entropy))
         };
         let mut arrived = Vec::with_capacity(messages.len());
         for (number, message) in messages {
-            arrived.push((*number, resealed(message, unwrap)?));
+            arrived.push((*number, resealed(message, &mut unwrap)?));
         }
         Ok(arrived)
     }
@@ -460,7 +519,7 @@ fn bytes_of(message: &Message) -> usize {
 /// The message with other sealings of the same material.
 fn resealed(
     message: &Message,
-    reseal: impl Fn(KeyRef, &NewMaterial) -> Result<keyrum_types::SealedMaterial, String>,
+    mut reseal: impl FnMut(KeyRef, &NewMaterial) -> Result<keyrum_types::SealedMaterial, String>,
 ) -> Result<Message, String> {
     let mut message = message.clone();
     let key = message.key();

@@ -86,12 +86,7 @@ impl Service {
             known.borrow_and_update();
             for to in group.neighbours() {
                 if served.insert(to.clone()) {
-                    let route = Route {
-                        to,
-                        first: None,
-                        failed: false,
-                    };
-                    couriers.push(self.carry_forever(route));
+                    couriers.push(self.carry_forever(Route::new(to)));
                 }
             }
             outbox.borrow_and_update();
