@@ -378,6 +378,11 @@ impl State {
         self.waiting.get(&(to.clone(), subject)).copied()
     }
 
+    /// What waits for a Region under a number.
+    pub(crate) fn waiting_message(&self, to: &Region, number: u64) -> Option<&Message> {
+        self.outbox.get(&(to.clone(), number)).map(Arc::as_ref)
+    }
+
     /// Every Region that was ever sent something or heard.
     pub fn regions_spoken_to(&self) -> impl Iterator<Item = &Region> {
         self.channels.keys()

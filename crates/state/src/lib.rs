@@ -93,34 +93,37 @@ pub fn apply(state: &mut State, proposal: &Proposal) -> Applied {
             repeated: true,
         };
     }
-    let mut ahead = None;
     let outcome = clock::admit(state, proposal).and_then(|()| {
-        let (caller, now) = (proposal.caller.as_ref(), proposal.now);
-        decide_ahead(state, caller, now, &proposal.command, &mut ahead)
+        // Refused or not. No decision looks at what the clock was before.
+        clock::pass(state, proposal);
+        carry_out(state, proposal)
     });
-    if matches!(outcome, Err(Refusal::ClockUnconfirmed { .. })) {
-        return Applied {
-            outcome,
-            repeated: false,
-        };
+    if !matches!(outcome, Err(Refusal::ClockUnconfirmed { .. })) {
+        dedup::remember(state, proposal.request, &outcome);
     }
-    match ahead {
-        // No event of a delivery looks at the clock.
-        Some(ahead) => {
-            *state = ahead;
-            clock::pass(state, proposal);
-        }
-        None => {
-            clock::pass(state, proposal);
-            let events = outcome.as_deref().unwrap_or_default();
-            events.iter().for_each(|event| evolve(state, event));
-        }
-    }
-    dedup::remember(state, proposal.request, &outcome);
     Applied {
         outcome,
         repeated: false,
     }
+}
+
+/// Decides and, unless it is refused, does it.
+fn carry_out(state: &mut State, proposal: &Proposal) -> Outcome {
+    let (caller, now) = (proposal.caller.as_ref(), proposal.now);
+    // Each message is judged on what the one before it left, so it is done as it is decided.
+    if let Command::Deliver {
+        from,
+        after,
+        messages,
+    } = &proposal.command
+    {
+        region_only(caller, proposal.command.name())?;
+        let at = state.region_time(now);
+        return channel::deliver(state, from, *after, messages, at);
+    }
+    let events = decide(state, caller, now, &proposal.command)?;
+    events.iter().for_each(|event| evolve(state, event));
+    Ok(events)
 }
 
 /// Decides on a command without applying it. Reads, never writes.
@@ -132,17 +135,6 @@ pub fn decide(
     caller: Option<&Caller>,
     now: UnixMillis,
     command: &Command,
-) -> Outcome {
-    decide_ahead(state, caller, now, command, &mut None)
-}
-
-/// The same. Where deciding made the state that the events lead to, `ahead` has it afterwards.
-fn decide_ahead(
-    state: &State,
-    caller: Option<&Caller>,
-    now: UnixMillis,
-    command: &Command,
-    ahead: &mut Option<State>,
 ) -> Outcome {
     let at = state.region_time(now);
     let action = command.name();
@@ -249,9 +241,7 @@ fn decide_ahead(
             messages,
         } => {
             region_only(caller, action)?;
-            let (events, led_to) = channel::deliver(state, from, *after, messages, at)?;
-            *ahead = Some(led_to);
-            Ok(events)
+            channel::deliver(&mut state.clone(), from, *after, messages, at)
         }
         Command::Delivered { to, through } => {
             region_only(caller, action)?;
