@@ -166,8 +166,12 @@ async fn a_region_that_is_down_is_waited_for() {
     kin.settle(&moving, east, &REGIONS).await;
     kin.replicate(&key, east, ireland).await;
     kin.settle(&key, east, &[east, ireland]).await;
-    let status = cluster.command(&["status"]).await;
-    assert!(!String::from_utf8_lossy(&status.stdout).contains("waiting"));
+    // What was taken is forgotten a moment later.
+    wait::until_true("empty outboxes", wait::SHORT, async || {
+        let status = cluster.command(&["status"]).await;
+        !String::from_utf8_lossy(&status.stdout).contains("waiting")
+    })
+    .await;
 }
 
 /// Catches a Region that knows another only by the nodes that it once had.
