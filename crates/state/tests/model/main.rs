@@ -273,6 +273,20 @@ fn imports() -> Vec<(&'static str, World)> {
             ),
         ),
         (
+            "a report stays on its way while the primary moves there and back",
+            World::imported(
+                &[second, third],
+                &[first],
+                these(&[
+                    (third, Ask::Import(2)),
+                    (first, Ask::Move(second)),
+                    (third, Ask::DeleteImport(2)),
+                    (second, Ask::Move(first)),
+                ]),
+                &[],
+            ),
+        ),
+        (
             "one more replica comes and goes while others import",
             World::imported(
                 &[second],
