@@ -125,9 +125,22 @@ fn run(script: &mut Script, line: &str) -> Vec<String> {
         };
         let mut lines = import(" new").to_vec();
         lines.push(ALL.to_owned());
-        lines.extend(import(""));
+        let dated = if version == "3" {
+            " expires=1700002000"
+        } else {
+            ""
+        };
+        lines.extend(import(dated));
         lines.extend(REGIONS.map(|region| format!("ImportKeyMaterial M1 material=1 in={region}")));
         return lines.iter().flat_map(|line| run(script, line)).collect();
+    }
+    if line.starts_with("AdvanceClock") {
+        let (_, region) = line.split_once("in=").unwrap();
+        return [
+            script.run(line).0,
+            script.run(&format!("Tick in={region}")).0,
+        ]
+        .concat();
     }
     if line != ALL {
         return script.run(line).0;
@@ -180,8 +193,8 @@ fn histories_get_everywhere() {
         (&["KeyRotationStarted"][..], 10),
         (&["KeyRotated"], 10),
         (&["RecordTaken state=PendingImport"], 5),
-        (&["ImportReported"], 100),
-        (&["lacks it"], 10),
+        (&["ImportReported"], 50),
+        (&["lacks it"], 5),
         (&["KeyMaterialExpired"], 5),
         (&["SteppedUp"], 5),
         (&["KeyDeleted"], 2),
