@@ -17,10 +17,14 @@ use crate::relatives::{REGIONS, Relatives, dev};
 impl Relatives {
     /// An import that never expires, with a token of that Region, not sent yet.
     async fn import(&self, region: &str, key: &str, byte: u8) -> ImportKeyMaterialFluentBuilder {
-        let call = self.kms(region).get_parameters_for_import().key_id(key);
-        let call = call.wrapping_algorithm(AlgorithmSpec::RsaesOaepSha256);
-        let call = call.wrapping_key_spec(WrappingKeySpec::Rsa2048);
-        let parameters = call.send().await.expect("a token");
+        // On a busy machine a key pair may not be there in time.
+        let parameters = wait::until("a token", wait::LONG, async || {
+            let call = self.kms(region).get_parameters_for_import().key_id(key);
+            let call = call.wrapping_algorithm(AlgorithmSpec::RsaesOaepSha256);
+            let call = call.wrapping_key_spec(WrappingKeySpec::Rsa2048);
+            call.send().await.ok()
+        })
+        .await;
         let public = parameters.public_key().expect("a public key");
         let wrapped = wrap("RSAES_OAEP_SHA_256", public.as_ref(), &[byte; 32]);
         let call = self.kms(region).import_key_material().key_id(key);
