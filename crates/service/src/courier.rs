@@ -16,7 +16,7 @@ use futures_util::future::select_ok;
 use keyrum_consensus::world::BoxFuture;
 use keyrum_consensus::{Delivery, NodeStatus, ReadMode, Receipt, Receiver};
 use keyrum_crypto::{Crossing, KeyName, RegionKey, RegionPublicKey};
-use keyrum_state::{Channel, Command, KeyRef, Message, NewMaterial, Refusal, decide};
+use keyrum_state::{Channel, Command, FamilyRecord, KeyRef, Message, NewMaterial, Refusal, decide};
 use keyrum_types::{NodeId, Region};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -490,30 +490,43 @@ fn first_batch<'m>(
     batch
 }
 
+/// What is small in a message is counted as so many bytes.
+const SMALL: usize = 128;
+
 /// Roughly how many bytes a message travels in: what can be large is counted.
 fn bytes_of(message: &Message) -> usize {
-    const SMALL: usize = 128;
     match message {
         Message::Record { record, materials }
         | Message::MoveRequest {
             record, materials, ..
+        } => bytes_of_record(record) + SMALL * materials.len(),
+        Message::ImportedRecord {
+            record, imports, ..
         } => {
-            let entry = |entry: &keyrum_state::Entry| {
-                let initial = entry.initial.as_deref();
-                let initial = initial.map_or(0, |initial| {
-                    let tags = initial.tags.iter();
-                    let tags: usize = tags.map(|(name, value)| name.len() + value.len()).sum();
-                    let policy = initial.policy.as_deref().map_or(0, str::len);
-                    initial.description.len() + policy + tags
-                });
-                SMALL + 32 * entry.confirmed.len() + initial
-            };
-            let roster: usize = record.roster.values().map(entry).sum();
-            SMALL + roster + 32 * record.materials.len() + SMALL * materials.len()
+            let descriptions = imports.descriptions.values();
+            let descriptions: usize = descriptions.map(|text| SMALL + text.len()).sum();
+            bytes_of_record(record) + descriptions
         }
         Message::Confirmation { materials, .. } => SMALL + 32 * materials.len(),
-        Message::Tombstone { .. } | Message::MoveAnswer { .. } => SMALL,
+        Message::Tombstone { .. } | Message::MoveAnswer { .. } | Message::ImportReport { .. } => {
+            SMALL
+        }
     }
+}
+
+fn bytes_of_record(record: &FamilyRecord) -> usize {
+    let entry = |entry: &keyrum_state::Entry| {
+        let initial = entry.initial.as_deref();
+        let initial = initial.map_or(0, |initial| {
+            let tags = initial.tags.iter();
+            let tags: usize = tags.map(|(name, value)| name.len() + value.len()).sum();
+            let policy = initial.policy.as_deref().map_or(0, str::len);
+            initial.description.len() + policy + tags
+        });
+        SMALL + 32 * entry.confirmed.len() + initial
+    };
+    let roster: usize = record.roster.values().map(entry).sum();
+    SMALL + roster + 32 * record.materials.len()
 }
 
 /// The message with other sealings of the same material.

@@ -296,12 +296,17 @@ fn versions(key: &Key, rotation: Option<&Rotation>, state: &State) -> Vec<Rotati
     let rotating = rotation.and_then(|rotation| rotation.pending.as_ref());
     let rotating = rotating.map(|pending| &pending.material);
     let imported = imports.and_then(|imports| imports.pending.as_ref());
-    let family = state.family(key.reference());
-    let replicas = family.is_some_and(|family| family.roster.len() > 1);
-    let pending = rotating.or(imported).map(|version| RotationEntry {
+    // Deviation: a primary without replicas lacks nothing, so what it waits to be rotated to is pending
+    // rotation at once.
+    let awaited = state
+        .family(key.reference())
+        .zip(state.awaited(key.reference()));
+    let missing = awaited.is_some_and(|(family, awaited)| !awaited.is_everywhere(family));
+    // The bytes of imported material are with the imports, also while a family is rotated to it.
+    let pending = imported.or(rotating).map(|version| RotationEntry {
         key_arn: arn.clone(),
         material: version.id,
-        state: match replicas && key.origin == Origin::External {
+        state: match missing {
             true => KeyMaterialState::PendingImportAndRotation,
             false => KeyMaterialState::PendingRotation,
         },

@@ -25,8 +25,10 @@ pub struct Channel {
 }
 
 /// Puts a message in the outbox, in place of one on the same subject that waits. A member's tombstone
-/// that waits is not repeated.
+/// that waits is not repeated. A record takes along what is shared of imported material.
 pub(crate) fn send(state: &mut State, to: &Region, message: &Message) {
+    let imported = conversation::take_along(state, message);
+    let message = imported.as_ref().unwrap_or(message);
     if let Some(subject) = message.subject()
         && let Some(number) = state.waiting_on(to, subject)
     {

@@ -10,14 +10,14 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, LazyLock};
 
-use keyrum_types::{AccountId, AliasName, KeyId, NodeId, Region, UnixMillis};
+use keyrum_types::{AccountId, AliasName, KeyId, MaterialId, NodeId, Origin, Region, UnixMillis};
 use rpds::RedBlackTreeMapSync as Map;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
-use crate::family::{Family, Message, Stamp, Subject};
+use crate::family::{Awaited, Family, Message, Stamp, Subject};
 use crate::rotation::{self, Rotation};
-use crate::{Alias, Digest, Imports, Key, KeyRef, LastUse, import};
+use crate::{Alias, Digest, Imports, Key, KeyRef, LastUse, NewMaterial, import};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
 /// by this build: the node stops.
@@ -74,6 +74,11 @@ pub(crate) enum Row {
         key: KeyRef,
         imports: Arc<Imports>,
     },
+    /// In a family only. Absent while it waits for no import.
+    Awaited {
+        key: KeyRef,
+        awaited: Arc<Awaited>,
+    },
 }
 
 /// Which fact.
@@ -88,6 +93,7 @@ pub(crate) enum RowName<'a> {
     Sent(&'a Region, u64),
     LastUse(KeyRef),
     Imports(KeyRef),
+    Awaited(KeyRef),
 }
 
 /// The facts there is one of.
@@ -141,6 +147,7 @@ pub struct State {
     waiting: Map<(Region, Subject), u64>,
     last_uses: Map<KeyRef, LastUse>,
     imports: Map<KeyRef, Arc<Imports>>,
+    awaited: Map<KeyRef, Arc<Awaited>>,
     /// Keys with material that expires, by the first date; of two kinds of rows, see
     /// [`State::expiry`].
     expiring: Map<(UnixMillis, KeyRef), ()>,
@@ -196,6 +203,7 @@ impl State {
             waiting: Map::new_sync(),
             last_uses: Map::new_sync(),
             imports: Map::new_sync(),
+            awaited: Map::new_sync(),
             expiring: Map::new_sync(),
             digest,
         }
@@ -343,6 +351,50 @@ impl State {
         self.imports.get(&key)
     }
 
+    /// The imported version that a key's family will be rotated to, and who has it; `None` also while
+    /// that is under way. A family that has told nobody of it has it in the primary alone.
+    pub fn awaited(&self, key: KeyRef) -> Option<Awaited> {
+        if let Some(awaited) = self.awaited.get(&key) {
+            return Some(Awaited::clone(awaited));
+        }
+        let pending = self.imports(key)?.pending.as_ref()?;
+        if self.rotating_to(key) == Some(pending.id) {
+            return None;
+        }
+        let family = self.family(key);
+        let own = (
+            self.region().clone(),
+            family.map_or_else(Stamp::default, |family| family.incarnation),
+        );
+        Some(Awaited {
+            material: pending.id,
+            since: Stamp::default(),
+            held_by: pending.is_here().then_some(own).into_iter().collect(),
+        })
+    }
+
+    /// The version that the rotation under way will make current.
+    pub(crate) fn rotating_to(&self, key: KeyRef) -> Option<MaterialId> {
+        let pending = self.rotation(key)?.pending.as_ref()?;
+        Some(pending.material.id)
+    }
+
+    /// A version of a key's material to decrypt with: one of the key's, or the one that a rotation
+    /// under way will make current, which other members may use already.
+    pub fn material<'s>(&'s self, key: &'s Key, id: &MaterialId) -> Option<&'s NewMaterial> {
+        key.material(id).or_else(|| {
+            let name = key.reference();
+            let pending = self.rotation(name)?.pending.as_ref()?;
+            let pending = match key.origin {
+                Origin::External => self.imports(name)?.pending.as_ref(),
+                Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore => None,
+            }
+            .filter(|imported| imported.id == pending.material.id)
+            .unwrap_or(&pending.material);
+            (pending.id == *id).then_some(pending)
+        })
+    }
+
     /// When the first of a key's imported material expires, of what is the key's and there.
     pub fn expiry(&self, key: KeyRef) -> Option<UnixMillis> {
         import::due_date(self.keys.get(&key)?, self.imports.get(&key)?)
@@ -454,6 +506,10 @@ impl State {
             key,
             imports: Arc::clone(imports),
         });
+        let awaited = self.awaited.iter().map(|(&key, awaited)| Row::Awaited {
+            key,
+            awaited: Arc::clone(awaited),
+        });
         registers
             .chain(keys)
             .chain(aliases)
@@ -466,6 +522,7 @@ impl State {
             .chain(outbox)
             .chain(last_uses)
             .chain(imports)
+            .chain(awaited)
     }
 
     pub(crate) fn registers(&self) -> &Registers {
@@ -611,6 +668,11 @@ impl State {
                 self.index_expiry(*key);
                 former
             }
+            Row::Awaited { key, awaited } => {
+                let former = self.awaited.get(key).map(Arc::clone);
+                self.awaited.insert_mut(*key, Arc::clone(awaited));
+                former.map(|awaited| Row::Awaited { key: *key, awaited })
+            }
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
@@ -671,6 +733,11 @@ impl State {
                 let former = self.take_imports_from_index(key);
                 self.imports.remove_mut(&key);
                 former
+            }
+            RowName::Awaited(key) => {
+                let former = self.awaited.get(&key).map(Arc::clone);
+                self.awaited.remove_mut(&key);
+                former.map(|awaited| Row::Awaited { key, awaited })
             }
         };
         if let Some(former) = former {

@@ -1,5 +1,6 @@
 //! Families: ReplicateKey and UpdatePrimaryRegion here, what a message from another Region leads to
-//! in `hearing`, and what the events do to the state in `effects`.
+//! in `hearing`, what is told of imported material in `imports`, and what the events do to the state in
+//! `effects`.
 //!
 //! The shape, in short: the primary's log alone writes records; every Region answers a record that
 //! lacks one of its confirmations; a move is *requested* in the primary's log, *reserved* in the
@@ -8,6 +9,7 @@
 
 mod effects;
 mod hearing;
+mod imports;
 
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ use crate::{Event, Key, KeyRef, Outcome, Refusal, State, evolve};
 
 pub(crate) use effects::{bury, deletion_canceled, evolve_family};
 pub(crate) use hearing::hear;
+pub(crate) use imports::{imported_everywhere, take_along, tell_imports};
 
 type Sent = Vec<(Region, Message)>;
 
@@ -72,7 +75,7 @@ pub(crate) fn primary_only(state: &State, key: &Key, operation: &str) -> Result<
     }
 }
 
-fn not_moving(state: &State, key: &Key) -> Result<(), Refusal> {
+pub(crate) fn not_moving(state: &State, key: &Key) -> Result<(), Refusal> {
     match state.family(key.reference()).map(|family| &family.transit) {
         None | Some(Transit::Settled) => Ok(()),
         Some(Transit::Requested { .. } | Transit::Reserved { .. } | Transit::SteppedDown) => {

@@ -9,9 +9,9 @@ use keyrum_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::family::{Family, Message};
+use crate::family::{Awaited, Family, Message};
 use crate::rotation::Rotation;
-use crate::{Key, KeyRef, KeyUse, NewMaterial};
+use crate::{Imports, Key, KeyRef, KeyUse, NewMaterial};
 
 /// One change. Released variants keep their meaning and their place for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,6 +255,16 @@ pub enum Event {
         /// The key's state from now on.
         state: KeyState,
     },
+    /// What a family shares of imported material is known otherwise. Records that later events of the
+    /// same command send take it along.
+    ImportsShared {
+        /// Which key.
+        key: KeyRef,
+        /// What is known of the imports from now on.
+        imports: Imports,
+        /// The version that waits for its import everywhere.
+        awaited: Option<Awaited>,
+    },
 }
 
 /// What happened to a family, in one Region's log.
@@ -303,4 +313,12 @@ pub enum FamilyChange {
     DeletionWaitsForReplicas,
     /// Automatic rotation was set otherwise, a rotation began, or one was completed.
     RotationChanged,
+    /// Material to rotate to was imported into the primary or deleted there, or material was
+    /// described.
+    ImportsChanged,
+    /// A Region said whether it has the material to rotate to.
+    ImportReported {
+        /// Which.
+        region: Region,
+    },
 }

@@ -172,6 +172,37 @@ impl SharedRotation {
     }
 }
 
+/// A version of imported material that waits for its import into every member of a family, before
+/// the family can be rotated to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaited {
+    /// Which version.
+    pub material: MaterialId,
+    /// The stamp of the record that first told of it: another one if the same version was deleted
+    /// and imported anew.
+    pub since: Stamp,
+    /// The members that said last that they have it: their incarnations.
+    pub held_by: BTreeMap<Region, Stamp>,
+}
+
+impl Awaited {
+    /// Whether every member of the family has it, as far as this Region knows.
+    pub fn is_everywhere(&self, family: &Family) -> bool {
+        let mut roster = family.roster.iter();
+        roster.all(|(region, entry)| self.held_by.get(region) == Some(&entry.incarnation))
+    }
+}
+
+/// What a family shares of its imported material beside the versions' names: never bytes, nor their
+/// dates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedImports {
+    /// The version that the family will be rotated to. `None` once that has begun.
+    pub awaited: Option<Awaited>,
+    /// Of the versions that were given one; at most 256 characters each.
+    pub descriptions: BTreeMap<MaterialId, String>,
+}
+
 /// What one Region's log tells another's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {
@@ -218,6 +249,29 @@ pub enum Message {
         /// Why not.
         refusal: Option<Refusal>,
     },
+    /// A record or a move's request of a family that shares something of imported material. Such a
+    /// family's material never crosses.
+    ImportedRecord {
+        /// All else that is shared.
+        record: Arc<FamilyRecord>,
+        /// What is shared of the imports.
+        imports: Arc<SharedImports>,
+        /// Who asks that the receiver become primary; `None` for a record.
+        request: Option<Caller>,
+    },
+    /// To the primary: whether this member has the version that is awaited.
+    ImportReport {
+        /// Which key.
+        key: KeyRef,
+        /// Which member of the sending Region.
+        incarnation: Stamp,
+        /// Of the last record this member took: a later primary is told anew.
+        epoch: u64,
+        /// Names the wait.
+        since: Stamp,
+        /// Whether its bytes are there.
+        here: bool,
+    },
 }
 
 /// Messages of one kind about one key, of which a newer one replaces an older one that waits.
@@ -226,26 +280,38 @@ pub(crate) enum Subject {
     Record(KeyRef),
     Confirmation(KeyRef),
     Tombstone(KeyRef),
+    ImportReport(KeyRef),
 }
 
 impl Message {
     /// Which key it is about.
     pub fn key(&self) -> KeyRef {
         match self {
-            Self::Record { record, .. } | Self::MoveRequest { record, .. } => record.key,
+            Self::Record { record, .. }
+            | Self::MoveRequest { record, .. }
+            | Self::ImportedRecord { record, .. } => record.key,
             Self::Confirmation { key, .. }
             | Self::Tombstone { key, .. }
-            | Self::MoveAnswer { key, .. } => *key,
+            | Self::MoveAnswer { key, .. }
+            | Self::ImportReport { key, .. } => *key,
         }
     }
 
     /// What it replaces; `None` for what must arrive whatever comes after it.
     pub(crate) fn subject(&self) -> Option<Subject> {
         match self {
-            Self::Record { record, .. } => Some(Subject::Record(record.key)),
+            Self::Record { record, .. }
+            | Self::ImportedRecord {
+                record,
+                request: None,
+                ..
+            } => Some(Subject::Record(record.key)),
             Self::Confirmation { key, .. } => Some(Subject::Confirmation(*key)),
             Self::Tombstone { key, .. } => Some(Subject::Tombstone(*key)),
-            Self::MoveRequest { .. } | Self::MoveAnswer { .. } => None,
+            Self::ImportReport { key, .. } => Some(Subject::ImportReport(*key)),
+            Self::MoveRequest { .. } | Self::MoveAnswer { .. } | Self::ImportedRecord { .. } => {
+                None
+            }
         }
     }
 }

@@ -7,12 +7,18 @@
 //! may wait, [`Imports::pending`], for RotateKeyOnDemand; until then it is not the key's, encrypts
 //! nothing, and coming and going changes no key state.
 //!
-//! In a family each member's bytes, their dates and so its state are its own; only the names of the
-//! versions that are the key's for good come with the primary's records.
+//! In a family each member's bytes, their dates and so its state are its own; the names of the
+//! versions and what they are described as come with the primary's records. A version that waits on
+//! the primary waits on every member, with or without bytes, until the primary deletes it; see
+//! `conversation::imports`. From the record that begins a family's rotation on it is each member's for
+//! good, so that no member uses what another lacks.
 //!
-//! Deviation: a description stays with the member it was given to, which is the primary.
+//! Deviation: material that a family is being rotated to cannot be taken back by deleting it on the
+//! primary either; the rotation ends, and the key waits for its bytes. In the real service the request
+//! lapses if nothing takes its place.
 //!
-//! Invariant: a key of that origin is Enabled or Disabled only while all its versions are there.
+//! Invariant: a key of that origin is Enabled or Disabled only while all its versions are there, the
+//! one that it is being rotated to too.
 //!
 //! Rules: AWS KMS Developer Guide, "Importing key material for AWS KMS keys"; API Reference of each
 //! operation.
@@ -26,9 +32,9 @@ use keyrum_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::access::Permitted;
-use crate::contents::Row;
+use crate::contents::{Row, RowName};
 use crate::lifecycle::TICK_KEYS_MAX;
-use crate::{Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State};
+use crate::{Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation};
 
 /// How far away the date may be at which imported material expires, in days.
 /// Source: AWS KMS API Reference, ImportKeyMaterial, `ValidTo`.
@@ -55,7 +61,8 @@ pub struct ImportTerms {
 pub struct Imports {
     /// Of each version.
     pub details: BTreeMap<MaterialId, ImportDetails>,
-    /// The version that waits to be rotated to.
+    /// The version that waits to be rotated to, or that a family is being rotated to. Without bytes
+    /// where it was not imported yet into a member of a family, or was deleted there.
     pub pending: Option<NewMaterial>,
 }
 
@@ -176,6 +183,7 @@ pub(crate) fn import(
     let id = material.id;
     let none = Imports::default();
     let imports = state.imports(name).map_or(&none, Arc::as_ref);
+    let rotating = state.rotating_to(name);
     let waiting = imports.pending.as_ref().map(|pending| pending.id);
     let permanent = key.material(&id).is_some();
     let associated = permanent || waiting == Some(id);
@@ -213,10 +221,15 @@ pub(crate) fn import(
             });
         }
     };
+    if terms.description.is_some() || pending && !associated {
+        // The primary alone may, and a move decides who that is.
+        conversation::not_moving(state, key)?;
+    }
     let former = imports.details.get(&id);
     let description = terms.description.clone();
     let others_here = |material: &NewMaterial| material.id == id || material.is_here();
-    Ok(vec![Event::KeyMaterialImported {
+    let rotated_to = imports.pending.as_ref().filter(|_| rotating.is_some());
+    let events = vec![Event::KeyMaterialImported {
         key: name,
         material: material.clone(),
         pending,
@@ -224,13 +237,14 @@ pub(crate) fn import(
         description: description.or_else(|| former?.description.clone()),
         state: match key.state {
             KeyState::Enabled | KeyState::Disabled | KeyState::PendingImport
-                if key.materials.iter().all(others_here) =>
+                if key.materials.iter().chain(rotated_to).all(others_here) =>
             {
                 KeyState::Enabled
             }
             state => state,
         },
-    }])
+    }];
+    Ok(conversation::tell_imports(state, name, events))
 }
 
 pub(crate) fn delete(
@@ -257,26 +271,58 @@ pub(crate) fn delete(
         return Ok(vec![]);
     };
     let pending = state.imports(name).and_then(|row| row.pending.as_ref());
-    let state = match key.material(&id) {
-        Some(version) if version.is_here() => without(key.state),
-        Some(_) => return Ok(vec![]),
-        None if pending.is_some_and(|pending| pending.id == id) => key.state,
-        None => {
-            return Err(Refusal::NoSuchMaterial {
-                key: name,
-                material: id,
-            });
-        }
+    let version = key.material(&id);
+    let Some(version) = version.or(pending.filter(|pending| pending.id == id)) else {
+        return Err(Refusal::NoSuchMaterial {
+            key: name,
+            material: id,
+        });
     };
-    Ok(vec![Event::KeyMaterialDeleted {
+    let permanent = key.material(&id).is_some() || state.rotating_to(name) == Some(id);
+    if !version.is_here() && (permanent || stays(state, name, id)) {
+        return Ok(vec![]);
+    }
+    let events = vec![Event::KeyMaterialDeleted {
         key: name,
         material: id,
-        state,
-    }])
+        state: match permanent {
+            true => without(key.state),
+            false => key.state,
+        },
+    }];
+    Ok(conversation::tell_imports(state, name, events))
+}
+
+/// Whether a version that waits stays known when its bytes are deleted: on every member but the
+/// primary, and while it is rotated to.
+fn stays(state: &State, key: KeyRef, pending: MaterialId) -> bool {
+    let family = state.family(key);
+    state.rotating_to(key) == Some(pending)
+        || family.is_some_and(|family| !family.is_led_by(state.region()))
+}
+
+/// Whether every version is there, the one that the key is being rotated to too.
+pub(crate) fn has_all(state: &State, key: &Key) -> bool {
+    let name = key.reference();
+    let imports = state.imports(name).map(Arc::as_ref);
+    all_here(key, state.rotating_to(name), imports)
+}
+
+/// The same of what a key is about to be.
+pub(crate) fn all_here(
+    key: &Key,
+    rotating_to: Option<MaterialId>,
+    imports: Option<&Imports>,
+) -> bool {
+    let pending = || imports?.pending.as_ref();
+    key.has_all_material()
+        && (key.origin != Origin::External
+            || rotating_to.is_none()
+            || pending().is_some_and(NewMaterial::is_here))
 }
 
 /// The state of a key that loses one of its versions.
-fn without(state: KeyState) -> KeyState {
+pub(crate) fn without(state: KeyState) -> KeyState {
     match state {
         KeyState::Enabled | KeyState::Disabled | KeyState::PendingImport => KeyState::PendingImport,
         // What is told while it lasts; the key comes back from it as PendingImport.
@@ -286,14 +332,6 @@ fn without(state: KeyState) -> KeyState {
         | KeyState::Creating
         | KeyState::Updating => state,
     }
-}
-
-/// The version that RotateKeyOnDemand makes current.
-pub(crate) fn to_rotate_to(state: &State, key: KeyRef) -> Result<&NewMaterial, Refusal> {
-    let imports = state.imports(key);
-    imports
-        .and_then(|imports| imports.pending.as_ref())
-        .ok_or(Refusal::NoMaterialToRotateTo { key })
 }
 
 /// What follows a rotation to imported material at once: it may have expired while it waited.
@@ -370,11 +408,20 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
             material,
             state: shown,
         } => {
+            let stays = stays(state, *key, *material);
             edit(state, *key, |imports| {
-                if imports.pending.take_if(|it| it.id == *material).is_some() {
-                    imports.details.remove(material);
-                } else if let Some(details) = imports.details.get_mut(material) {
+                if let Some(details) = imports.details.get_mut(material) {
                     details.expires = None;
+                }
+                match &mut imports.pending {
+                    Some(pending) if pending.id == *material && stays => {
+                        *pending = NewMaterial::gone(*material);
+                    }
+                    Some(pending) if pending.id == *material => {
+                        imports.pending = None;
+                        imports.details.remove(material);
+                    }
+                    _ => {}
                 }
             });
             state.edit_key(*key, |key| {
@@ -385,16 +432,35 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
                 }
             });
         }
+        Event::ImportsShared {
+            key,
+            imports,
+            awaited,
+        } => {
+            edit(state, *key, |present| present.clone_from(imports));
+            match awaited {
+                Some(awaited) => state.put(Row::Awaited {
+                    key: *key,
+                    awaited: Arc::new(awaited.clone()),
+                }),
+                None => state.remove(RowName::Awaited(*key)),
+            }
+        }
         other => unreachable!("not an event of imported material: {other:?}"),
     }
 }
 
-/// The version that waited is the key's now.
-pub(crate) fn rotated_to(state: &mut State, key: KeyRef, material: MaterialId) {
-    let pending = state.imports(key).and_then(|row| row.pending.as_ref());
-    if pending.is_some_and(|pending| pending.id == material) {
-        edit(state, key, |imports| imports.pending = None);
-    }
+/// The version that waited is the key's now: it is given back as it was kept.
+pub(crate) fn rotated_to(
+    state: &mut State,
+    key: KeyRef,
+    material: MaterialId,
+) -> Option<NewMaterial> {
+    let pending = state.imports(key)?.pending.as_ref();
+    let pending = pending.filter(|pending| pending.id == material)?.clone();
+    edit(state, key, |imports| imports.pending = None);
+    state.remove(RowName::Awaited(key));
+    Some(pending)
 }
 
 fn edit(state: &mut State, key: KeyRef, edit: impl FnOnce(&mut Imports)) {

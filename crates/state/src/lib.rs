@@ -51,7 +51,10 @@ pub use contents::{FEATURE_LEVEL_SUPPORTED, State};
 pub use dedup::{ANSWERS_PER_NODE_BYTES_MAX, NODES_MAX, REQUESTS_PER_NODE_MAX, WINDOWS_MAX};
 pub use digest::Digest;
 pub use event::{Event, FamilyChange};
-pub use family::{Entry, Family, FamilyRecord, Initial, Message, SharedRotation, Stamp, Transit};
+pub use family::{
+    Awaited, Entry, Family, FamilyRecord, Initial, Message, SharedImports, SharedRotation, Stamp,
+    Transit,
+};
 pub use import::{
     EXPIRY_DAYS_MAX, ImportDetails, ImportTerms, Imports, check_import, check_import_parameters,
 };
@@ -176,7 +179,9 @@ pub fn decide(
         Command::ScheduleKeyDeletion { key, wait } => {
             lifecycle::schedule_deletion(state, &call()?.key(*key)?, *wait, at)
         }
-        Command::CancelKeyDeletion { key } => lifecycle::cancel_deletion(&call()?.key(*key)?),
+        Command::CancelKeyDeletion { key } => {
+            lifecycle::cancel_deletion(state, &call()?.key(*key)?)
+        }
         Command::UpdateKeyDescription { key, description } => {
             metadata::update_description(&call()?.key(*key)?, description)
         }
@@ -296,7 +301,8 @@ fn evolve(state: &mut State, event: &Event) {
         Event::KeyUsesRecorded { uses } => last_use::recorded(state, uses),
         Event::KeyMaterialImported { .. }
         | Event::KeyMaterialDeleted { .. }
-        | Event::KeyMaterialExpired { .. } => import::evolve(state, event),
+        | Event::KeyMaterialExpired { .. }
+        | Event::ImportsShared { .. } => import::evolve(state, event),
     }
 }
 

@@ -143,11 +143,11 @@ pub(crate) fn schedule_deletion(
     }
 }
 
-pub(crate) fn cancel_deletion(target: &Permitted<'_>) -> Outcome {
+pub(crate) fn cancel_deletion(state: &State, target: &Permitted<'_>) -> Outcome {
     let key = target.reference();
     match target.key().state {
         KeyState::PendingDeletion | KeyState::PendingReplicaDeletion => {
-            let state = match target.key().has_all_material() {
+            let state = match import::has_all(state, target.key()) {
                 true => KeyState::Disabled,
                 false => KeyState::PendingImport,
             };
@@ -232,6 +232,7 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
             state.remove(RowName::Rotation(*key));
             state.remove(RowName::LastUse(*key));
             state.remove(RowName::Imports(*key));
+            state.remove(RowName::Awaited(*key));
             conversation::bury(state, *key);
             state.remove(RowName::Key(*key));
         }

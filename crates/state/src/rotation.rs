@@ -20,7 +20,7 @@ use keyrum_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::access::Permitted;
-use crate::contents::Row;
+use crate::contents::{Row, RowName};
 use crate::{
     DueRotation, Event, Key, NewMaterial, Outcome, Refusal, State, conversation, family, import,
 };
@@ -80,7 +80,8 @@ pub struct CompletedRotation {
 /// A rotation whose material is not current yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingRotation {
-    /// The version that will be current.
+    /// The version that will be current. Imported material without its bytes, which are in
+    /// [`crate::Imports::pending`].
     pub material: NewMaterial,
     /// When it began, by the Region's clock.
     pub started: UnixMillis,
@@ -160,25 +161,18 @@ pub(crate) fn rotate_on_demand(
     conversation::primary_only(state, target.key(), "RotateKeyOnDemand")?;
     usable(target.key())?;
     symmetric(target.key())?;
-    // It rotates to material that was imported for that, never to new material.
-    let material = match target.key().origin {
-        // Deviation: a family rotates to imported material only while its primary is alone, since
-        // the primary is not told yet what was imported elsewhere.
-        Origin::External => {
-            let waiting = import::to_rotate_to(state, key)?;
-            if conversation::has_replicas(state, key) {
-                return Err(Refusal::ReplicasLackMaterial { key });
-            }
-            waiting
-        }
-        Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore => material,
-    };
     let none = Rotation::default();
     let rotation = state.rotation(key).map_or(&none, Arc::as_ref);
     let under_way = rotation.pending.as_ref();
     if under_way.is_some_and(|pending| pending.kind == RotationKind::OnDemand) {
         return Ok(vec![]);
     }
+    // It rotates to material that was imported for that, never to new material.
+    let imported = match target.key().origin {
+        Origin::External => Some(conversation::imported_everywhere(state, key)?),
+        Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore => None,
+    };
+    let material = imported.as_ref().unwrap_or(material);
     if rotation.on_demand_count >= ON_DEMAND_ROTATIONS_MAX {
         return Err(Refusal::TooManyRotations {
             key,
@@ -209,7 +203,8 @@ fn begin(
     kind: RotationKind,
     next: Option<UnixMillis>,
 ) -> Vec<Event> {
-    let event = if conversation::has_replicas(state, key.reference()) {
+    let replicas = conversation::has_replicas(state, key.reference());
+    let event = if replicas {
         Some(Event::KeyRotationStarted {
             key: key.reference(),
             material: material.clone(),
@@ -222,8 +217,11 @@ fn begin(
     };
     let events = event.into_iter().collect();
     let mut events = conversation::tell_rotation(state, key.reference(), events);
-    // Last: what the family is told leaves the key's state as it was.
-    events.extend(import::expired_waiting(state, key, material.id, at));
+    // Last: what the family is told leaves the key's state as it was. With replicas, where the
+    // rotation ends later, a Tick sees to it.
+    if !replicas {
+        events.extend(import::expired_waiting(state, key, material.id, at));
+    }
     events
 }
 
@@ -317,9 +315,15 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
         | Event::KeyRotationStarted { key, .. } => *key,
         other => unreachable!("not an event of a key's rotation: {other:?}"),
     };
-    if let Event::KeyRotated { material, .. } = event {
-        state.edit_key(name, |key| key.materials.push(material.clone()));
-        import::rotated_to(state, name, material.id);
+    match event {
+        Event::KeyRotated { material, .. } => {
+            // A family's event names imported material without its bytes.
+            let imported = import::rotated_to(state, name, material.id);
+            let material = imported.unwrap_or_else(|| material.clone());
+            state.edit_key(name, |key| key.materials.push(material));
+        }
+        Event::KeyRotationStarted { .. } => state.remove(RowName::Awaited(name)),
+        _ => {}
     }
     let mut rotation = family::rotation_of(state, name);
     change(&mut rotation, event);

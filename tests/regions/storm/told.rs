@@ -122,8 +122,15 @@ pub(crate) async fn messages_were_taken_once(cluster: &Cluster) -> u64 {
     count
 }
 
-/// The last number sent on each channel, by the senders' nodes.
+/// The last number sent on each channel, by the senders' nodes, once nothing waits.
 async fn sent(cluster: &Cluster) -> BTreeMap<(String, String), u64> {
+    wait::until_true("empty outboxes", wait::LONG, async || {
+        let waits = |channel: &Value| channel["waiting"] != 0;
+        let lines = cluster.agree().await;
+        let mut channels = lines.iter().filter_map(|line| line.say("channels").as_array());
+        !channels.any(|channels| channels.iter().any(waits))
+    })
+    .await;
     let mut sent = BTreeMap::new();
     for line in cluster.agree().await {
         let (from, _) = line.node.split_once('/').expect("REGION/ID");

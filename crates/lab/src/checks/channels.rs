@@ -74,16 +74,22 @@ enum Subject {
     Record(KeyRef),
     Confirmation(KeyRef),
     Tombstone(KeyRef),
+    ImportReport(KeyRef),
     Lasting,
 }
 
 fn subject(message: &Message) -> Subject {
     let key = message.key();
     match message {
-        Message::Record { .. } => Subject::Record(key),
+        Message::Record { .. } | Message::ImportedRecord { request: None, .. } => {
+            Subject::Record(key)
+        }
+        Message::ImportReport { .. } => Subject::ImportReport(key),
         Message::Confirmation { .. } => Subject::Confirmation(key),
         Message::Tombstone { .. } => Subject::Tombstone(key),
-        Message::MoveRequest { .. } | Message::MoveAnswer { .. } => Subject::Lasting,
+        Message::MoveRequest { .. }
+        | Message::MoveAnswer { .. }
+        | Message::ImportedRecord { .. } => Subject::Lasting,
     }
 }
 

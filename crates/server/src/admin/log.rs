@@ -93,7 +93,8 @@ fn keys_of(event: &Event) -> Vec<KeyRef> {
         | Event::KeyRotationStarted { key, .. }
         | Event::KeyMaterialImported { key, .. }
         | Event::KeyMaterialDeleted { key, .. }
-        | Event::KeyMaterialExpired { key, .. } => vec![*key],
+        | Event::KeyMaterialExpired { key, .. }
+        | Event::ImportsShared { key, .. } => vec![*key],
         Event::FamilyChanged { key, .. } => vec![*key],
         Event::KeyReplicated { key, .. } => vec![key.reference()],
         Event::MessagesSent { sent } => sent.iter().map(|(_, message)| message.key()).collect(),
@@ -322,6 +323,14 @@ fn show_event(event: &Event) -> Value {
             "material": material.to_string(),
             "state": state.name(),
         }),
+        Event::ImportsShared { key, awaited, .. } => json!({
+            "event": "FamilyImportsKnown",
+            "key": name(key),
+            "awaited": awaited.as_ref().map(|awaited| json!({
+                "material": awaited.material.to_string(),
+                "imported_in": awaited.held_by.keys().map(Region::as_str).collect::<Vec<_>>(),
+            })),
+        }),
         Event::MessagesDelivered { to, through } => json!({
             "event": "MessagesDelivered",
             "to": to.as_str(),
@@ -344,13 +353,20 @@ fn show_change(change: &FamilyChange) -> (&'static str, Option<&Region>) {
         FamilyChange::SteppedUp => ("PrimarySteppedUp", None),
         FamilyChange::DeletionWaitsForReplicas => ("DeletionWaitsForReplicas", None),
         FamilyChange::RotationChanged => ("FamilyRotationChanged", None),
+        FamilyChange::ImportsChanged => ("FamilyImportsChanged", None),
+        FamilyChange::ImportReported { region } => ("ReplicaReportedImport", Some(region)),
     }
 }
 
 /// Whom something was told, in one line each. Never what they were sent: it holds material.
 fn show_sent(sent: &[(Region, Message)]) -> Vec<String> {
     let line = |(to, message): &(Region, Message)| match message {
-        Message::Record { record, .. } => {
+        Message::Record { record, .. }
+        | Message::ImportedRecord {
+            record,
+            request: None,
+            ..
+        } => {
             format!(
                 "{to}: record {}.{}",
                 record.stamp.epoch, record.stamp.version
@@ -360,7 +376,11 @@ fn show_sent(sent: &[(Region, Message)]) -> Vec<String> {
             format!("{to}: confirmation of {} materials", materials.len())
         }
         Message::Tombstone { .. } => format!("{to}: tombstone"),
-        Message::MoveRequest { .. } => format!("{to}: request to become primary"),
+        Message::MoveRequest { .. } | Message::ImportedRecord { .. } => {
+            format!("{to}: request to become primary")
+        }
+        Message::ImportReport { here: true, .. } => format!("{to}: has the imported material"),
+        Message::ImportReport { here: false, .. } => format!("{to}: lacks the imported material"),
         Message::MoveAnswer { refusal: None, .. } => format!("{to}: ready to become primary"),
         Message::MoveAnswer {
             refusal: Some(refusal),

@@ -157,7 +157,7 @@ impl<'a> Source<'a> {
         let key = self.look_up(state, caller)?;
         let blob = self.blob()?;
         self.check_parameters(key)?;
-        self.check_use(key, blob)
+        self.check_use(state, key, blob)
     }
 
     /// Finds the key that the request or the ciphertext names.
@@ -219,6 +219,7 @@ impl<'a> Source<'a> {
     /// State, ciphertext and algorithm, in this order.
     fn check_use<'s>(
         &self,
+        state: &'s State,
         key: &'s Arc<Key>,
         blob: Blob<'s>,
     ) -> Result<Opening<'s>, ServiceError> {
@@ -226,7 +227,7 @@ impl<'a> Source<'a> {
         let (material, sealed) = if self.names_its_key(key) {
             let parsed = blob.parsed?;
             check_encryption_algorithm(self.algorithm, key)?;
-            let material = key.material(&parsed.material());
+            let material = state.material(key, &parsed.material());
             (
                 material.ok_or(ServiceError::InvalidCiphertext)?,
                 Sealed::Symmetric(parsed),
@@ -267,7 +268,7 @@ pub(super) fn re_encrypt_checks<'s>(
     let blob = source.blob()?;
     source.check_parameters(from)?;
     destination.check_parameters(state, to)?;
-    let from = source.check_use(from, blob)?;
+    let from = source.check_use(state, from, blob)?;
     let material = destination.check_use(to)?;
     Ok((from, to, material))
 }

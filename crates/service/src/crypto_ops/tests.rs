@@ -108,6 +108,51 @@ fn a_ciphertext_names_its_key() {
     }
 }
 
+/// Catches a member of a family that cannot open what another member encrypted just after a rotation
+/// that this one has confirmed but not yet seen the end of.
+#[test]
+fn a_ciphertext_may_be_of_the_version_to_come() {
+    let mut region = TestRegion::new();
+    let kind = (KeySpec::SymmetricDefault, KeyUsage::EncryptDecrypt);
+    let key = region.key_of(OWN, KeyId::multi_region([1; 16]), kind);
+    region.apply(Command::ReplicateKey {
+        key,
+        region: "eu-west-1".parse().unwrap(),
+        description: String::new(),
+        policy: None,
+        bypass_lockout_check: false,
+        tags: vec![],
+    });
+    let secret = TestRegion::secret(KeyId::multi_region([2; 16]));
+    let (name, id) = (name_of(region.state.key(key).unwrap()), secret.id(key.id));
+    let context = EncryptionContext::new();
+    let entropy = &region.entropy;
+    let sealed = region.keyring.seal(name, id, &secret, entropy);
+    let blob = encrypt(
+        &secret,
+        id,
+        name,
+        &context,
+        b"plain",
+        MadeBy::Encrypt,
+        entropy,
+    );
+    let material = NewMaterial { id, sealed };
+    region.apply(Command::RotateKeyOnDemand { key, material });
+    let caller = root_of(OWN);
+    let text = key.id.to_string();
+    let current = destination(&text, &context);
+    let found = current.look_up(&region.state, &caller).unwrap();
+    assert_ne!(
+        current.check_use(found).unwrap().id,
+        id,
+        "it is used too early"
+    );
+    let decrypt = Decrypt::of(None, &blob);
+    let opening = decrypt.source().check(&region.state, &caller).unwrap();
+    assert_eq!(opening.material.id, id);
+}
+
 /// Catches a rotated key that encrypts with old material, and an old ciphertext that is opened with
 /// other material than its own, or not at all.
 #[test]

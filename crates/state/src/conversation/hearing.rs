@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keyrum_types::{KeyState, MaterialId, MultiRegionRole, Origin, Region, UnixMillis};
 
-use super::{Leading, after, changed, confirm_own, led, only_enabled};
+use super::{Leading, after, changed, confirm_own, imports, led, only_enabled};
 use crate::event::FamilyChange;
-use crate::family::{Entry, Family, FamilyRecord, Message, Transit, all_held, held, rotation_of};
+use crate::family::{
+    Entry, Family, FamilyRecord, Message, SharedImports, Transit, all_held, held, rotation_of,
+};
 use crate::rotation::Rotation;
-use crate::{Caller, Event, Key, NewMaterial, Refusal, State, permit_key};
+use crate::{Caller, Event, Key, NewMaterial, Refusal, State, import, permit_key};
 
 /// What a message leads to. Never refuses: what says nothing new changes nothing.
 pub(crate) fn hear(state: &State, from: &Region, message: &Message, at: UnixMillis) -> Vec<Event> {
@@ -25,7 +27,33 @@ pub(crate) fn hear(state: &State, from: &Region, message: &Message, at: UnixMill
 
 fn first_effect(state: &State, from: &Region, message: &Message, at: UnixMillis) -> Vec<Event> {
     match message {
-        Message::Record { record, materials } => hear_record(state, record, materials, at),
+        Message::Record { record, materials } => {
+            hear_record(state, record, materials, &SharedImports::default(), at)
+        }
+        Message::ImportedRecord {
+            record,
+            imports,
+            request,
+        } => {
+            let mut events = hear_record(state, record, &[], imports, at);
+            if let Some(caller) = request {
+                events.push(judge_move(&after(state, &events), from, record, caller));
+            }
+            events
+        }
+        Message::ImportReport {
+            key,
+            incarnation,
+            epoch,
+            since,
+            here,
+        } => led(state, *key)
+            .filter(|(_, family)| is_entry(family, from, *incarnation))
+            .filter(|(_, family)| family.stamp.epoch == *epoch)
+            .and_then(|(key, family)| {
+                imports::hear_report(state, &key, family, from, *since, *here)
+            })
+            .unwrap_or_default(),
         Message::Confirmation {
             key,
             incarnation,
@@ -63,7 +91,8 @@ fn first_effect(state: &State, from: &Region, message: &Message, at: UnixMillis)
             materials,
             caller,
         } => {
-            let mut events = hear_record(state, record, materials, at);
+            let nothing = SharedImports::default();
+            let mut events = hear_record(state, record, materials, &nothing, at);
             events.push(judge_move(&after(state, &events), from, record, caller));
             events
         }
@@ -152,8 +181,8 @@ fn judge_move(state: &State, from: &Region, record: &FamilyRecord, caller: &Call
 }
 
 /// The state after Creating and Updating.
-fn settled(key: &Key) -> KeyState {
-    match key.has_all_material() {
+fn settled(has_all_material: bool) -> KeyState {
+    match has_all_material {
         true => KeyState::Enabled,
         false => KeyState::PendingImport,
     }
@@ -174,7 +203,8 @@ fn end_request(
         };
         family.refused = Some((at, refusal));
         let change = FamilyChange::MoveRefused { to: to.clone() };
-        return changed(name, change, family, settled(key), Vec::new());
+        let settled = settled(import::has_all(state, key));
+        return changed(name, change, family, settled, Vec::new());
     }
     family.transit = Transit::SteppedDown;
     family.stamp = family.stamp.next_epoch();
@@ -191,6 +221,7 @@ fn hear_record(
     state: &State,
     record: &FamilyRecord,
     new: &[NewMaterial],
+    shared: &SharedImports,
     at: UnixMillis,
 ) -> Vec<Event> {
     let Some(entry) = record.roster.get(state.region()) else {
@@ -212,9 +243,14 @@ fn hear_record(
     }
     match state.key(record.key).zip(state.family(record.key)) {
         None if state.key(record.key).is_some() => Vec::new(),
-        None => vec![arrival(state, record, entry, new, at)],
+        None => {
+            let arrival = arrival(state, record, entry, new, at);
+            let (imports, awaited) = imports::after_record(state, record, shared);
+            let shared = imports::if_changed(state, record.key, imports, awaited);
+            std::iter::once(arrival).chain(shared).collect()
+        }
         Some((_, family)) if record.stamp <= family.stamp => Vec::new(),
-        Some((key, family)) => vec![take_record(state, key, family, record, entry, new)],
+        Some((key, family)) => take_record(state, key, family, record, entry, new, shared),
     }
 }
 
@@ -251,13 +287,24 @@ fn arrival(
         refused: None,
         wait_days: None,
     };
-    let rotation = record.rotation.with(new.iter());
+    let rotation = rotation_told(record, new);
     let sent = confirmation(state, &key, &rotation, &family);
     Event::KeyReplicated {
         key,
         family,
         rotation,
         sent: sent.into_iter().collect(),
+    }
+}
+
+/// What the record says of rotation. The bytes of imported material are not part of it.
+fn rotation_told(record: &FamilyRecord, held: &[NewMaterial]) -> Rotation {
+    match (record.origin, record.rotation.pending) {
+        (Origin::External, Some((id, ..))) => {
+            let named = NewMaterial::gone(id);
+            record.rotation.with(std::iter::once(&named))
+        }
+        _ => record.rotation.with(held.iter()),
     }
 }
 
@@ -304,14 +351,20 @@ fn take_record(
     record: &FamilyRecord,
     entry: &Entry,
     new: &[NewMaterial],
-) -> Event {
+    shared: &SharedImports,
+) -> Vec<Event> {
     let own = state.region();
     let mut key = key.clone();
     let present = rotation_of(state, record.key);
     let known: BTreeSet<_> = key.materials.iter().map(|material| material.id).collect();
-    let here: Vec<NewMaterial> = all_held(&key, &present).chain(new).cloned().collect();
+    let imported = state
+        .imports(record.key)
+        .and_then(|row| row.pending.as_ref());
+    let held = all_held(&key, &present).chain(new).chain(imported);
+    let here: Vec<NewMaterial> = held.cloned().collect();
     key.materials = in_order(record, here.iter());
-    let rotation = record.rotation.with(here.iter());
+    let rotation = rotation_told(record, &here);
+    let (imports, mut awaited) = imports::after_record(state, record, shared);
     let mut family = Family {
         stamp: record.stamp,
         primary: record.primary.clone(),
@@ -324,6 +377,7 @@ fn take_record(
         family.transit = Transit::Settled;
         family.stamp = family.stamp.next();
         confirm_own(&mut family, own, &key, &rotation);
+        imports::report_own(&mut awaited, own, family.incarnation, &imports);
         change = FamilyChange::SteppedUp;
     } else {
         if family.transit == Transit::SteppedDown {
@@ -333,17 +387,23 @@ fn take_record(
     }
     let created = key.state == KeyState::Creating && !entry.confirmed.is_empty();
     let moved = key.state == KeyState::Updating && family.transit == Transit::Settled;
+    let rotating_to = rotation.pending.as_ref().map(|pending| pending.material.id);
+    let has_all = import::all_here(&key, rotating_to, Some(&imports));
     if created || moved {
-        key.state = settled(&key);
+        key.state = settled(has_all);
+    } else if !has_all && key.origin == Origin::External {
+        // What the family is rotated to is this member's for good from here on.
+        key.state = import::without(key.state);
     }
     let sent = if family.is_led_by(own) {
         family.records(&key, &rotation, own)
     } else {
         let answer = confirmation(state, &key, &rotation, &family);
-        answer.into_iter().collect()
+        let report = imports::report(record.key, own, &family, &imports, awaited.as_ref());
+        answer.into_iter().chain(report).collect()
     };
     let arrived = key.materials.iter().filter(|m| !known.contains(&m.id));
-    Event::FamilyChanged {
+    let changed = Event::FamilyChanged {
         key: key.reference(),
         change,
         family,
@@ -351,5 +411,8 @@ fn take_record(
         materials: arrived.cloned().collect(),
         rotation: (rotation != present).then_some(rotation),
         sent,
-    }
+    };
+    // First: what is sent takes it along.
+    let shared = imports::if_changed(state, record.key, imports, awaited);
+    shared.into_iter().chain([changed]).collect()
 }

@@ -88,6 +88,17 @@ fn forge(flaw: Flaw, receiver: &State, message: &mut Message) {
             forged.materials.extend(pending.map(|(id, ..)| id));
             *record = forged.into();
         }
+        (
+            Flaw::AnyReport,
+            Message::ImportReport {
+                key, epoch, since, ..
+            },
+        ) => {
+            if let (Some(family), Some(awaited)) = (receiver.family(*key), receiver.awaited(*key)) {
+                *epoch = family.stamp.epoch;
+                *since = awaited.since;
+            }
+        }
         _ => {}
     }
 }
@@ -211,6 +222,145 @@ fn scenarios() -> Vec<(&'static str, World)> {
     ]
 }
 
+/// What may happen between the import into the primary and the rotation.
+fn imports() -> Vec<(&'static str, World)> {
+    let these = |asks: &[(usize, Ask)]| Asks::These(asks.to_vec());
+    let (first, second, third) = (0, 1, 2);
+    vec![
+        (
+            "a rotation races with members that import, lose and import again",
+            World::imported(
+                &[second, third],
+                &[first, second],
+                these(&[
+                    (third, Ask::Import(2)),
+                    (third, Ask::DeleteImport(2)),
+                    (second, Ask::DeleteImport(2)),
+                    (first, Ask::Rotate),
+                    (third, Ask::Import(2)),
+                ]),
+                &[(first, third), (third, first)],
+            ),
+        ),
+        (
+            "the primary takes its import back, and brings it again",
+            World::imported(
+                &[second, third],
+                &[first, third],
+                these(&[
+                    (first, Ask::DeleteImport(2)),
+                    (first, Ask::ImportNew(2)),
+                    (second, Ask::Import(2)),
+                    (first, Ask::Rotate),
+                    (first, Ask::DeleteImport(2)),
+                ]),
+                &[(first, second)],
+            ),
+        ),
+        (
+            "the primary moves and the new one carries on",
+            World::imported(
+                &[second],
+                &[first],
+                these(&[
+                    (first, Ask::Move(second)),
+                    (second, Ask::Import(2)),
+                    (second, Ask::Rotate),
+                    (first, Ask::DeleteImport(2)),
+                    (second, Ask::DeleteImport(2)),
+                ]),
+                &[(first, second), (second, first)],
+            ),
+        ),
+        (
+            "a report stays on its way while the primary moves there and back",
+            World::imported(
+                &[second, third],
+                &[first],
+                these(&[
+                    (third, Ask::Import(2)),
+                    (first, Ask::Move(second)),
+                    (third, Ask::DeleteImport(2)),
+                    (second, Ask::Move(first)),
+                ]),
+                &[],
+            ),
+        ),
+        (
+            "one more replica comes and goes while others import",
+            World::imported(
+                &[second],
+                &[first],
+                these(&[
+                    (first, Ask::Replicate(third)),
+                    (second, Ask::Import(2)),
+                    (third, Ask::Schedule),
+                    (first, Ask::Rotate),
+                ]),
+                &[(first, third), (third, first)],
+            ),
+        ),
+    ]
+}
+
+/// The same with more that may happen. Minutes.
+fn long_imports() -> Vec<(&'static str, World)> {
+    let these = |asks: &[(usize, Ask)]| Asks::These(asks.to_vec());
+    let (first, second, third) = (0, 1, 2);
+    vec![
+        (
+            "imports, a move there and back, and a rotation by whoever leads",
+            World::imported(
+                &[second, third],
+                &[first, third],
+                these(&[
+                    (first, Ask::Move(second)),
+                    (second, Ask::Import(2)),
+                    (second, Ask::Rotate),
+                    (second, Ask::Move(first)),
+                    (third, Ask::DeleteImport(2)),
+                    (first, Ask::Rotate),
+                ]),
+                &[(first, third), (third, first)],
+            ),
+        ),
+        (
+            "a replica imports, is deleted and made again while the primary moves",
+            World::imported(
+                &[second],
+                &[first, second],
+                these(&[
+                    (first, Ask::Replicate(third)),
+                    (third, Ask::Import(1)),
+                    (third, Ask::Import(2)),
+                    (third, Ask::Schedule),
+                    (first, Ask::Move(second)),
+                    (first, Ask::Rotate),
+                    (second, Ask::Rotate),
+                ]),
+                &[(first, second)],
+            ),
+        ),
+        (
+            "the import is taken back and brought again on either side of a move",
+            World::imported(
+                &[second, third],
+                &[first],
+                these(&[
+                    (first, Ask::DeleteImport(2)),
+                    (first, Ask::ImportNew(2)),
+                    (second, Ask::Import(2)),
+                    (third, Ask::Import(2)),
+                    (first, Ask::Move(third)),
+                    (third, Ask::DeleteImport(2)),
+                    (third, Ask::Rotate),
+                ]),
+                &[(first, second), (second, first)],
+            ),
+        ),
+    ]
+}
+
 /// Catches a protocol that ends with two primaries, a member that cannot decrypt, or Regions that
 /// disagree, in some interleaving of any two commands.
 #[test]
@@ -218,6 +368,24 @@ fn families_hold_in_every_interleaving() {
     let near = World::new(&[], Asks::Any(2), &CHANNELS);
     let far = World::new(&[1, 2], Asks::Any(2), &[]);
     all_hold("any two commands", vec![near, far], 10_000);
+}
+
+/// Catches a family that rotates to imported material which a member lacks, a primary that does not
+/// know who has it, and a version that comes back after it was deleted.
+#[test]
+fn families_rotate_to_imported_material() {
+    for (what, start) in imports() {
+        all_hold(what, vec![start], 500);
+    }
+}
+
+/// Catches the same with more commands. Minutes: `make verify-model`.
+#[test]
+#[ignore = "minutes; make verify-model runs it"]
+fn long_families_rotate_to_imported_material() {
+    for (what, start) in long_imports() {
+        all_hold(what, vec![start], 1_000);
+    }
 }
 
 /// Catches the same in every interleaving of five commands. Minutes: `make verify-model`.
@@ -309,6 +477,28 @@ fn broken_protocols_are_caught() {
         (
             Flaw::ActivateEarly,
             World::new(&[1, 2], Asks::These(vec![(0, Ask::Rotate)]), &[]),
+        ),
+        (
+            Flaw::ActivateEarly,
+            World::imported(
+                &[1, 2],
+                &[0, 1, 2],
+                Asks::These(vec![(0, Ask::Rotate), (2, Ask::DeleteImport(2))]),
+                &[],
+            ),
+        ),
+        (
+            Flaw::AnyReport,
+            World::imported(
+                &[1, 2],
+                &[0],
+                Asks::These(vec![
+                    (1, Ask::Import(2)),
+                    (0, Ask::DeleteImport(2)),
+                    (0, Ask::ImportNew(2)),
+                ]),
+                &[],
+            ),
         ),
         (
             Flaw::Revive,

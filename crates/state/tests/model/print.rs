@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use keyrum_state::{FamilyRecord, Message, NewMaterial, Stamp, Transit};
+use keyrum_state::{Awaited, FamilyRecord, Message, NewMaterial, Stamp, Transit};
 
 use crate::world::{Delivery, REGIONS, World, key_ref, region};
 
@@ -24,6 +24,13 @@ fn stamps_of_record(record: &FamilyRecord, stamps: &mut BTreeSet<Stamp>) {
     stamps.extend(record.roster.values().map(|entry| entry.incarnation));
 }
 
+fn stamps_of_awaited(awaited: Option<&Awaited>, stamps: &mut BTreeSet<Stamp>) {
+    if let Some(awaited) = awaited {
+        stamps.insert(awaited.since);
+        stamps.extend(awaited.held_by.values());
+    }
+}
+
 fn stamps_of_message(message: &Message, stamps: &mut BTreeSet<Stamp>) {
     match message {
         Message::Record { record, .. } | Message::MoveRequest { record, .. } => {
@@ -33,6 +40,15 @@ fn stamps_of_message(message: &Message, stamps: &mut BTreeSet<Stamp>) {
             stamps.insert(*incarnation);
         }
         Message::MoveAnswer { at, .. } => _ = stamps.insert(*at),
+        Message::ImportedRecord {
+            record, imports, ..
+        } => {
+            stamps_of_record(record, stamps);
+            stamps_of_awaited(imports.awaited.as_ref(), stamps);
+        }
+        Message::ImportReport {
+            incarnation, since, ..
+        } => stamps.extend([*incarnation, *since]),
     }
 }
 
@@ -40,6 +56,7 @@ fn gather(world: &World) -> Ranks {
     let mut stamps = BTreeSet::new();
     for state in &world.regions {
         stamps.extend(state.buried(key_ref()));
+        stamps_of_awaited(state.awaited(key_ref()).as_ref(), &mut stamps);
         if let Some(family) = state.family(key_ref()) {
             stamps.insert(family.stamp);
             stamps.insert(family.incarnation);
@@ -64,7 +81,18 @@ fn gather(world: &World) -> Ranks {
 
 fn write_materials(text: &mut String, materials: &[NewMaterial]) {
     for material in materials {
-        write!(text, "m{}", material.id.0[0]).unwrap();
+        let here = if material.is_here() { "" } else { "-" };
+        write!(text, "m{}{here}", material.id.0[0]).unwrap();
+    }
+}
+
+fn write_awaited(text: &mut String, ranks: &Ranks, awaited: Option<&Awaited>) {
+    if let Some(awaited) = awaited {
+        let since = ranks.of(awaited.since);
+        write!(text, "W{}s{since}", awaited.material.0[0]).unwrap();
+        for (region, incarnation) in &awaited.held_by {
+            write!(text, "h{region}{}", ranks.of(*incarnation)).unwrap();
+        }
     }
 }
 
@@ -121,6 +149,25 @@ fn write_message(text: &mut String, ranks: &Ranks, message: &Message) {
         Message::Tombstone { incarnation, .. } => {
             write!(text, "T{}", ranks.of(*incarnation)).unwrap();
         }
+        Message::ImportedRecord {
+            record,
+            imports,
+            request,
+        } => {
+            text.push(if request.is_some() { 'M' } else { 'R' });
+            write_record(text, ranks, record);
+            write_awaited(text, ranks, imports.awaited.as_ref());
+        }
+        Message::ImportReport {
+            incarnation,
+            epoch,
+            since,
+            here,
+            ..
+        } => {
+            let (incarnation, since) = (ranks.of(*incarnation), ranks.of(*since));
+            write!(text, "I{incarnation}e{epoch}s{since}{here}").unwrap();
+        }
         Message::MoveAnswer { at, refusal, .. } => {
             write!(text, "A{}{}", ranks.of(*at), refusal.is_some()).unwrap();
         }
@@ -154,6 +201,10 @@ pub(crate) fn of(world: &World) -> u128 {
             if let Some(pending) = state.rotation(key_ref()).and_then(|r| r.pending.as_ref()) {
                 write!(text, "P{}", pending.material.id.0[0]).unwrap();
             }
+            if let Some(pending) = state.imports(key_ref()).and_then(|i| i.pending.as_ref()) {
+                write_materials(&mut text, std::slice::from_ref(pending));
+            }
+            write_awaited(&mut text, &ranks, state.awaited(key_ref()).as_ref());
         }
         if let Some(family) = state.family(key_ref()) {
             let (stamp, own) = (ranks.of(family.stamp), ranks.of(family.incarnation));

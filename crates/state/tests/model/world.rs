@@ -5,11 +5,12 @@ use std::fmt;
 
 use keyrum_state::codec::{StateDecoder, encode_state};
 use keyrum_state::{
-    Caller, Command, Key, KeyRef, Message, NewMaterial, Proposal, RequestId, State, apply,
+    Awaited, Caller, Command, ImportTerms, Key, KeyRef, Message, NewMaterial, Proposal, RequestId,
+    State, apply,
 };
 use keyrum_types::{
-    AccountId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, MultiRegionRole, NodeId, Origin,
-    Region, SealedMaterial, UnixMillis, WaitingDays,
+    AccountId, ImportType, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, MultiRegionRole, NodeId,
+    Origin, Region, SealedMaterial, UnixMillis, WaitingDays,
 };
 
 use crate::print;
@@ -53,6 +54,12 @@ pub(crate) enum Ask {
     Policy,
     /// New material on demand.
     Rotate,
+    /// That version, as new material.
+    ImportNew(u8),
+    /// That version, which the family knows.
+    Import(u8),
+    /// Deletion of that version here.
+    DeleteImport(u8),
 }
 
 /// One step.
@@ -104,6 +111,8 @@ pub(crate) enum Flaw {
     Revive,
     /// New material is used as soon as it arrives.
     ActivateEarly,
+    /// A report about an import is believed whenever it was made.
+    AnyReport,
 }
 
 /// One state of the model.
@@ -181,6 +190,36 @@ impl World {
     /// Each of the channels `unheard` once fails to say that a message was taken, and delivers it
     /// again late.
     pub(crate) fn new(replicas: &[usize], asks: Asks, unheard: &[(usize, usize)]) -> Self {
+        Self::of_origin(Origin::AwsKms, replicas, asks, unheard)
+    }
+
+    /// The same of a key whose first version was imported everywhere. In the Regions `having` a second
+    /// one was too; it waits to be rotated to.
+    pub(crate) fn imported(
+        replicas: &[usize],
+        having: &[usize],
+        asks: Asks,
+        unheard: &[(usize, usize)],
+    ) -> Self {
+        let mut world = Self::of_origin(Origin::External, replicas, asks, unheard);
+        for &at in having {
+            let ask = match at {
+                0 => Ask::ImportNew(2),
+                _ => Ask::Import(2),
+            };
+            assert!(world.ask(at, ask));
+            world.settle();
+        }
+        world.print = print::of(&world);
+        world
+    }
+
+    fn of_origin(
+        origin: Origin,
+        replicas: &[usize],
+        asks: Asks,
+        unheard: &[(usize, usize)],
+    ) -> Self {
         let mut links = BTreeMap::new();
         for from in 0..REGIONS.len() {
             for to in (0..REGIONS.len()).filter(|to| *to != from) {
@@ -208,17 +247,21 @@ impl World {
                 key: key_ref().id,
                 spec: KeySpec::SymmetricDefault,
                 usage: KeyUsage::EncryptDecrypt,
-                origin: Origin::AwsKms,
+                origin,
                 description: String::new(),
                 policy: None,
                 bypass_lockout_check: false,
                 tags: vec![],
-                material: Some(material(1)),
+                material: (origin != Origin::External).then(|| material(1)),
             },
         );
         assert!(created);
+        let imported = origin == Origin::External;
+        assert!(!imported || world.ask(0, Ask::Import(1)));
         for &to in replicas {
             assert!(world.ask(0, Ask::Replicate(to)));
+            world.settle();
+            assert!(!imported || world.ask(to, Ask::Import(1)));
             world.settle();
         }
         world.print = print::of(&world);
@@ -297,6 +340,18 @@ impl World {
                     material: material(self.materials),
                 }
             }
+            Ask::ImportNew(version) | Ask::Import(version) => Command::ImportKeyMaterial {
+                key,
+                material: material(version),
+                terms: ImportTerms {
+                    import_type: matches!(ask, Ask::ImportNew(_)).then_some(ImportType::New),
+                    ..ImportTerms::default()
+                },
+            },
+            Ask::DeleteImport(version) => Command::DeleteImportedKeyMaterial {
+                key,
+                material: Some(material(version).id),
+            },
             Ask::Policy => Command::PutKeyPolicy {
                 key,
                 policy: POLICY.to_owned(),
@@ -451,29 +506,52 @@ impl World {
             .count()
     }
 
-    /// Whether every member that can be used has all material that another uses or has used.
     /// Whether one member has all material of another: a ciphertext names its version, and a
     /// pending one is there already.
-    fn has_all(&self, key: &Key, other: &Key) -> bool {
-        let at = (0..REGIONS.len()).find(|at| self.key(*at).is_some_and(|k| std::ptr::eq(k, key)));
-        let rotation = at.and_then(|at| self.regions[at].rotation(key_ref()));
-        let pending = rotation.and_then(|rotation| rotation.pending.as_ref());
+    fn has_all(&self, (at, key): (usize, &Key), other: &Key) -> bool {
         other.materials.iter().all(|material| {
-            let waits = pending.is_some_and(|pending| pending.material.id == material.id);
-            waits || key.material(&material.id).is_some()
+            let version = self.regions[at].material(key, &material.id);
+            version.is_some_and(NewMaterial::is_here)
         })
     }
 
+    /// Whether every member that can be used has all material that another uses or has used.
     pub(crate) fn all_decrypt(&self) -> bool {
-        let usable = |key: &&Key| matches!(key.state, KeyState::Enabled | KeyState::Updating);
-        let members: Vec<&Key> = self.members().map(|(_, key)| key).collect();
-        members.iter().copied().filter(usable).all(|one| {
-            !one.materials.is_empty()
-                && members
-                    .iter()
-                    .copied()
-                    .filter(usable)
-                    .all(|other| self.has_all(other, one))
+        let usable =
+            |(_, key): &(usize, &Key)| matches!(key.state, KeyState::Enabled | KeyState::Updating);
+        let members: Vec<_> = self.members().filter(usable).collect();
+        members.iter().all(|(_, one)| {
+            !one.materials.is_empty() && members.iter().all(|other| self.has_all(*other, one))
+        })
+    }
+
+    /// Whether the primary knows which members have the version that waits, and the others whether all
+    /// do.
+    fn imports_are_known(&self, members: &[(usize, &Key)]) -> bool {
+        let awaited = |at: usize| self.regions[at].awaited(key_ref());
+        let family = |at: usize| self.regions[at].family(key_ref()).expect("it was there");
+        let primary =
+            |(_, key): &&(usize, &Key)| key.multi_region == Some(MultiRegionRole::Primary);
+        let (primary, _) = members.iter().find(primary).expect("there is one");
+        let told = awaited(*primary);
+        let everywhere = |at: usize| awaited(at).map(|it| it.is_everywhere(family(at)));
+        members.iter().all(|(at, _)| {
+            let imports = self.regions[*at].imports(key_ref());
+            let pending = imports.and_then(|imports| imports.pending.as_ref());
+            let has = pending.is_some_and(NewMaterial::is_here);
+            let member = (&region(*at), &family(*at).incarnation);
+            let said = told.as_ref().is_some_and(|told| {
+                let mut held_by = told.held_by.iter();
+                held_by.any(|holder| holder == member)
+            });
+            let same = |(mine, told): (&Awaited, &Awaited)| {
+                (mine.material, mine.since) == (told.material, told.since)
+            };
+            let named = match (&awaited(*at), &told) {
+                (Some(mine), Some(told)) => same((mine, told)),
+                (mine, told) => mine.is_none() && told.is_none(),
+            };
+            has == said && named && everywhere(*at) == everywhere(*primary)
         })
     }
 
@@ -509,6 +587,9 @@ impl World {
         let Some((_, roster, _, pending)) = &first else {
             return false;
         };
-        !pending && roster.len() == members.len() && rosters.all(|other| other == first)
+        !pending
+            && roster.len() == members.len()
+            && rosters.all(|other| other == first)
+            && self.imports_are_known(&members)
     }
 }

@@ -19,8 +19,8 @@ use keyrum_types::{
 };
 
 use crate::words::{
-    event_text, imports_text, key_text, last_use_text, material_name, message_text, refusal_name,
-    rotation_text, with_key_names,
+    awaited_text, event_text, imports_text, key_text, last_use_text, material_name, message_text,
+    refusal_name, rotation_text, with_key_names,
 };
 
 pub(crate) fn account(number: u64) -> AccountId {
@@ -329,57 +329,53 @@ impl Script {
     }
 
     fn show(&mut self, line: &Line<'_>) -> Vec<String> {
-        let region = line.region();
-        if region != *self.state.region() {
-            let state = self.of(region);
-            let key = state.key(line.key(0)).map(|key| key_text(key));
-            return vec![with_key_names(&key.unwrap_or("gone".to_owned()))];
-        }
+        let state = self.of(line.region()).clone();
         match line.words[0] {
-            "clock" => vec![format!("{}", self.state.clock())],
+            "clock" => vec![format!("{}", state.clock())],
             "counts" => {
-                let of = |number| self.state.key_count(account(number));
+                let of = |number| state.key_count(account(number));
                 vec![format!(
                     "{} keys, {} of 1, {} of 2",
-                    self.state.total_keys(),
+                    state.total_keys(),
                     of(1),
                     of(2)
                 )]
             }
             "rotation" => {
                 let key = line.key(1);
-                let Some(materials) = self.state.key(key).map(|key| &key.materials) else {
+                let Some(materials) = state.key(key).map(|key| &key.materials) else {
                     return vec!["gone".to_owned()];
                 };
                 let names: Vec<_> = materials.iter().map(|m| material_name(&m.id)).collect();
                 let mut text = format!("{} materials={}", key.id, names.join(","));
-                if let Some(rotation) = self.state.rotation(key) {
+                if let Some(rotation) = state.rotation(key) {
                     text += &rotation_text(rotation);
                 }
                 vec![with_key_names(&text)]
             }
             "imports" => {
                 let key = line.key(1);
-                let lines = self.state.key(key).map_or("gone".to_owned(), |key| {
-                    let imports = self.state.imports(key.reference());
+                let lines = state.key(key).map_or("gone".to_owned(), |key| {
+                    let imports = state.imports(key.reference());
                     imports_text(key, imports.map(|imports| &**imports))
+                        + &awaited_text(&state, key)
                 });
                 vec![with_key_names(&lines)]
             }
             "last-use" => {
-                let last = self.state.last_use(line.key(1));
+                let last = state.last_use(line.key(1));
                 vec![last.map_or("never".to_owned(), last_use_text)]
             }
-            "next-due" => match self.state.next_due() {
+            "next-due" => match state.next_due() {
                 Some(due) => vec![format!("something is due at {due}")],
                 None => vec!["nothing will be due".to_owned()],
             },
-            "due" => match self.state.next_rotation_due() {
+            "due" => match state.next_rotation_due() {
                 Some(due) => vec![format!("a rotation is due at {due}")],
                 None => vec!["no rotation will be due".to_owned()],
             },
             "aliases" => {
-                let aliases = self.state.aliases(account(line.as_account()), None);
+                let aliases = state.aliases(account(line.as_account()), None);
                 let lines = aliases.map(|(name, alias)| {
                     let key = alias.target.id;
                     format!(
@@ -394,7 +390,7 @@ impl Script {
                     lines
                 }
             }
-            _ => match self.state.key(line.key(0)) {
+            _ => match state.key(line.key(0)) {
                 Some(key) => vec![with_key_names(&key_text(key))],
                 None => vec!["gone".to_owned()],
             },

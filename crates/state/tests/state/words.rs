@@ -2,7 +2,7 @@
 
 use keyrum_state::{
     CompletedRotation, Entry, Event, Family, FamilyRecord, Imports, Key, KeyUse, LastUse, Message,
-    NewMaterial, Refusal, Rotation, Stamp, Transit,
+    NewMaterial, Refusal, Rotation, Stamp, State, Transit,
 };
 use keyrum_types::{AliasName, KeyId, MaterialId, Region};
 
@@ -52,16 +52,35 @@ pub(crate) fn rotation_text(rotation: &Rotation) -> String {
     for CompletedRotation { material, at, kind } in &rotation.rotations {
         text += &format!(" {}:{kind}@{at}", material_name(material));
     }
-    assert_eq!(rotation.pending, None, "rotations take no time so far");
+    if let Some(pending) = &rotation.pending {
+        text += &format!(" pending={}", material_name(&pending.material.id));
+    }
     text
 }
 
-/// Every version; `-` stands before one whose bytes are gone, `?` before one that waits.
+/// Who has the version that a family waits for, `!` once all have it.
+pub(crate) fn awaited_text(state: &State, key: &Key) -> String {
+    let family = state.family(key.reference());
+    let Some((awaited, family)) = state.awaited(key.reference()).zip(family) else {
+        return String::new();
+    };
+    let everywhere = awaited.is_everywhere(family);
+    let mark = if everywhere { "!" } else { "" };
+    let held_by: Vec<_> = awaited.held_by.keys().map(Region::as_str).collect();
+    format!(" held by [{}]{mark}", held_by.join(", "))
+}
+
+/// Every version; `-` stands before one whose bytes are gone, `?` before one that waits, `?-` before one
+/// that waits without bytes.
 pub(crate) fn imports_text(key: &Key, imports: Option<&Imports>) -> String {
     let mut text = format!("{} state={}", key.id, key.state);
     let none = Imports::default();
     let imports = imports.unwrap_or(&none);
-    let pending = imports.pending.iter().map(|version| (version, "?"));
+    let waits = imports.pending.iter();
+    let pending = waits.map(|version| match version.is_here() {
+        true => (version, "?"),
+        false => (version, "?-"),
+    });
     let versions = key.materials.iter().map(|version| match version.is_here() {
         true => (version, ""),
         false => (version, "-"),
@@ -219,6 +238,22 @@ pub(crate) fn event_text(event: &Event) -> String {
             key.id,
             material_name(material)
         ),
+        Event::ImportsShared {
+            key,
+            imports,
+            awaited,
+        } => {
+            let mut text = format!("{name} {}", key.id);
+            if let Some(pending) = &imports.pending {
+                let mark = if pending.is_here() { "?" } else { "?-" };
+                text += &format!(" {mark}{}", material_name(&pending.id));
+            }
+            if let Some(awaited) = awaited {
+                let held_by: Vec<_> = awaited.held_by.keys().map(Region::as_str).collect();
+                text += &format!(" held by [{}]", held_by.join(", "));
+            }
+            text
+        }
         Event::MessagesSent { sent } => format!("{name} {}", sent_text(sent)),
         Event::MessageTaken { from, number } => format!("{name} {number} of {from}"),
         Event::MessagesDelivered { to, through } => format!("{name} {to} through={through}"),
@@ -295,6 +330,36 @@ pub(crate) fn message_text(message: &Message) -> String {
         Message::MoveRequest {
             record, materials, ..
         } => format!("request {}", record_text(record, materials)),
+        Message::ImportedRecord {
+            record,
+            imports,
+            request,
+        } => {
+            let kind = if request.is_some() {
+                "request"
+            } else {
+                "record"
+            };
+            let mut text = format!("{kind} {}", record_text(record, &[]));
+            if let Some(awaited) = &imports.awaited {
+                let held_by: Vec<_> = awaited.held_by.keys().map(Region::as_str).collect();
+                let material = material_name(&awaited.material);
+                text += &format!(", {material} held by [{}]", held_by.join(", "));
+            }
+            for (id, description) in &imports.descriptions {
+                text += &format!(", {} ({description})", material_name(id));
+            }
+            text
+        }
+        Message::ImportReport {
+            key,
+            incarnation,
+            here,
+            ..
+        } => {
+            let has = if *here { "has" } else { "lacks" };
+            format!("report {} @{} {has} it", key.id, incarnation.version)
+        }
         Message::MoveAnswer { key, refusal, .. } => match refusal {
             None => format!("reserved {}", key.id),
             Some(refusal) => format!("refused {}: {refusal}", key.id),
@@ -373,6 +438,7 @@ variant_names!(
         KeyMaterialImported,
         KeyMaterialDeleted,
         KeyMaterialExpired,
+        ImportsShared,
     }
 );
 
