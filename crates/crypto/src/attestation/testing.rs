@@ -62,7 +62,7 @@ fn params(name: &str, authority: bool, [from, to]: Days) -> CertificateParams {
 
 impl Hypervisor {
     /// With certificates that are always valid.
-    pub fn new() -> Self {
+    pub fn make() -> Self {
         Self::valid(ALWAYS, ALWAYS)
     }
 

@@ -16,7 +16,7 @@ use crate::testing::CountingEntropy;
 const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
 
 /// The expensive parts, made once.
-static HYPERVISOR: LazyLock<Hypervisor> = LazyLock::new(Hypervisor::new);
+static HYPERVISOR: LazyLock<Hypervisor> = LazyLock::new(Hypervisor::make);
 static ENCLAVE: LazyLock<Enclave> = LazyLock::new(|| Enclave::new(KeySize::Rsa2048));
 
 fn roots(hypervisor: &Hypervisor) -> AttestationRoots {
@@ -148,7 +148,7 @@ fn the_real_root_is_the_published_one() {
 /// saying so.
 #[test]
 fn roots_are_read_or_refused() {
-    let other = Hypervisor::new();
+    let other = Hypervisor::make();
     let both = format!("{}\n{}", other.root_pem, HYPERVISOR.root_pem);
     let both = AttestationRoots::from_pem(both.as_bytes()).ok().unwrap();
     for hypervisor in [&other, &*HYPERVISOR] {
@@ -176,7 +176,7 @@ fn roots_are_read_or_refused() {
 /// one whom the certificate names.
 #[test]
 fn others_documents_are_refused() {
-    let other = Hypervisor::new();
+    let other = Hypervisor::make();
     let untrusted = Some(AttestationError::Untrusted);
     assert_eq!(refusal(&other.attest(NOW.0, &ENCLAVE)), untrusted);
     // The right root in the bundle makes nobody trusted.
