@@ -98,8 +98,8 @@ impl<'a> Document<'a> {
         let payload = self.payload;
         let mut signed = SIGNED_BEFORE_PAYLOAD.to_vec();
         match payload.len() {
-            bytes @ ..=0xff => signed.extend([0x58, bytes as u8]),
-            bytes @ ..=0xffff => {
+            bytes @ 0..=0xff => signed.extend([0x58, bytes as u8]),
+            bytes @ 0x100..=0xffff => {
                 signed.push(0x59);
                 signed.extend((bytes as u16).to_be_bytes());
             }

@@ -223,10 +223,10 @@ pub fn head(kind: u8, number: impl TryInto<u64>) -> Vec<u8> {
     let number = number.try_into().ok().unwrap();
     let bytes = number.to_be_bytes();
     let (more, from) = match number {
-        ..24 => return vec![kind << 5 | bytes[7]],
-        ..0x100 => (24, 7),
-        ..0x1_0000 => (25, 6),
-        ..0x1_0000_0000 => (26, 4),
+        0..24 => return vec![kind << 5 | bytes[7]],
+        24..0x100 => (24, 7),
+        0x100..0x1_0000 => (25, 6),
+        0x1_0000..0x1_0000_0000 => (26, 4),
         _ => (27, 0),
     };
     [&[kind << 5 | more], &bytes[from..]].concat()

@@ -353,7 +353,7 @@ fn hostile_forms_cost_nothing() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Catches a panic, and a document that is believed although something in it was changed after
     /// it was signed.
