@@ -98,8 +98,7 @@ pub(crate) async fn try_out_ml_kem(desk: &Desk, key: &Key, spec: &str) {
     refused(call.send().await, DRY_RUN, YES);
 }
 
-/// Catches a key that is used for what it is not for, a peer on another curve, and a secret that is
-/// given in the clear to one who asked for an encrypted one.
+/// Catches a key that is used for what it is not for, and a peer on another curve.
 #[tokio::test]
 async fn keys_agree_only_as_they_are_for() {
     let desk = Desk::dev("agreement").await;
@@ -125,12 +124,4 @@ async fn keys_agree_only_as_they_are_for() {
     refused(call.send().await, code, &text);
     let text = refuse(&key.arn, "KEY_AGREEMENT", "Decapsulate");
     refused(decapsulate(&desk, &key, b"x").send().await, code, &text);
-    let call = derive(&desk, &key, &desk.public_key(&signs.id).await);
-    let document = aws_sdk_kms::types::RecipientInfo::builder()
-        .attestation_document(Blob::new("document"))
-        .build();
-    let error = call.recipient(document).send().await.unwrap_err();
-    let error = error.into_service_error();
-    let code = aws_sdk_kms::error::ProvideErrorMetadata::code(&error);
-    assert_eq!(code, Some("UnsupportedOperationException"), "{error:?}");
 }

@@ -1,6 +1,5 @@
 //! Data key pairs.
 
-use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeyPairSpec;
 use keyrum_tests::sdk::{patiently, refused};
 use ring::rand::SystemRandom;
@@ -122,10 +121,4 @@ async fn refusals_are_the_real_ones() {
         .key_pair_spec(DataKeyPairSpec::EccNistP384);
     let text = text.replace("KeyPair.", "KeyPairWithoutPlaintext.");
     refused(call.send().await, "InvalidKeyUsageException", &text);
-    let document = aws_sdk_kms::types::RecipientInfo::builder()
-        .attestation_document(Blob::new("document"))
-        .build();
-    let call = pair(&key.id).recipient(document);
-    let error = call.send().await.unwrap_err().into_service_error();
-    assert!(error.is_unsupported_operation_exception(), "{error:?}");
 }

@@ -25,6 +25,7 @@ mod names;
 mod paging;
 mod policies;
 mod raw;
+mod recipients;
 mod rotation;
 mod signing;
 mod states;

@@ -7,6 +7,7 @@ mod imports;
 mod members;
 mod peers;
 mod quorum;
+mod recipients;
 mod refusals;
 mod reset;
 mod snapshots;

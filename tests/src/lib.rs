@@ -3,6 +3,8 @@
 //!
 //! The tests see Keyrum as its users do: the `keyrum` program, its ready file, its endpoint.
 
+#[path = "../../crates/crypto/src/attestation/testing.rs"]
+pub mod attestation;
 mod binary;
 mod cluster;
 mod dev;

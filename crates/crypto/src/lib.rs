@@ -8,10 +8,13 @@
 //! No primitive is written here. `keys` says which library does what for asymmetric and HMAC keys.
 //! Sealing, ciphertexts and tokens are ring's AES-256-GCM, HMAC-SHA-256 and SHA-256; SM4-GCM is
 //! RustCrypto's. The only assembly done here is the counter mode of SP 800-108 over that HMAC
-//! (`kdf`). What crosses Regions is wrapped by the crate `hpke` (`wrap`).
+//! (`kdf`). What crosses Regions is wrapped by the crate `hpke` (`wrap`). Attested callers' certificates
+//! are verified by `webpki`, and what they get is encrypted by aws-lc (`attestation`, `enveloped`).
 
+mod attestation;
 mod ciphertext;
 mod draw;
+mod enveloped;
 mod import_token;
 mod kdf;
 mod key_file;
@@ -23,6 +26,9 @@ mod testing;
 mod token;
 mod wrap;
 
+pub use attestation::{
+    AttestationError, AttestationRoots, Attested, InvalidAttestationRoots, Pcrs,
+};
 pub use ciphertext::{
     EncryptionContext, InvalidCiphertext, MadeBy, OVERHEAD_BYTES, Parsed, encrypt, parse,
 };

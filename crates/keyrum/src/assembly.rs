@@ -1,6 +1,7 @@
 //! One node, put together: its store, its part in the group, the service on top, its listeners.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyrum_consensus::world::{self, World};
@@ -10,7 +11,7 @@ use keyrum_consensus::{
 use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
-use keyrum_service::{Found, Neighbourhood, Service, Settings};
+use keyrum_service::{AttestationRoots, Found, Neighbourhood, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
 use tokio::task::JoinHandle;
@@ -96,6 +97,14 @@ pub(crate) enum NodeError {
         /// What the system said.
         cause: std::io::Error,
     },
+    /// The roots of attested callers cannot be used.
+    #[error("{}: {cause}; name a PEM file with the root certificate of attested callers, or name none to believe those of AWS only", file.display())]
+    AttestationRoot {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
     /// A secret of the Region cannot be read.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
@@ -135,6 +144,19 @@ pub(crate) enum NodeError {
     /// The group cannot be joined.
     #[error(transparent)]
     Start(#[from] StartError),
+}
+
+/// Where certificates of attested callers must lead.
+pub(crate) fn attestation_roots(topology: &Topology) -> Result<AttestationRoots, NodeError> {
+    let Some(file) = &topology.attestation_root else {
+        return Ok(AttestationRoots::default());
+    };
+    let invalid = |cause: String| NodeError::AttestationRoot {
+        file: file.to_owned(),
+        cause,
+    };
+    let pem = std::fs::read(file).map_err(|error| invalid(error.to_string()))?;
+    AttestationRoots::from_pem(&pem).map_err(|error| invalid(error.to_string()))
 }
 
 /// Whether enough of each Region's data is there to start a cluster; all of it, if `whole`.
@@ -227,6 +249,8 @@ impl Running {
         })
         .over_distances(topology.distances(&name.region), world.entropy.clone());
 
+        let attestation_roots = Arc::new(attestation_roots(topology)?);
+
         let store = open_store(world, &path, &folder.started_file(name)).await?;
         check_domain_key(&store, &path, &keyring, &key_file)?;
         let config = GroupConfig {
@@ -248,6 +272,7 @@ impl Running {
         let settings = Settings {
             test_clock: topology.test_clock,
             hold_transient: topology.hold_transient,
+            attestation_roots,
         };
         let (root, own_region) = (folder.root().to_owned(), name.region.clone());
         let neighbourhood = Neighbourhood {

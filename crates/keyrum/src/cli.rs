@@ -83,6 +83,10 @@ pub(crate) struct Dev {
     /// Keep every Creating and Updating for at least this long, 0 to 5m
     #[arg(long, default_value = "0s", value_parser = short_wait, value_name = "DURATION")]
     pub(crate) hold_transient: Duration,
+    /// Believe documents of attested callers (Recipient) that lead to a certificate in this PEM file,
+    /// in place of AWS's root of Nitro enclaves
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attestation_root: Option<PathBuf>,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

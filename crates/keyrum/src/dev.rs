@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use crate::Failure;
-use crate::assembly::{Quiet, Running, check_data, endpoint_settings, limits};
+use crate::assembly::{Quiet, Running, attestation_roots, check_data, endpoint_settings, limits};
 use crate::cli;
 use crate::data::{DataError, DataFolder, Unnamed};
 use crate::ports::Ports;
@@ -39,6 +39,9 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     )?;
     topology.propagation_delay = args.propagation_delay;
     topology.hold_transient = args.hold_transient;
+    topology.attestation_root = args.attestation_root;
+    // Each node reads it, and would fail by itself.
+    let _ = attestation_roots(&topology)?;
     let temporary = if args.ephemeral {
         Some(tempfile::tempdir().map_err(|error| {
             format!(

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::Failure;
 use crate::admin::{Admin, AdminError};
-use crate::assembly::check_data;
+use crate::assembly::{attestation_roots, check_data};
 use crate::cli::{self, NodeName};
 use crate::control::{self, Process, Reply, Request};
 use crate::data::{DataError, DataFolder, Unnamed, io_at, loopback};
@@ -53,6 +53,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
     let world = World::real();
     let (topology, text) = Topology::load_with_text(&args.config)?;
+    // The nodes read it themselves, and would each fail.
+    let _ = attestation_roots(&topology)?;
     let data = data_folder(args.data.as_deref(), &topology);
     let mut ports = Ports::new(&*world.entropy);
     let unnamed = Unnamed::Run;

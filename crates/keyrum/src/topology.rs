@@ -53,6 +53,10 @@ pub(crate) struct Topology {
     /// How long Creating and Updating are kept at least; 0 to 5 minutes.
     #[serde(default, deserialize_with = "wait")]
     pub(crate) hold_transient: Duration,
+    /// The roots of attested callers, in PEM; relative to the working folder. Without it, that of
+    /// the real enclaves.
+    #[serde(default)]
+    pub(crate) attestation_root: Option<PathBuf>,
     /// How far back the history reaches.
     #[serde(default)]
     pub(crate) history: History,
@@ -227,6 +231,7 @@ impl Topology {
             reads: None,
             propagation_delay: Duration::ZERO,
             hold_transient: Duration::ZERO,
+            attestation_root: None,
             history: History::default(),
             snapshot_entries: DEFAULT_SNAPSHOT_ENTRIES,
             data: None,

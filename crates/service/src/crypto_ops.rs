@@ -1,7 +1,8 @@
 //! Operations that use a key's material. Here: Encrypt, Decrypt, ReEncrypt, GenerateDataKey and
 //! GenerateRandom; the others in modules of their own.
 //!
-//! Each is a read of the state followed by `crypto`. The checks are functions of the state; their
+//! Each is a read of the state followed by `crypto`. An attested recipient's document is verified
+//! before all else (`recipient`). The other checks are functions of the state; their
 //! order is the API's: key lookup, authorization, parameters, usage, state, algorithm, type and
 //! length of the message, ciphertext or signature, and the dry run's answer last.
 //!
@@ -18,7 +19,7 @@ use keyrum_types::{CryptographicOperation, EncryptionAlgorithm, KeySpec, Materia
 use zeroize::Zeroizing;
 
 use crate::materials::Ready;
-use crate::{DataKeySpec, RequestContext, Service, ServiceError};
+use crate::{DataKeySpec, RecipientInput, RequestContext, SecretOutput, Service, ServiceError};
 
 mod agreement;
 mod checks;
@@ -34,7 +35,7 @@ pub use agreement::{
 pub use checks::ENCRYPTION_CONTEXT_BYTES_MAX;
 use checks::{
     Blob, Destination, Opening, Sealed, Source, ciphertext_of, data_key_bytes, name_of,
-    re_encrypt_checks, refuse_grant_tokens, refuse_recipient,
+    re_encrypt_checks, refuse_grant_tokens,
 };
 pub use data_key_pair::{GenerateDataKeyPairInput, GenerateDataKeyPairOutput};
 pub use mac::{GenerateMacInput, MacOutput, VerifyMacInput};
@@ -81,8 +82,8 @@ pub struct DecryptInput {
     pub algorithm: EncryptionAlgorithm,
     /// Grants to be known already.
     pub grant_tokens: Vec<String>,
-    /// Whether the answer shall be encrypted for an attested recipient.
-    pub recipient: bool,
+    /// For whom the answer's secret shall be encrypted.
+    pub recipient: Option<RecipientInput>,
     /// Whether to tell only if it would succeed.
     pub dry_run: bool,
     /// In a dry run: whether to look at authorization only.
@@ -94,10 +95,10 @@ pub struct DecryptOutput {
     /// The key that made the ciphertext, in this Region.
     pub key_arn: String,
     /// What was encrypted.
-    pub plaintext: Zeroizing<Vec<u8>>,
+    pub plaintext: SecretOutput,
     /// How.
     pub algorithm: EncryptionAlgorithm,
-    /// The version of the key's material that made it; symmetric keys only.
+    /// The version of the key's material that made it; symmetric keys only, and not for a recipient.
     pub material: Option<MaterialId>,
 }
 
@@ -158,8 +159,8 @@ pub struct GenerateDataKeyInput {
     pub spec: Option<DataKeySpec>,
     /// Grants to be known already.
     pub grant_tokens: Vec<String>,
-    /// Whether the answer shall be encrypted for an attested recipient.
-    pub recipient: bool,
+    /// For whom the answer's secret shall be encrypted.
+    pub recipient: Option<RecipientInput>,
     /// Whether to tell only if it would succeed.
     pub dry_run: bool,
 }
@@ -169,11 +170,11 @@ pub struct GenerateDataKeyOutput {
     /// The data key, encrypted.
     pub ciphertext: Vec<u8>,
     /// The data key. The form without plaintext leaves it out of its answer.
-    pub plaintext: Zeroizing<Vec<u8>>,
+    pub plaintext: SecretOutput,
     /// The key that encrypted it.
     pub key_arn: String,
-    /// The version of that key's material.
-    pub material: MaterialId,
+    /// The version of that key's material; not for a recipient.
+    pub material: Option<MaterialId>,
 }
 
 /// What GenerateRandom is asked.
@@ -183,8 +184,8 @@ pub struct GenerateRandomInput {
     pub number_of_bytes: Option<u32>,
     /// A custom key store to draw from.
     pub custom_key_store_id: Option<String>,
-    /// Whether the answer shall be encrypted for an attested recipient.
-    pub recipient: bool,
+    /// For whom the answer's secret shall be encrypted.
+    pub recipient: Option<RecipientInput>,
 }
 
 impl Service {
@@ -227,6 +228,7 @@ impl Service {
         ctx: &RequestContext,
         input: DecryptInput,
     ) -> Result<DecryptOutput, ServiceError> {
+        let recipient = self.attest(input.recipient.as_ref())?;
         if input.key_id.is_none()
             && (input.ignore_ciphertext || input.algorithm != EncryptionAlgorithm::SymmetricDefault)
         {
@@ -239,7 +241,6 @@ impl Service {
             algorithm: input.algorithm,
             context: &input.context,
             grant_tokens: &input.grant_tokens,
-            recipient: input.recipient,
             blob: blob.map(Blob::new),
         };
         let mut state = self.read(ctx).await?;
@@ -253,12 +254,14 @@ impl Service {
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
+        let plaintext = self.hand_over(plaintext, recipient.as_ref())?;
         self.note_use(ctx, &state, found.key, CryptographicOperation::Decrypt);
+        let material = shown_material(found.key, found.material);
         Ok(DecryptOutput {
             key_arn: key_arn(state.region(), found.key.account, found.key.id),
             plaintext,
             algorithm: input.algorithm,
-            material: shown_material(found.key, found.material),
+            material: material.filter(|_| recipient.is_none()),
         })
     }
 
@@ -281,7 +284,6 @@ impl Service {
             algorithm: input.source_algorithm,
             context: &input.source_context,
             grant_tokens: &input.grant_tokens,
-            recipient: false,
             blob: blob.map(Blob::new),
         };
         let destination = Destination {
@@ -345,6 +347,7 @@ impl Service {
         input: GenerateDataKeyInput,
         operation: CryptographicOperation,
     ) -> Result<GenerateDataKeyOutput, ServiceError> {
+        let recipient = self.attest(input.recipient.as_ref())?;
         let state = self.read(ctx).await?;
         let wanted = Destination {
             operation: operation.name(),
@@ -356,7 +359,6 @@ impl Service {
         let found = wanted.look_up(&state, &ctx.caller)?;
         refuse_grant_tokens(&input.grant_tokens)?;
         let bytes = data_key_bytes(input.number_of_bytes, input.spec)?;
-        refuse_recipient(input.recipient)?;
         wanted.check_parameters(&state, found)?;
         let material = wanted.check_use(found).map_err(|error| match error {
             ServiceError::AlgorithmNotForSpec { .. } => ServiceError::DataKeyFromAsymmetric,
@@ -368,13 +370,14 @@ impl Service {
         let plaintext = self.random(bytes);
         let made_by = MadeBy::GenerateDataKey;
         let ciphertext = self.seal_under(found, material, &wanted, &plaintext, made_by)?;
+        let plaintext = self.hand_over(plaintext, recipient.as_ref())?;
         self.note_use(ctx, &state, found, operation);
         let key_arn = key_arn(state.region(), found.account, found.id);
         Ok(GenerateDataKeyOutput {
             ciphertext,
             plaintext,
             key_arn,
-            material: material.id,
+            material: recipient.is_none().then_some(material.id),
         })
     }
 
@@ -383,7 +386,8 @@ impl Service {
         &self,
         _ctx: &RequestContext,
         input: GenerateRandomInput,
-    ) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+    ) -> Result<SecretOutput, ServiceError> {
+        let recipient = self.attest(input.recipient.as_ref())?;
         let bytes = input
             .number_of_bytes
             .ok_or(ServiceError::NumberOfBytesRequired)?;
@@ -392,8 +396,7 @@ impl Service {
                 what: "A custom key store",
             });
         }
-        refuse_recipient(input.recipient)?;
-        Ok(self.random(bytes))
+        self.hand_over(self.random(bytes), recipient.as_ref())
     }
 
     fn random(&self, bytes: u32) -> Zeroizing<Vec<u8>> {
@@ -482,7 +485,7 @@ fn shown_material(key: &Key, material: &NewMaterial) -> Option<MaterialId> {
 }
 
 /// What a key's "no" means after the checks, which leave only what a key alone can tell.
-fn use_error(error: UseError) -> ServiceError {
+pub(crate) fn use_error(error: UseError) -> ServiceError {
     match error {
         UseError::InvalidCiphertext
         // A ciphertext made outside may hold nothing, which cannot be encrypted again.

@@ -1,6 +1,7 @@
 //! Why an operation was not done: one variant for each situation the API can tell apart.
 
 use keyrum_consensus::{ProposeError, ReadError};
+use keyrum_crypto::AttestationError;
 use keyrum_state::Refusal;
 use keyrum_types::{
     EncryptionAlgorithm, KeySpec, KeyUsage, MessageType, Origin, Region, SigningAlgorithm,
@@ -250,6 +251,19 @@ pub enum ServiceError {
     /// The ciphertext's key is not here, or not for this caller to see. AccessDeniedException.
     #[error("the key that the ciphertext refers to does not exist here or may not be accessed")]
     CiphertextKeyMissing,
+    /// A recipient without a document or an algorithm. ValidationException, in the grammar of model
+    /// constraints.
+    #[error("a recipient has a key encryption algorithm and an attestation document")]
+    RecipientIncomplete {
+        /// Whether it has a document.
+        document_given: bool,
+    },
+    /// Not an attestation document of an enclave that is trusted here, or too old.
+    /// ValidationException.
+    ///
+    /// Deviation: the real service's code and text are not published.
+    #[error("the attestation document was not accepted: {0}")]
+    Attestation(#[from] AttestationError),
     /// A grant token that no grant has. InvalidGrantTokenException.
     #[error("a grant token is not valid")]
     InvalidGrantToken,

@@ -23,6 +23,7 @@ mod metadata;
 mod neighbours;
 mod page;
 mod policy;
+mod recipient;
 mod replica_key;
 mod resolve;
 mod rotation;
@@ -56,7 +57,7 @@ pub use import::{
     DeleteImportedKeyMaterialInput, GetParametersForImportInput, GetParametersForImportOutput,
     ImportKeyMaterialInput, ImportedKeyMaterialOutput,
 };
-pub use keyrum_crypto::EncryptionContext;
+pub use keyrum_crypto::{AttestationRoots, EncryptionContext};
 pub use last_use::GetKeyLastUsageOutput;
 pub use lifecycle::{
     CancelKeyDeletionOutput, CreateKeyInput, KeyEntry, KeyInput, ListKeysInput, ResourceOwner,
@@ -68,6 +69,7 @@ pub use page::{Page, PageRequest};
 pub use policy::{
     GetKeyPolicyInput, GetKeyPolicyOutput, ListKeyPoliciesInput, POLICY_NAME, PutKeyPolicyInput,
 };
+pub use recipient::{RecipientInput, SecretOutput};
 pub use replica_key::{ReplicateKeyInput, ReplicateKeyOutput, UpdatePrimaryRegionInput};
 pub use rotation::{
     EnableKeyRotationInput, GetKeyRotationStatusOutput, ImportEntry, IncludeKeyMaterial,
@@ -83,12 +85,14 @@ use materials::{MATERIALS_BYTES_MAX, MATERIALS_MAX, Materials};
 use resolve::Accounts;
 
 /// What an operator chooses for a node's service.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// Whether the Region's clock may be moved ahead: test clusters only.
     pub test_clock: bool,
     /// How long every Creating and Updating is kept at least; 0 to 5 minutes.
     pub hold_transient: Duration,
+    /// Where the certificates of attested callers must lead.
+    pub attestation_roots: Arc<AttestationRoots>,
 }
 
 /// Who asks, and how fresh an answer must be.
@@ -152,11 +156,11 @@ impl Service {
             group,
             keyring,
             world,
+            hold: Hold::new(settings.hold_transient),
             settings,
             materials: Materials::new(MATERIALS_MAX, MATERIALS_BYTES_MAX),
             couriers: Couriers::new(neighbourhood),
             uses: Uses::default(),
-            hold: Hold::new(settings.hold_transient),
             carrying_out: tokio::sync::Mutex::default(),
             late: Late::default(),
         });

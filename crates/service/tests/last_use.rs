@@ -110,7 +110,7 @@ async fn uses_reach_the_log_together() {
         key_id: None,
         algorithm: EncryptionAlgorithm::SymmetricDefault,
         grant_tokens: Vec::new(),
-        recipient: false,
+        recipient: None,
         dry_run: false,
         ignore_ciphertext: false,
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_kms::types::KeyState;
-use keyrum_tests::Cluster;
+use keyrum_tests::{Cluster, wait};
 use serde_json::Value;
 
 use crate::relatives::{REGIONS, Relatives, family};

@@ -6,7 +6,7 @@ use keyrum_service::{
 };
 use keyrum_types::{EncapsulationAlgorithm, KeyAgreementAlgorithm};
 
-use super::{open_blob, required_named, writer_for};
+use super::{open_blob, recipient, required_named, secret, secret_for_recipient, writer_for};
 use crate::fields::Fields;
 
 type Answer = Result<Vec<u8>, ServiceError>;
@@ -22,14 +22,15 @@ pub(super) async fn derive_shared_secret(
         algorithm: required_named(input, "KeyAgreementAlgorithm", algorithm),
         public_key: open_blob(input, "PublicKey").unwrap_or_default(),
         grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
-        recipient: input.structure("Recipient").is_some(),
+        recipient: recipient(input),
         dry_run: input.boolean("DryRun").unwrap_or(false),
     };
     let derived = service.derive_shared_secret(ctx, request).await?;
-    let mut answer = writer_for(derived.shared_secret.len());
+    let mut answer = writer_for(derived.shared_secret.bytes());
+    answer.text("KeyId", &derived.key_arn);
+    secret(&mut answer, "SharedSecret", &derived.shared_secret);
+    secret_for_recipient(&mut answer, &derived.shared_secret);
     answer
-        .text("KeyId", &derived.key_arn)
-        .blob("SharedSecret", &derived.shared_secret)
         .text("KeyAgreementAlgorithm", derived.algorithm.name())
         .text("KeyOrigin", derived.origin.name());
     Ok(answer.finish())

@@ -3,11 +3,14 @@
 
 use keyrum_service::{
     DataKeySpec, DecryptInput, EncryptInput, GenerateDataKeyInput, GenerateRandomInput,
-    ReEncryptInput, RequestContext, Service, ServiceError,
+    ReEncryptInput, RecipientInput, RequestContext, Service, ServiceError,
 };
 use keyrum_types::MaterialId;
 
-use super::{encryption_algorithm, ignores_ciphertext, open_blob, writer_for};
+use super::{
+    encryption_algorithm, ignores_ciphertext, open_blob, recipient, secret, secret_for_recipient,
+    writer_for,
+};
 use crate::fields::Fields;
 use crate::json::ObjectWriter;
 
@@ -46,16 +49,16 @@ pub(super) async fn decrypt(
         key_id: input.text("KeyId"),
         algorithm: encryption_algorithm(input, "EncryptionAlgorithm"),
         grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
-        recipient: input.structure("Recipient").is_some(),
+        recipient: recipient(input),
         dry_run: input.boolean("DryRun").unwrap_or(false),
         ignore_ciphertext: ignores_ciphertext(input),
     };
     let decrypted = service.decrypt(ctx, request).await?;
-    let mut answer = writer_for(decrypted.plaintext.len());
-    answer
-        .text("KeyId", &decrypted.key_arn)
-        .blob("Plaintext", &decrypted.plaintext)
-        .text("EncryptionAlgorithm", decrypted.algorithm.name());
+    let mut answer = writer_for(decrypted.plaintext.bytes());
+    answer.text("KeyId", &decrypted.key_arn);
+    secret(&mut answer, "Plaintext", &decrypted.plaintext);
+    answer.text("EncryptionAlgorithm", decrypted.algorithm.name());
+    secret_for_recipient(&mut answer, &decrypted.plaintext);
     material(&mut answer, "KeyMaterialId", decrypted.material);
     Ok(answer.finish())
 }
@@ -104,15 +107,15 @@ pub(super) async fn generate_data_key(
     ctx: &RequestContext,
     input: &mut Fields<'_>,
 ) -> Answer {
-    let recipient = input.structure("Recipient").is_some();
+    let recipient = recipient(input);
     let request = data_key_input(input, recipient);
     let made = service.generate_data_key(ctx, request).await?;
-    let mut answer = writer_for(made.ciphertext.len());
-    answer
-        .blob("CiphertextBlob", &made.ciphertext)
-        .blob("Plaintext", &made.plaintext)
-        .text("KeyId", &made.key_arn)
-        .text("KeyMaterialId", &made.material.to_string());
+    let mut answer = writer_for(made.ciphertext.len() + made.plaintext.bytes());
+    answer.blob("CiphertextBlob", &made.ciphertext);
+    secret(&mut answer, "Plaintext", &made.plaintext);
+    answer.text("KeyId", &made.key_arn);
+    secret_for_recipient(&mut answer, &made.plaintext);
+    material(&mut answer, "KeyMaterialId", made.material);
     Ok(answer.finish())
 }
 
@@ -121,15 +124,15 @@ pub(super) async fn generate_data_key_without_plaintext(
     ctx: &RequestContext,
     input: &mut Fields<'_>,
 ) -> Answer {
-    let request = data_key_input(input, false);
+    let request = data_key_input(input, None);
     let made = service
         .generate_data_key_without_plaintext(ctx, request)
         .await?;
     let mut answer = writer_for(made.ciphertext.len());
     answer
         .blob("CiphertextBlob", &made.ciphertext)
-        .text("KeyId", &made.key_arn)
-        .text("KeyMaterialId", &made.material.to_string());
+        .text("KeyId", &made.key_arn);
+    material(&mut answer, "KeyMaterialId", made.material);
     Ok(answer.finish())
 }
 
@@ -141,11 +144,12 @@ pub(super) fn generate_random(
     let request = GenerateRandomInput {
         number_of_bytes: number_of_bytes(input),
         custom_key_store_id: input.text("CustomKeyStoreId"),
-        recipient: input.structure("Recipient").is_some(),
+        recipient: recipient(input),
     };
     let random = service.generate_random(ctx, request)?;
-    let mut answer = writer_for(random.len());
-    answer.blob("Plaintext", &random);
+    let mut answer = writer_for(random.bytes());
+    secret(&mut answer, "Plaintext", &random);
+    secret_for_recipient(&mut answer, &random);
     Ok(answer.finish())
 }
 
@@ -156,7 +160,10 @@ fn material(answer: &mut ObjectWriter, name: &'static str, material: Option<Mate
     }
 }
 
-fn data_key_input(input: &mut Fields<'_>, recipient: bool) -> GenerateDataKeyInput {
+fn data_key_input(
+    input: &mut Fields<'_>,
+    recipient: Option<RecipientInput>,
+) -> GenerateDataKeyInput {
     let spec = |name: String| match name.as_str() {
         "AES_256" => Some(DataKeySpec::Aes256),
         "AES_128" => Some(DataKeySpec::Aes128),

@@ -176,6 +176,20 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
              in this region, or you are not allowed to access."
                 .to_owned(),
         ),
+        ServiceError::RecipientIncomplete { document_given } => {
+            let missing = match document_given {
+                true => "keyEncryptionAlgorithm",
+                false => "attestationDocument",
+            };
+            ApiError::validation(format!(
+                "1 validation error detected: Value null at 'recipient.{missing}' failed to \
+                 satisfy constraint: Member must not be null"
+            ))
+        }
+        // Own text.
+        ServiceError::Attestation(error) => ApiError::validation(format!(
+            "The attestation document was not accepted: {error}."
+        )),
         ServiceError::InvalidGrantToken => {
             // Own text.
             ApiError::client("InvalidGrantTokenException", "A grant token is not valid.")

@@ -22,7 +22,9 @@ mod tag;
 
 use futures_util::FutureExt as _;
 use keyrum_consensus::world::BoxFuture;
-use keyrum_service::{Algorithms, KeyInput, Page, PageRequest, RequestContext, Service};
+use keyrum_service::{
+    Algorithms, KeyInput, Page, PageRequest, RecipientInput, RequestContext, SecretOutput, Service,
+};
 use keyrum_types::EncryptionAlgorithm;
 
 use crate::error::ApiError;
@@ -217,6 +219,29 @@ fn open_blob(input: &mut Fields<'_>, name: &str) -> Option<Vec<u8>> {
 /// A writer with room for so many bytes in blobs, and a few names.
 fn writer_for(blob_bytes: usize) -> ObjectWriter {
     ObjectWriter::with_capacity(512 + blob_bytes * 4 / 3)
+}
+
+/// For whom a request wants its answer's secret encrypted.
+fn recipient(input: &mut Fields<'_>) -> Option<RecipientInput> {
+    let mut recipient = input.structure("Recipient")?;
+    Some(RecipientInput {
+        algorithm_named: recipient.text("KeyEncryptionAlgorithm").is_some(),
+        document: open_blob(&mut recipient, "AttestationDocument"),
+    })
+}
+
+/// A secret under its name, unless it is for a recipient.
+fn secret(answer: &mut ObjectWriter, name: &'static str, secret: &SecretOutput) {
+    if let SecretOutput::Plain(secret) = secret {
+        answer.blob(name, secret);
+    }
+}
+
+/// A secret that is for a recipient.
+fn secret_for_recipient(answer: &mut ObjectWriter, secret: &SecretOutput) {
+    if let SecretOutput::ForRecipient(enveloped) = secret {
+        answer.blob("CiphertextForRecipient", enveloped);
+    }
 }
 
 /// What a key can be used with: one list, under the name of its kind. The API leaves out empty

@@ -11,7 +11,7 @@ use keyrum_types::{
 use zeroize::Zeroizing;
 
 use super::checks::{Wanted, check_algorithm};
-use crate::{RequestContext, Service, ServiceError};
+use crate::{RecipientInput, RequestContext, SecretOutput, Service, ServiceError};
 
 /// What DeriveSharedSecret is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub struct DeriveSharedSecretInput {
     pub public_key: Vec<u8>,
     /// Grants to be known already.
     pub grant_tokens: Vec<String>,
-    /// Whether the answer shall be encrypted for an attested recipient.
-    pub recipient: bool,
+    /// For whom the secret shall be encrypted.
+    pub recipient: Option<RecipientInput>,
     /// Whether to tell only if it would succeed.
     pub dry_run: bool,
 }
@@ -35,7 +35,7 @@ pub struct DeriveSharedSecretOutput {
     /// The key that was used.
     pub key_arn: String,
     /// The secret that the other side gets, too.
-    pub shared_secret: Zeroizing<Vec<u8>>,
+    pub shared_secret: SecretOutput,
     /// How.
     pub algorithm: KeyAgreementAlgorithm,
     /// Where the key's material comes from.
@@ -97,12 +97,12 @@ impl Service {
         ctx: &RequestContext,
         input: DeriveSharedSecretInput,
     ) -> Result<DeriveSharedSecretOutput, ServiceError> {
+        let recipient = self.attest(input.recipient.as_ref())?;
         let wanted = Wanted {
             operation: CryptographicOperation::DeriveSharedSecret,
             text: &input.key_id,
             usage: KeyUsage::KeyAgreement,
             grant_tokens: &input.grant_tokens,
-            recipient: input.recipient,
         };
         let state = self.read(ctx).await?;
         let (key, material) = wanted.check(&state, &ctx.caller)?;
@@ -114,6 +114,7 @@ impl Service {
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
+        let shared_secret = self.hand_over(shared_secret, recipient.as_ref())?;
         self.note_use(ctx, &state, key, wanted.operation);
         Ok(DeriveSharedSecretOutput {
             key_arn: key_arn(state.region(), key.account, key.id),
@@ -134,7 +135,6 @@ impl Service {
             text: &input.key_id,
             usage: KeyUsage::EncapsulateDecapsulate,
             grant_tokens: &input.grant_tokens,
-            recipient: false,
         };
         let state = self.read(ctx).await?;
         let (key, material) = wanted.check(&state, &ctx.caller)?;
@@ -164,7 +164,6 @@ impl Service {
             text: &input.key_id,
             usage: KeyUsage::EncapsulateDecapsulate,
             grant_tokens: &input.grant_tokens,
-            recipient: false,
         };
         let state = self.read(ctx).await?;
         let (key, material) = wanted.check(&state, &ctx.caller)?;

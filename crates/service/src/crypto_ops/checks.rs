@@ -81,7 +81,6 @@ pub(super) struct Wanted<'a> {
     pub(super) text: &'a str,
     pub(super) usage: KeyUsage,
     pub(super) grant_tokens: &'a [String],
-    pub(super) recipient: bool,
 }
 
 impl Wanted<'_> {
@@ -95,7 +94,6 @@ impl Wanted<'_> {
         let key = resolve::key_or_alias(state, caller, operation, self.text)?;
         let key = permit_key(state, caller, key, operation)?.key();
         refuse_grant_tokens(self.grant_tokens)?;
-        refuse_recipient(self.recipient)?;
         check_usage(state, key, self.usage, operation)?;
         check_state(key)?;
         Ok((key, current_material(key)?))
@@ -109,7 +107,6 @@ pub(super) struct Source<'a> {
     pub(super) algorithm: EncryptionAlgorithm,
     pub(super) context: &'a EncryptionContext,
     pub(super) grant_tokens: &'a [String],
-    pub(super) recipient: bool,
     /// `None` if it shall be ignored.
     pub(super) blob: Option<Blob<'a>>,
 }
@@ -198,7 +195,6 @@ impl<'a> Source<'a> {
 
     /// Parameters, usage, and whether the key is the one which made the ciphertext.
     fn check_parameters(&self, key: &Key) -> Result<(), ServiceError> {
-        refuse_recipient(self.recipient)?;
         check_context(self.context, key)?;
         let parsed = self.blob.filter(|_| self.names_its_key(key));
         let parsed = parsed.and_then(|blob| blob.parsed.ok());
@@ -411,17 +407,6 @@ pub(super) fn refuse_grant_tokens(tokens: &[String]) -> Result<(), ServiceError>
         Ok(())
     } else {
         Err(ServiceError::InvalidGrantToken)
-    }
-}
-
-/// An answer for an attested recipient must not be given in the clear instead.
-pub(super) fn refuse_recipient(asked: bool) -> Result<(), ServiceError> {
-    if asked {
-        Err(ServiceError::NotYet {
-            what: "An attested recipient",
-        })
-    } else {
-        Ok(())
     }
 }
 

@@ -4,11 +4,10 @@ use keyrum_crypto::{EncryptionContext, MadeBy, UsableKey};
 use keyrum_types::{
     CryptographicOperation, DataKeyPairSpec, EncryptionAlgorithm, MaterialId, key_arn,
 };
-use zeroize::Zeroizing;
 
-use super::checks::{Destination, refuse_grant_tokens, refuse_recipient};
+use super::checks::{Destination, refuse_grant_tokens};
 use crate::error::spec_in_region;
-use crate::{RequestContext, Service, ServiceError};
+use crate::{RecipientInput, RequestContext, SecretOutput, Service, ServiceError};
 
 /// What GenerateDataKeyPair and GenerateDataKeyPairWithoutPlaintext are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +20,8 @@ pub struct GenerateDataKeyPairInput {
     pub spec: DataKeyPairSpec,
     /// Grants to be known already.
     pub grant_tokens: Vec<String>,
-    /// Whether the answer shall be encrypted for an attested recipient.
-    pub recipient: bool,
+    /// For whom the private key shall be encrypted.
+    pub recipient: Option<RecipientInput>,
     /// Whether to tell only if it would succeed.
     pub dry_run: bool,
 }
@@ -32,7 +31,7 @@ pub struct GenerateDataKeyPairOutput {
     /// The private key, encrypted.
     pub private_key_ciphertext: Vec<u8>,
     /// The private key, PKCS#8 in DER. The form without plaintext leaves it out of its answer.
-    pub private_key: Zeroizing<Vec<u8>>,
+    pub private_key: SecretOutput,
     /// The public key, a SubjectPublicKeyInfo in DER.
     pub public_key: Vec<u8>,
     /// The key that encrypted the private key.
@@ -70,6 +69,7 @@ impl Service {
         input: GenerateDataKeyPairInput,
         operation: CryptographicOperation,
     ) -> Result<GenerateDataKeyPairOutput, ServiceError> {
+        let recipient = self.attest(input.recipient.as_ref())?;
         let state = self.read(ctx).await?;
         let wanted = Destination {
             operation: operation.name(),
@@ -80,7 +80,6 @@ impl Service {
         };
         let found = wanted.look_up(&state, &ctx.caller)?;
         refuse_grant_tokens(&input.grant_tokens)?;
-        refuse_recipient(input.recipient)?;
         let spec = input.spec.key_spec();
         spec_in_region(spec, state.region())?;
         wanted.check_parameters(&state, found)?;
@@ -103,6 +102,7 @@ impl Service {
         let made_by = MadeBy::GenerateDataKey;
         let private_key_ciphertext =
             self.seal_under(found, material, &wanted, &private_key, made_by)?;
+        let private_key = self.hand_over(private_key, recipient.as_ref())?;
         self.note_use(ctx, &state, found, operation);
         Ok(GenerateDataKeyPairOutput {
             private_key_ciphertext,

@@ -53,7 +53,6 @@ impl GenerateMacInput {
             text: &self.key_id,
             usage: KeyUsage::GenerateVerifyMac,
             grant_tokens: &self.grant_tokens,
-            recipient: false,
         };
         let (key, material) = wanted.check(state, &ctx.caller)?;
         let listed = key.spec.mac_algorithms().contains(&self.algorithm);

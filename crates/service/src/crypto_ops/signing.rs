@@ -64,7 +64,6 @@ impl SignInput {
             text: &self.key_id,
             usage: KeyUsage::SignVerify,
             grant_tokens: &self.grant_tokens,
-            recipient: false,
         };
         let (key, material) = wanted.check(state, &ctx.caller)?;
         let known = key.spec.signing_algorithms();

@@ -37,7 +37,6 @@ struct Decrypt<'a> {
     algorithm: EncryptionAlgorithm,
     context: EncryptionContext,
     grant_tokens: Vec<String>,
-    recipient: bool,
 }
 
 impl<'a> Decrypt<'a> {
@@ -48,7 +47,6 @@ impl<'a> Decrypt<'a> {
             algorithm: EncryptionAlgorithm::SymmetricDefault,
             context: EncryptionContext::new(),
             grant_tokens: Vec::new(),
-            recipient: false,
         }
     }
 
@@ -59,7 +57,6 @@ impl<'a> Decrypt<'a> {
             algorithm: self.algorithm,
             context: &self.context,
             grant_tokens: &self.grant_tokens,
-            recipient: self.recipient,
             blob: self.blob.map(Blob::new),
         }
     }
@@ -265,11 +262,6 @@ fn decrypt_refuses_in_the_apis_order() {
     request.context = context(8193);
     let too_long = ServiceError::EncryptionContextTooLong { bytes_max: 8192 };
     assert_eq!(check(&request, &region), Some(too_long));
-    request.recipient = true;
-    assert!(matches!(
-        check(&request, &region),
-        Some(ServiceError::NotYet { .. })
-    ));
     request.grant_tokens = vec!["token".to_owned()];
     assert_eq!(
         check(&request, &region),
@@ -581,7 +573,6 @@ fn other_uses_are_refused_in_the_apis_order() {
         text: &text,
         usage: KeyUsage::SignVerify,
         grant_tokens: &[],
-        recipient: false,
     };
     let check = |wanted: &Wanted<'_>, region: &TestRegion| {
         let found = wanted.check(&region.state, &root_of(OWN));
@@ -601,9 +592,6 @@ fn other_uses_are_refused_in_the_apis_order() {
         operation: "Sign",
     };
     assert_eq!(check(&wanted, &region), Err(usage.to_string()));
-    wanted.recipient = true;
-    let recipient = refuse_recipient(true).unwrap_err();
-    assert_eq!(check(&wanted, &region), Err(recipient.to_string()));
     let tokens = ["token".to_owned()];
     wanted.grant_tokens = &tokens;
     let token = ServiceError::InvalidGrantToken;
