@@ -375,7 +375,7 @@ fn families_hold_in_every_interleaving() {
 #[test]
 fn families_rotate_to_imported_material() {
     for (what, start) in imports() {
-        all_hold(what, vec![start], 500);
+        all_hold(what, vec![start], 300);
     }
 }
 
