@@ -142,10 +142,13 @@ async fn encryption(kms: &Kms) {
     kms.vary("Decrypt", &body, "/EncryptionAlgorithm", &algorithms, text)
         .await;
     kms.no("Decrypt", body, "InvalidCiphertextException").await;
-    let unusable = json!({"CiphertextBlob": plain, "KeyId": rsa});
-    kms.ask("Decrypt", &unusable)
-        .await
-        .expect_err("another kind");
+    let unusable = json!({
+        "CiphertextBlob": plain,
+        "KeyId": one,
+        "EncryptionAlgorithm": "RSAES_OAEP_SHA_1",
+    });
+    kms.no("Decrypt", unusable, "InvalidKeyUsageException")
+        .await;
     let modifiers = [Value::Null, json!(["IGNORE_CIPHERTEXT"])];
     let body = json!({"KeyId": one, "DryRun": true});
     kms.vary("Decrypt", &body, "/DryRunModifiers", &modifiers, none)

@@ -52,15 +52,53 @@ async fn requests(kms: &Kms) -> Vec<(&'static str, Value)> {
         requests.push((operation, body));
     }
     kms.ok("ReplicateKey", replica).await;
-    let there = kms.in_region(THERE);
+    enabled(&kms.in_region(THERE), &keys[0].id).await;
+    requests
+}
+
+/// Operations that ask a quorum, and then the other Region, before they propose anything.
+const AHEAD: [&str; 2] = ["ReplicateKey", "UpdatePrimaryRegion"];
+
+/// Such a call whose quorum goes away between its look and its proposal.
+async fn unknown_after_a_look(cluster: &Cluster, kms: &Kms, operation: &str, leader: &str) {
+    let there = format!("{THERE}/1");
+    wait::until_true(operation, 2 * wait::LONG, async || {
+        let id = new_key(kms, SYMMETRIC, true).await;
+        let mut body = json!({"KeyId": id, "ReplicaRegion": THERE});
+        if operation == "UpdatePrimaryRegion" {
+            kms.ok("ReplicateKey", body).await;
+            let kms = Kms {
+                endpoint: cluster.endpoint().to_owned(),
+                ..kms.in_region(THERE)
+            };
+            enabled(&kms, &id).await;
+            body = json!({"KeyId": id, "PrimaryRegion": THERE});
+        }
+        cluster.command(&["pause", &there]).await;
+        let call = kms.ask_once(operation, &body);
+        let others = (1..=3).map(|id| format!("{HERE}/{id}"));
+        let others: Vec<_> = others.filter(|node| node != leader).collect();
+        let fault = async {
+            for node in &others {
+                cluster.command(&["pause", node]).await;
+            }
+            cluster.command(&["resume", &there]).await;
+        };
+        let (answer, ()) = tokio::join!(call, fault);
+        for node in &others {
+            cluster.command(&["resume", node]).await;
+        }
+        answer.is_err_and(|refused| refused.code == "KMSInternalException")
+    })
+    .await;
+}
+
+async fn enabled(kms: &Kms, id: &str) {
     wait::until_true("replica", wait::LONG, async || {
-        let shown = there
-            .ask("DescribeKey", &json!({"KeyId": keys[0].id}))
-            .await;
+        let shown = kms.ask("DescribeKey", &json!({"KeyId": id})).await;
         shown.is_ok_and(|shown| shown["KeyMetadata"]["KeyState"] == "Enabled")
     })
     .await;
-    requests
 }
 
 pub(super) async fn walk(model: &Kms) {
@@ -100,6 +138,7 @@ pub(super) async fn walk(model: &Kms) {
         ..at(&leader)
     };
     let changes = requests.iter().filter(|(name, _)| !only_reads(name));
+    let changes = changes.filter(|(name, _)| !AHEAD.contains(name));
     let unknown = changes.map(async |(operation, body)| {
         let refused = alone
             .ask_once(operation, body)
@@ -115,6 +154,11 @@ pub(super) async fn walk(model: &Kms) {
         cluster.command(&["resume", node]).await;
     }
     cluster.agree().await;
+    for operation in AHEAD {
+        let leader = cluster.leader().await;
+        unknown_after_a_look(&cluster, &at(&leader), operation, &leader).await;
+        cluster.agree().await;
+    }
 
     // A node that knows of no leader proposes nothing.
     let leader = cluster.leader().await;

@@ -183,6 +183,11 @@ async fn imports(kms: &Kms) {
     let described = async |_: &Value| listed().await[0]["KeyMaterialDescription"].clone();
     let pointer = "/KeyMaterialDescription";
     kms.vary(operation, &body, pointer, &texts, described).await;
+    let mut expiring = body.clone();
+    expiring["ExpirationModel"] = "KEY_MATERIAL_EXPIRES".into();
+    expiring["ValidTo"] = day.into();
+    kms.ok(operation, expiring).await;
+    assert_eq!(listed().await[0]["ValidTo"], day);
     let current = told("CurrentKeyMaterialId").await;
     let ids = [current.clone(), "f".repeat(64).into()];
     kms.vary(operation, &body, "/KeyMaterialId", &ids, done)

@@ -199,10 +199,17 @@ async fn life(kms: &Kms) {
     let texts = listed(&["a", "b"]);
     kms.vary("UpdateKeyDescription", &key, "/Description", &texts, text)
         .await;
-    for operation in ["CancelKeyDeletion"] {
-        let alias = json!({"KeyId": "alias/x"});
-        kms.no(operation, alias, "InvalidArnException").await;
+    let alias = json!({"KeyId": "alias/x"});
+    kms.no("CancelKeyDeletion", alias, "InvalidArnException")
+        .await;
+    let other = new_key(kms, SYMMETRIC, false).await;
+    for id in [&id, &other] {
+        kms.ok("ScheduleKeyDeletion", json!({"KeyId": id})).await;
     }
+    let rescued = async |answer: &Value| answer["KeyId"].clone();
+    let ids = [id.clone().into(), other.into()];
+    kms.vary("CancelKeyDeletion", &json!({}), "/KeyId", &ids, rescued)
+        .await;
 }
 
 async fn names(kms: &Kms) {

@@ -131,7 +131,7 @@ const NOT_YET: &[fn(&Point) -> bool] = &[
 ];
 
 /// Answers' members that can have one value only, which all answers must have.
-const CONSTANT: [(&str, &str, &str); 12] = [
+const CONSTANT: [(&str, &str, &str); 8] = [
     (
         "DecapsulateResponse",
         "EncapsulationAlgorithm",
@@ -152,10 +152,6 @@ const CONSTANT: [(&str, &str, &str); 12] = [
     ("GetKeyPolicyResponse", "PolicyName", "\"default\""),
     ("ListKeyPoliciesResponse", "PolicyNames", "[\"default\"]"),
     ("ListKeyPoliciesResponse", "Truncated", "false"),
-    ("KeyMetadata", "CloudHsmClusterId", ""),
-    ("KeyMetadata", "CustomKeyStoreId", ""),
-    ("KeyMetadata", "XksKeyConfiguration", ""),
-    ("KeyLastUsageData", "CloudTrailEventId", ""),
 ];
 
 fn member(way: Way, shape: &str, name: &str) -> Point {
@@ -253,16 +249,16 @@ fn judge(seen: &Seen) {
     for point in &missing {
         println!("not walked: {point}");
     }
-    for strange in &seen.strange {
-        println!("not in the model: {strange}");
-    }
     assert!(
         missing.is_empty(),
         "{} parts were not walked",
         missing.len()
     );
-    // The real service sends it, too.
-    assert!(seen.strange.iter().eq(["ListKeysResponse.KeyCount"]));
+    // The real service sends these, too: a number of keys, and newer specs under the older name.
+    let known = |strange: &&String| {
+        *strange == "ListKeysResponse.KeyCount" || strange.starts_with("CustomerMasterKeySpec ")
+    };
+    assert_eq!(seen.strange.iter().find(|strange| !known(strange)), None);
 }
 
 /// Catches an operation, member, enumeration value or error of the service model that Keyrum lacks,
