@@ -15,6 +15,7 @@ Parts, all of them unless some are named:
   create    CreateKey on three nodes against puts of a three-member etcd
   failover  how long a Region takes no change when its leader is killed
   keys      100,000 keys: memory, restart, reads beside a snapshot
+  primitives  each algorithm beside its library and openssl, and through the API
   regions   families between three Regions: changes, 10,000 rotations, 100,000 messages
   dev       two Regions in one process: start, idle cost
   apply     how fast the state machine applies commands
@@ -37,6 +38,7 @@ pub(crate) enum Part {
     Create,
     Failover,
     Keys,
+    Primitives,
     Regions,
     Dev,
     Apply,
@@ -44,11 +46,12 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Encrypt,
         Self::Create,
         Self::Failover,
         Self::Keys,
+        Self::Primitives,
         Self::Regions,
         Self::Dev,
         Self::Apply,
@@ -63,6 +66,7 @@ impl fmt::Display for Part {
             Self::Create => "create",
             Self::Failover => "failover",
             Self::Keys => "keys",
+            Self::Primitives => "primitives",
             Self::Regions => "regions",
             Self::Dev => "dev",
             Self::Apply => "apply",

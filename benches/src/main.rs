@@ -119,6 +119,7 @@ async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
             Part::Create => parts::create::run(setting, report).await,
             Part::Failover => parts::failover::run(setting, report).await,
             Part::Keys => parts::keys::run(setting, report).await,
+            Part::Primitives => parts::primitives::run(setting, report).await,
             Part::Regions => parts::regions::run(setting, report).await,
             Part::Dev => parts::dev::run(setting, report).await,
             Part::Apply => {
