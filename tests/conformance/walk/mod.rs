@@ -23,8 +23,11 @@ use crate::seen::{Point, Seen, Way, all_points, operations};
 /// The Region of another partition, where China's algorithms are.
 const CHINA: &str = "cn-north-1";
 
+/// Some points, told from the others.
+type Part = fn(&Point) -> bool;
+
 /// What Keyrum never produces, with the reason. At most ten.
-const EXCEPTIONS: [(&str, fn(&Point) -> bool); 10] = [
+const EXCEPTIONS: [(&str, Part); 10] = [
     (
         "KeyUnavailableException: nothing says when the real service answers it (?); keys are never \
          unavailable alone here",
@@ -109,7 +112,7 @@ const EXCEPTIONS: [(&str, fn(&Point) -> bool); 10] = [
 
 /// What other work in progress will bring. Empty these lists when it is there: the walk then says
 /// what it misses.
-const NOT_YET: &[fn(&Point) -> bool] = &[
+const NOT_YET: &[Part] = &[
     // Recipient: attested callers.
     |point| match point {
         Point::Member(_, shape, name) => {

@@ -2,13 +2,13 @@
 
 use std::process::{Command, Stdio};
 
-/// Operations a second of one of its algorithms; `None` without the program or the algorithm.
+/// Operations a second of processor time of one of its algorithms; `None` without the program or the algorithm.
 ///
 /// `column` is the place of the figure in the line of results that begins with `+F` and belongs to the
 /// algorithm, as `-mr` prints it.
 fn speed(arguments: &[&str], column: usize) -> Option<f64> {
     let output = Command::new("openssl")
-        .args(["speed", "-mr", "-elapsed", "-seconds", "1"])
+        .args(["speed", "-mr", "-seconds", "1"])
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
