@@ -15,6 +15,7 @@ Parts, all of them unless some are named:
   create    CreateKey on three nodes against puts of a three-member etcd
   failover  how long a Region takes no change when its leader is killed
   keys      100,000 keys: memory, restart, reads beside a snapshot
+  primitives  each algorithm beside its library and openssl, and through the API
   changes   how soon a family's change is everywhere in three Regions
   rotations 10,000 families rotated at once, and Encrypt beside it
   missed    a Region back after 100,000 missed messages
@@ -39,6 +40,7 @@ pub(crate) enum Part {
     Create,
     Failover,
     Keys,
+    Primitives,
     Changes,
     Rotations,
     Missed,
@@ -48,11 +50,12 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Encrypt,
         Self::Create,
         Self::Failover,
         Self::Keys,
+        Self::Primitives,
         Self::Changes,
         Self::Rotations,
         Self::Missed,
@@ -69,6 +72,7 @@ impl fmt::Display for Part {
             Self::Create => "create",
             Self::Failover => "failover",
             Self::Keys => "keys",
+            Self::Primitives => "primitives",
             Self::Changes => "changes",
             Self::Rotations => "rotations",
             Self::Missed => "missed",

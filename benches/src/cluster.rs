@@ -57,19 +57,33 @@ impl Cluster {
         Self::up_regions(setting, folder, &[client::REGION]).await
     }
 
+    /// Starts one Region of one node on a folder and waits for its ready file.
+    pub(crate) async fn up_alone(setting: &Setting, folder: &Path) -> Result<Self, Failure> {
+        Self::up_nodes(setting, folder, &[client::REGION], "{ id = 1 }").await
+    }
+
     /// Starts Regions of three nodes each on a folder and waits for their ready file.
     pub(crate) async fn up_regions(
         setting: &Setting,
         folder: &Path,
         regions: &[&str],
     ) -> Result<Self, Failure> {
+        let nodes = "{ id = 1 }, { id = 2 }, { id = 3 }";
+        Self::up_nodes(setting, folder, regions, nodes).await
+    }
+
+    async fn up_nodes(
+        setting: &Setting,
+        folder: &Path,
+        regions: &[&str],
+        nodes: &str,
+    ) -> Result<Self, Failure> {
         let topology = folder.join("topology.toml");
         std::fs::create_dir_all(folder)?;
         let mut text = "port = 0\ncredentials = \"any\"\ntest_clock = true\n".to_owned();
         for region in regions {
             text.push_str(&format!(
-                "\n[[region]]\nname = \"{region}\"\n\
-                 nodes = [{{ id = 1 }}, {{ id = 2 }}, {{ id = 3 }}]\n"
+                "\n[[region]]\nname = \"{region}\"\nnodes = [{nodes}]\n"
             ));
         }
         std::fs::write(&topology, text)?;

@@ -119,6 +119,7 @@ async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
             Part::Create => parts::create::run(setting, report).await,
             Part::Failover => parts::failover::run(setting, report).await,
             Part::Keys => parts::keys::run(setting, report).await,
+            Part::Primitives => parts::primitives::run(setting, report).await,
             Part::Changes => parts::regions::changes::run(setting, report).await,
             Part::Rotations => parts::regions::rotations::run(setting, report).await,
             Part::Missed => parts::regions::missed::run(setting, report).await,

@@ -121,3 +121,30 @@ async fn absent_aliases_are_not_found() {
     refused(answer, "NotFoundException", &message);
     create().await.unwrap();
 }
+
+/// Catches an alias that cannot leave a key which is pending deletion.
+#[tokio::test]
+async fn aliases_leave_doomed_keys() {
+    let desk = Desk::dev("doomed").await;
+    let (doomed, other) = (desk.key().await, desk.key().await);
+    desk.kms
+        .create_alias()
+        .alias_name("alias/d")
+        .target_key_id(&doomed.id)
+        .send()
+        .await
+        .unwrap();
+    desk.kms
+        .schedule_key_deletion()
+        .key_id(&doomed.id)
+        .send()
+        .await
+        .unwrap();
+    let call = desk
+        .kms
+        .update_alias()
+        .alias_name("alias/d")
+        .target_key_id(&other.id);
+    call.send().await.unwrap();
+    assert_eq!(desk.describe("alias/d").await.key_id(), other.id);
+}

@@ -12,7 +12,7 @@ use aws_sdk_kms::types::{
     WrappingKeySpec,
 };
 use keyrum_tests::Dev;
-use keyrum_tests::import::wrap;
+use keyrum_tests::import::{openssl, wrap};
 use keyrum_tests::sdk::refused;
 use ring::hmac;
 
@@ -21,17 +21,6 @@ use crate::desk::{Desk, Key};
 
 const VALIDATION: &str = "ValidationException";
 const STATE: &str = "KMSInvalidStateException";
-
-/// A file that the openssl program made.
-pub(crate) fn openssl(name: &str) -> Vec<u8> {
-    let text = include_str!("../../crates/crypto/golden/openssl.txt");
-    let mut files = text.lines().filter_map(|line| line.split_once(' '));
-    let (_, hex) = files.find(|(file, _)| *file == name).unwrap();
-    let digits = (0..hex.len()).step_by(2);
-    digits
-        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
-        .collect()
-}
 
 const OAEP: &str = "RSAES_OAEP_SHA_256";
 

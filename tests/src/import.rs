@@ -32,3 +32,16 @@ pub fn wrap(algorithm: &str, public: &[u8], material: &[u8]) -> Vec<u8> {
     wrapped.truncate(length);
     [oaep(&[7; 32]), wrapped].concat()
 }
+
+/// A file that the openssl program made (`crates/crypto/golden/openssl.sh`), such as a key pair.
+pub fn openssl(name: &str) -> Vec<u8> {
+    let text = include_str!("../../crates/crypto/golden/openssl.txt");
+    let mut files = text.lines().filter_map(|line| line.split_once(' '));
+    let (_, hex) = files
+        .find(|(file, _)| *file == name)
+        .expect("a file of that name");
+    let digits = (0..hex.len()).step_by(2);
+    digits
+        .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("two digits"))
+        .collect()
+}

@@ -7,5 +7,6 @@ pub(crate) mod dev;
 pub(crate) mod encrypt;
 pub(crate) mod failover;
 pub(crate) mod keys;
+pub(crate) mod primitives;
 pub(crate) mod regions;
 pub(crate) mod store;

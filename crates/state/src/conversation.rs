@@ -64,14 +64,30 @@ fn changed(
 
 /// Refuses what is shared on any member but the primary, and while nobody is primary or a move is
 /// under way.
+///
+/// Deviation: the real service's table of key states lets EnableKeyRotation, DisableKeyRotation,
+/// RotateKeyOnDemand and UpdatePrimaryRegion pass while a key is Updating. Here nobody is primary for
+/// part of that time, so all of it answers that the key is updating.
 pub(crate) fn primary_only(state: &State, key: &Key, operation: &str) -> Result<(), Refusal> {
     not_moving(state, key)?;
+    not_creating(key)?;
     match key.multi_region {
         Some(MultiRegionRole::Replica) => Err(Refusal::ReplicaNotForOperation {
             key: key.reference(),
             operation: operation.to_owned(),
         }),
         Some(MultiRegionRole::Primary) | None => Ok(()),
+    }
+}
+
+/// A replica that is not there yet says so rather than that it is a replica.
+fn not_creating(key: &Key) -> Result<(), Refusal> {
+    match key.state {
+        state @ KeyState::Creating => Err(Refusal::WrongState {
+            key: key.reference(),
+            state,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -228,6 +244,7 @@ pub(crate) fn replicate(call: &Call<'_>, key: KeyRef, new: &NewReplica<'_>) -> O
     let target = call.key(key)?;
     let present = target.key();
     not_moving(call.state, present)?;
+    not_creating(present)?;
     match present.multi_region {
         None => return Err(Refusal::NotMultiRegion { key }),
         Some(MultiRegionRole::Replica) => return Err(Refusal::NotPrimary { key }),
@@ -272,6 +289,7 @@ pub(crate) fn request_move(call: &Call<'_>, key: KeyRef, to: &Region) -> Outcome
     let target = call.key(key)?;
     let present = target.key();
     not_moving(call.state, present)?;
+    not_creating(present)?;
     match present.multi_region {
         None => return Err(Refusal::NotMultiRegion { key }),
         Some(MultiRegionRole::Replica) => return Err(Refusal::NoPrimaryToMove { key }),

@@ -1,0 +1,231 @@
+//! The same primitives through the API of a node that is alone, and keys that take long to make beside
+//! calls that do not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use keyrum_crypto::generate_material;
+use keyrum_types::KeySpec;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::compared::{MESSAGE, Primitives, Random};
+use crate::client::{self, Call, Connection};
+use crate::cluster::Cluster;
+use crate::load::{self, Caller, Latency};
+use crate::parts::encrypt::remove;
+use crate::report::{Report, Row, Verdict};
+use crate::turns::{Series, TURNS, Watched, quantile_ms};
+use crate::{Failure, Setting};
+
+const GROUP: &str = "1 node, lease reads";
+
+/// Callers of one operation: enough to keep the node busy, few enough that the load is not what counts.
+const CALLERS: usize = 16;
+
+/// Processor time that a call may cost above its primitive, in microseconds.
+const ABOVE_US: f64 = 15.0;
+
+/// How many key pairs are made.
+const PAIRS: u32 = 40;
+
+/// How much longer CreateKey of RSA_2048 may take than finding the primes, in milliseconds.
+const LONGER_MS: f64 = 10.0;
+
+/// How long an Encrypt may take beside the search for primes, in milliseconds.
+const BESIDE_MS: f64 = 20.0;
+
+async fn key(addr: &str, spec: &str, usage: &str) -> Result<String, Failure> {
+    let body = json!({"KeySpec": spec, "KeyUsage": usage}).to_string();
+    let made = client::once(addr, &Call::new("CreateKey", &body)).await?;
+    let id = made["KeyMetadata"]["KeyId"].as_str();
+    Ok(id.ok_or("a key without an id")?.to_owned())
+}
+
+fn request(operation: &str, body: &Value) -> Vec<u8> {
+    let body = body.to_string();
+    Call {
+        consistency: Some("lease"),
+        ..Call::new(operation, &body)
+    }
+    .bytes()
+}
+
+/// What a call costs the process that answers, above the primitive it is made for.
+pub(super) async fn calls(
+    setting: &Setting,
+    report: &mut Report,
+    primitives: &Primitives,
+) -> Result<(), Failure> {
+    let folder = setting.folder.join("primitives");
+    let cluster = Cluster::up_alone(setting, &folder).await?;
+    let node = cluster.leader().await?.clone();
+    let message = STANDARD.encode(MESSAGE);
+    let symmetric = client::create_key(&node.api).await?;
+    let body = json!({"KeyId": symmetric, "Plaintext": message}).to_string();
+    let sealed = client::once(&node.api, &Call::new("Encrypt", &body)).await?;
+    let mac = key(&node.api, "HMAC_256", "GENERATE_VERIFY_MAC").await?;
+    let curve = key(&node.api, "ECC_NIST_P256", "SIGN_VERIFY").await?;
+    let rsa = key(&node.api, "RSA_2048", "SIGN_VERIFY").await?;
+    let watched = Watched {
+        answering: vec![node.pid],
+        all: cluster.pids(),
+    };
+    for (what, primitive, operation, body) in [
+        (
+            "GenerateMac HMAC_256",
+            "HMAC_SHA_256",
+            "GenerateMac",
+            json!({"KeyId": mac, "MacAlgorithm": "HMAC_SHA_256", "Message": message}),
+        ),
+        (
+            "Decrypt 1 KiB",
+            "AES-256-GCM with a derived key",
+            "Decrypt",
+            json!({"CiphertextBlob": sealed["CiphertextBlob"]}),
+        ),
+        (
+            "Sign ECC_NIST_P256",
+            "ECDSA P-256",
+            "Sign",
+            json!({"KeyId": curve, "SigningAlgorithm": "ECDSA_SHA_256", "Message": message}),
+        ),
+        (
+            "Sign RSA_2048",
+            "RSA_2048 PSS",
+            "Sign",
+            json!({"KeyId": rsa, "SigningAlgorithm": "RSASSA_PSS_SHA_256", "Message": message}),
+        ),
+    ] {
+        let request = request(operation, &body);
+        let mut warm = Series::new("");
+        let mut series = Series::new(what);
+        for turn in 0..=TURNS {
+            let mut callers = Vec::new();
+            for _ in 0..CALLERS {
+                callers.push(Caller::http(&node.api, request.clone()).await?);
+            }
+            match turn {
+                0 => warm.turn(callers, &watched, 0.5).await?,
+                _ => {
+                    series
+                        .turn(callers, &watched, setting.slice_seconds)
+                        .await?
+                }
+            }
+        }
+        if series.failures > 0 {
+            return Err(format!("{what}: {:?}", series.failure).into());
+        }
+        let bare = primitives
+            .get(primitive)
+            .ok_or("a primitive without a figure")?;
+        let above = series.cpu_us() - bare;
+        report.row(&Row {
+            what,
+            group: GROUP,
+            target: "<= 15 us of CPU above its primitive",
+            figure: format!(
+                "{:.0}/s; {:.1} us of CPU a call, the primitive {bare:.1} us",
+                series.rate(),
+                series.cpu_us()
+            ),
+            ratio: format!("{above:.1} us above"),
+            verdict: Verdict::of(above <= ABOVE_US),
+        });
+        report.detail(series.line());
+    }
+    cluster.stop().await?;
+    remove(&folder);
+    Ok(())
+}
+
+/// CreateKey of RSA keys: how long it takes, and whether others feel it.
+pub(super) async fn new_keys(setting: &Setting, report: &mut Report) -> Result<(), Failure> {
+    let folder = setting.folder.join("primitives-rsa");
+    let cluster = Cluster::up_alone(setting, &folder).await?;
+    let node = cluster.leader().await?.clone();
+    let body = json!({"KeySpec": "RSA_2048", "KeyUsage": "SIGN_VERIFY"}).to_string();
+    let create = Call::new("CreateKey", &body).bytes();
+    let mut connection = Connection::open(&node.api).await?;
+    let (mut made, mut found) = (load::no_latency(), load::no_latency());
+    for _ in 0..PAIRS {
+        let start = Instant::now();
+        connection.exchange(&create).await?.good()?;
+        load::note(&mut made, start.elapsed());
+        let start = Instant::now();
+        std::hint::black_box(generate_material(KeySpec::Rsa2048, "aws", &Random::new())?);
+        load::note(&mut found, start.elapsed());
+    }
+    let (ours, bare) = (quantile_ms(&made, 0.5), quantile_ms(&found, 0.5));
+    report.row(&Row {
+        what: "CreateKey RSA_2048, 1 caller",
+        group: "1 node, fsynced",
+        target: "p50 <= the search for its primes + 10 ms",
+        figure: format!("p50 {ours:.1} ms, the search alone {bare:.1} ms, of {PAIRS} each"),
+        ratio: format!("{:+.1} ms", ours - bare),
+        verdict: Verdict::of(ours <= bare + LONGER_MS),
+    });
+
+    let id = client::create_key(&node.api).await?;
+    let body = json!({"KeyId": id, "Plaintext": STANDARD.encode(MESSAGE)});
+    let encrypt = request("Encrypt", &body);
+    let calm = latencies(&node.api, &encrypt, setting.slice_seconds).await?;
+    let cores = std::thread::available_parallelism()?.get();
+    let body = json!({"KeySpec": "RSA_4096", "KeyUsage": "SIGN_VERIFY"}).to_string();
+    let create = Arc::new(Call::new("CreateKey", &body).bytes());
+    let keys = Arc::new(AtomicU32::new(0));
+    let mut searching = JoinSet::new();
+    for _ in 0..cores {
+        let mut connection = Connection::open(&node.api).await?;
+        let (create, keys) = (create.clone(), keys.clone());
+        searching.spawn(async move {
+            loop {
+                // A search may take longer than a call: then the next call gets what it found.
+                if connection.exchange(&create).await?.status == 200 {
+                    keys.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            #[expect(unreachable_code, reason = "names the error's type")]
+            Ok::<(), Failure>(())
+        });
+    }
+    // Until all cores search.
+    sleep(Duration::from_millis(100)).await;
+    let busy = latencies(&node.api, &encrypt, 4.0 * setting.slice_seconds).await?;
+    searching.shutdown().await;
+    let p99 = quantile_ms(&busy, 0.99);
+    report.row(&Row {
+        what: "Encrypt 1 KiB, 8 callers, beside CreateKey RSA_4096 on every core",
+        group: GROUP,
+        target: "p99 < 20 ms",
+        figure: format!(
+            "p99 {p99:.2} ms of {} calls beside {} new keys; otherwise {:.2} ms",
+            busy.len(),
+            keys.load(Ordering::Relaxed),
+            quantile_ms(&calm, 0.99)
+        ),
+        ratio: format!("{:.2} of the limit", p99 / BESIDE_MS),
+        verdict: Verdict::of(p99 < BESIDE_MS && !busy.is_empty()),
+    });
+    cluster.stop().await?;
+    remove(&folder);
+    Ok(())
+}
+
+/// Latencies of eight callers.
+async fn latencies(addr: &str, request: &[u8], seconds: f64) -> Result<Latency, Failure> {
+    let mut callers = Vec::new();
+    for _ in 0..8 {
+        callers.push(Caller::http(addr, request.to_vec()).await?);
+    }
+    let done = load::run(callers, Duration::from_secs_f64(seconds)).await?;
+    match done.failure {
+        Some(failure) => Err(failure.into()),
+        None => Ok(done.latency),
+    }
+}
