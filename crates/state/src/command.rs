@@ -298,6 +298,20 @@ pub enum Command {
         /// Which version; the current one if `None`.
         material: Option<MaterialId>,
     },
+    /// Makes the AWS managed key that an alias of the caller's account stands for. Does nothing if
+    /// the alias names a key already, so that of several at once one is made.
+    CreateManagedKey {
+        /// The alias, under `alias/aws/`.
+        alias: AliasName,
+        /// The new key's id.
+        key: KeyId,
+        /// What the key is for.
+        description: String,
+        /// The policy's text.
+        policy: String,
+        /// Its first material.
+        material: NewMaterial,
+    },
 }
 
 impl Command {
@@ -331,6 +345,7 @@ impl Command {
             Self::RecordKeyUses { .. } => "RecordKeyUses",
             Self::ImportKeyMaterial { .. } => "ImportKeyMaterial",
             Self::DeleteImportedKeyMaterial { .. } => "DeleteImportedKeyMaterial",
+            Self::CreateManagedKey { .. } => "CreateManagedKey",
         }
     }
 }

@@ -33,6 +33,7 @@ mod import;
 mod key;
 mod last_use;
 mod lifecycle;
+mod managed;
 mod metadata;
 mod policy;
 mod refusal;
@@ -268,6 +269,22 @@ fn decide_ahead(
         } => import::import(state, &call()?.key(*key)?, material, terms, at),
         Command::DeleteImportedKeyMaterial { key, material } => {
             import::delete(state, &call()?.key(*key)?, *material)
+        }
+        Command::CreateManagedKey {
+            alias,
+            key,
+            description,
+            policy,
+            material,
+        } => {
+            let new = managed::NewManagedKey {
+                alias,
+                id: *key,
+                description,
+                policy,
+                material,
+            };
+            managed::create(call()?, new)
         }
     }
 }

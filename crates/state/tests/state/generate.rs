@@ -26,7 +26,7 @@ pub(crate) struct Action {
 }
 
 /// How many kinds of action there are.
-pub(crate) const KINDS: u8 = 38;
+pub(crate) const KINDS: u8 = 39;
 
 /// Turns actions into proposals, remembering which ids are used up.
 pub(crate) struct World {
@@ -283,6 +283,17 @@ impl World {
                         description: (b.is_multiple_of(5)).then_some(text),
                     },
                     material: version,
+                }
+            }
+            38 => {
+                self.keys += 1;
+                let service = ["s3", "sqs", "none"][usize::from(a % 3)];
+                Command::CreateManagedKey {
+                    alias: AliasName::new(&format!("alias/aws/{service}")).unwrap(),
+                    key: key_id(self.keys, false),
+                    description: text,
+                    policy,
+                    material: self.new_material(),
                 }
             }
             _ => Command::DeleteImportedKeyMaterial {

@@ -297,11 +297,16 @@ impl Script {
                 | Command::Delivered { .. }
                 | Command::RecordKeyUses { .. }
         );
-        let caller = match line.option("as") {
+        let mut caller = match line.option("as") {
             Some("region") => None,
             None if of_region => None,
             _ => Some(caller(line.as_account())),
         };
+        if let (Some(caller), Some(service)) = (&mut caller, line.option("via")) {
+            let service = format!("{service}.us-east-1.amazonaws.com");
+            let name = keyrum_authz::VIA_SERVICE.to_owned();
+            caller.conditions.insert(name, vec![service]);
+        }
         let request = match line.option("request") {
             Some(text) => {
                 let parts: Vec<u64> = text.split('/').map(|part| part.parse().unwrap()).collect();
@@ -535,6 +540,13 @@ fn command(line: &Line<'_>, state: &State) -> Command {
         "DeleteImportedKeyMaterial" => Command::DeleteImportedKeyMaterial {
             key: line.key(0),
             material: line.named_material(),
+        },
+        "CreateManagedKey" => Command::CreateManagedKey {
+            alias: line.alias(0),
+            key: line.key(1).id,
+            description: "Default key".to_owned(),
+            policy: "policy".to_owned(),
+            material: material(1),
         },
         // Without messages: `carry` has those.
         "Deliver" => Command::Deliver {
