@@ -21,6 +21,7 @@ mod kinds;
 mod last_usage;
 mod limits;
 mod macs;
+mod managed;
 mod names;
 mod paging;
 mod policies;

@@ -18,6 +18,7 @@ mod identity;
 mod import;
 mod last_use;
 mod lifecycle;
+mod managed;
 mod materials;
 mod metadata;
 mod neighbours;
@@ -40,7 +41,7 @@ use keyrum_state::{Caller, Command, Event, Key, KeyRef, Refusal, State, permit_k
 use keyrum_types::Region;
 
 pub use algorithm::{Algorithms, DataKeySpec};
-pub use alias::{AliasEntry, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
+pub use alias::{AliasEntry, AliasTarget, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
 pub use clock::{CLOCK_MAX, ClockAdvanced};
 pub use crypto_ops::{
     DecapsulateInput, DecryptInput, DecryptOutput, DeriveSharedSecretInput,

@@ -9,11 +9,11 @@ use crate::error::spec_in_region;
 use crate::metadata::KeyMetadata;
 use crate::page::{LIST_KEYS, Markers, Page, PageRequest};
 use crate::resolve::{self, Accounts};
-use crate::{RequestContext, Service, ServiceError};
+use crate::{RequestContext, Service, ServiceError, managed};
 
 /// How often CreateKey draws another id when the one drawn is taken. An id has at least 122
 /// random bits, so even once does not happen by chance.
-const KEY_ID_DRAWS_MAX: u32 = 3;
+pub(crate) const KEY_ID_DRAWS_MAX: u32 = 3;
 
 /// What CreateKey is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -170,14 +170,26 @@ impl Service {
         }
     }
 
-    /// What there is to know about a key.
+    /// What there is to know about a key. One that AWS manages is made when it is first asked for by
+    /// its alias.
     pub async fn describe_key(
         &self,
         ctx: &RequestContext,
         input: KeyInput,
     ) -> Result<KeyMetadata, ServiceError> {
         let state = self.read(ctx).await?;
-        describe_key(&state, &ctx.caller, &input.key_id)
+        let described = describe_key(&state, &ctx.caller, &input.key_id);
+        let Err(ServiceError::AliasNotFound { .. }) = described else {
+            return described;
+        };
+        match managed::predefined(self.region(), ctx.caller.account, &input.key_id) {
+            None => described,
+            Some(alias) => {
+                drop(state);
+                let state = self.create_managed_key(ctx, alias).await?;
+                describe_key(&state, &ctx.caller, &input.key_id)
+            }
+        }
     }
 
     /// The keys of the caller's account.
