@@ -9,7 +9,7 @@ use keyrum_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::family::Message;
-use crate::{ImportTerms, KeyUse};
+use crate::{AutomaticRotation, ImportTerms, KeyUse};
 
 /// Names one proposal for good, so that a retry inside the cluster is recognised.
 ///
@@ -312,6 +312,28 @@ pub enum Command {
         /// Its first material.
         material: NewMaterial,
     },
+    /// Makes a key as a fixture describes it, with material that was given. The Region's own; for
+    /// tests only.
+    SeedKey {
+        /// Which key.
+        key: KeyRef,
+        /// Kind of material.
+        spec: KeySpec,
+        /// What it may be used for.
+        usage: KeyUsage,
+        /// Where material comes from.
+        origin: Origin,
+        /// At most 8192 characters.
+        description: String,
+        /// The policy's text; `None` for the default policy.
+        policy: Option<String>,
+        /// In the order given.
+        tags: Vec<(String, String)>,
+        /// Oldest first; the last is current. More than one only of symmetric keys.
+        materials: Vec<NewMaterial>,
+        /// Automatic rotation that is on from the start.
+        rotation: Option<AutomaticRotation>,
+    },
 }
 
 impl Command {
@@ -346,6 +368,7 @@ impl Command {
             Self::ImportKeyMaterial { .. } => "ImportKeyMaterial",
             Self::DeleteImportedKeyMaterial { .. } => "DeleteImportedKeyMaterial",
             Self::CreateManagedKey { .. } => "CreateManagedKey",
+            Self::SeedKey { .. } => "SeedKey",
         }
     }
 }

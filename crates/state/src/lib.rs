@@ -38,6 +38,7 @@ mod metadata;
 mod policy;
 mod refusal;
 mod rotation;
+mod seed;
 mod tag;
 
 use keyrum_types::UnixMillis;
@@ -285,6 +286,31 @@ fn decide_ahead(
                 material,
             };
             managed::create(call()?, new)
+        }
+        Command::SeedKey {
+            key,
+            spec,
+            usage,
+            origin,
+            description,
+            policy,
+            tags,
+            materials,
+            rotation,
+        } => {
+            region_only(caller, action)?;
+            let seed = seed::Seed {
+                key: *key,
+                spec: *spec,
+                usage: *usage,
+                origin: *origin,
+                description,
+                policy: policy.as_deref(),
+                tags,
+                materials,
+                rotation: *rotation,
+            };
+            seed::create(state, &seed, at)
         }
     }
 }

@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 
 use keyrum_state::{
-    Applied, Caller, Command, DueRotation, Event, ImportTerms, KeyRef, KeyUse, LastUse, Message,
-    NewMaterial, Proposal, RequestId, State, apply,
+    Applied, AutomaticRotation, Caller, Command, DueRotation, Event, ImportTerms, KeyRef, KeyUse,
+    LastUse, Message, NewMaterial, Proposal, RequestId, State, apply,
 };
 use keyrum_types::{
     AccountId, AliasName, CryptographicOperation, ImportType, KeyId, KeySpec, KeyUsage, MaterialId,
@@ -296,6 +296,7 @@ impl Script {
                 | Command::Deliver { .. }
                 | Command::Delivered { .. }
                 | Command::RecordKeyUses { .. }
+                | Command::SeedKey { .. }
         );
         let mut caller = match line.option("as") {
             Some("region") => None,
@@ -547,6 +548,36 @@ fn command(line: &Line<'_>, state: &State) -> Command {
             description: "Default key".to_owned(),
             policy: "policy".to_owned(),
             material: material(1),
+        },
+        "SeedKey" => Command::SeedKey {
+            key: line.key(0),
+            spec: line
+                .option("spec")
+                .map_or(KeySpec::SymmetricDefault, |name| {
+                    KeySpec::from_name(name).unwrap()
+                }),
+            usage: line
+                .option("usage")
+                .map_or(KeyUsage::EncryptDecrypt, |name| {
+                    KeyUsage::from_name(name).unwrap()
+                }),
+            origin: line
+                .option("origin")
+                .map_or(Origin::AwsKms, |name| Origin::from_name(name).unwrap()),
+            description: String::new(),
+            policy: line.policy(),
+            tags: line.tags(),
+            materials: {
+                let numbers = line.option("materials").unwrap_or_default().split(',');
+                let numbers = numbers.filter(|number| !number.is_empty());
+                numbers
+                    .map(|number| material(number.parse().unwrap()))
+                    .collect()
+            },
+            rotation: line.option("next").map(|next| AutomaticRotation {
+                period: RotationDays::DEFAULT,
+                next: seconds(next),
+            }),
         },
         // Without messages: `carry` has those.
         "Deliver" => Command::Deliver {
