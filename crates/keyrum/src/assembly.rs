@@ -248,6 +248,7 @@ impl Running {
         let settings = Settings {
             test_clock: topology.test_clock,
             hold_transient: topology.hold_transient,
+            custom_tags: topology.custom_tags,
         };
         let (root, own_region) = (folder.root().to_owned(), name.region.clone());
         let neighbourhood = Neighbourhood {

@@ -83,6 +83,10 @@ pub(crate) struct Dev {
     /// Keep every Creating and Updating for at least this long, 0 to 5m
     #[arg(long, default_value = "0s", value_parser = short_wait, value_name = "DURATION")]
     pub(crate) hold_transient: Duration,
+    /// Make the keys and aliases that this YAML file describes, with the material it gives, unless
+    /// they are there already; Keyrum's own form, or local-kms'
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seed: Option<PathBuf>,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

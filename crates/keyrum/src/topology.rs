@@ -53,6 +53,9 @@ pub(crate) struct Topology {
     /// How long Creating and Updating are kept at least; 0 to 5 minutes.
     #[serde(default, deserialize_with = "wait")]
     pub(crate) hold_transient: Duration,
+    /// Whether tags of CreateKey choose a key's id and material; `dev` only.
+    #[serde(skip)]
+    pub(crate) custom_tags: bool,
     /// How far back the history reaches.
     #[serde(default)]
     pub(crate) history: History,
@@ -227,6 +230,7 @@ impl Topology {
             reads: None,
             propagation_delay: Duration::ZERO,
             hold_transient: Duration::ZERO,
+            custom_tags: false,
             history: History::default(),
             snapshot_entries: DEFAULT_SNAPSHOT_ENTRIES,
             data: None,

@@ -11,6 +11,7 @@ mod alias;
 mod clock;
 mod courier;
 mod crypto_ops;
+mod custom_tags;
 mod error;
 mod generation;
 mod hold;
@@ -27,6 +28,7 @@ mod policy;
 mod replica_key;
 mod resolve;
 mod rotation;
+mod seed;
 mod tag;
 #[cfg(test)]
 mod testing;
@@ -74,6 +76,7 @@ pub use rotation::{
     EnableKeyRotationInput, GetKeyRotationStatusOutput, ImportEntry, IncludeKeyMaterial,
     KeyMaterialState, ListKeyRotationsInput, RotateKeyOnDemandOutput, RotationEntry,
 };
+pub use seed::{KeySeed, RotationSeed, SeedError};
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 
 use courier::{Couriers, Desk};
@@ -90,6 +93,9 @@ pub struct Settings {
     pub test_clock: bool,
     /// How long every Creating and Updating is kept at least; 0 to 5 minutes.
     pub hold_transient: Duration,
+    /// Whether tags of CreateKey choose the key's id and material, as with LocalStack: test clusters
+    /// only.
+    pub custom_tags: bool,
 }
 
 /// Who asks, and how fresh an answer must be.
