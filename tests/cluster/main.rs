@@ -11,4 +11,5 @@ mod refusals;
 mod reset;
 mod snapshots;
 mod stop;
+mod tags;
 mod terminal;

@@ -2,6 +2,7 @@
 //! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use keyrum_types::{KeyState, MaterialId, MultiRegionRole, Origin, Region, UnixMillis};
 
@@ -197,7 +198,8 @@ fn hear_record(
         return Vec::new();
     };
     let buried = state.buried(record.key);
-    if buried.is_some_and(|buried| entry.incarnation <= buried) {
+    let buried = buried.is_some_and(|buried| entry.incarnation <= buried);
+    if buried || has_a_stranger(state, record, entry) {
         // Whoever leads the family now has not heard of it.
         if record.primary == *state.region() {
             return Vec::new();
@@ -211,11 +213,20 @@ fn hear_record(
         }];
     }
     match state.key(record.key).zip(state.family(record.key)) {
-        None if state.key(record.key).is_some() => Vec::new(),
         None => vec![arrival(state, record, entry, new, at)],
         Some((_, family)) if record.stamp <= family.stamp => Vec::new(),
         Some((key, family)) => vec![take_record(state, key, family, record, entry, new)],
     }
+}
+
+/// Whether another key has the family's id here. Ids are random, unless callers choose them. Such a
+/// replica is as good as deleted: its primary takes it off the roster.
+fn has_a_stranger(state: &State, record: &FamilyRecord, entry: &Entry) -> bool {
+    let related = |family: &Arc<Family>| {
+        let same_epoch = family.stamp.epoch == record.stamp.epoch;
+        family.incarnation == entry.incarnation && (!same_epoch || family.primary == record.primary)
+    };
+    state.key(record.key).is_some() && !state.family(record.key).is_some_and(related)
 }
 
 /// A replica key is there from now on.
