@@ -222,10 +222,7 @@ fn hear_record(
 /// Whether another key has the family's id here. Ids are random, unless callers choose them. Such a
 /// replica is as good as deleted: its primary takes it off the roster.
 fn has_a_stranger(state: &State, record: &FamilyRecord, entry: &Entry) -> bool {
-    let related = |family: &Arc<Family>| {
-        let same_epoch = family.stamp.epoch == record.stamp.epoch;
-        family.incarnation == entry.incarnation && (!same_epoch || family.primary == record.primary)
-    };
+    let related = |family: &Arc<Family>| family.incarnation == entry.incarnation;
     state.key(record.key).is_some() && !state.family(record.key).is_some_and(related)
 }
 
