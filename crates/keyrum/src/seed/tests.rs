@@ -90,7 +90,7 @@ keys:
                 "10: eu-west-1 111122223333 {FAMILY} ECC_NIST_P256 SIGN_VERIFY AWS_KMS 1 versions +us-east-1"
             ),
             format!(
-                "20: us-east-1 000000000000 {ECC} SYMMETRIC_DEFAULT ENCRYPT_DECRYPT EXTERNAL 0 versions"
+                "24: us-east-1 000000000000 {ECC} SYMMETRIC_DEFAULT ENCRYPT_DECRYPT EXTERNAL 0 versions"
             ),
         ]
     );
@@ -180,7 +180,7 @@ fn wrong_files_are_told_apart() {
     for (text, line, says) in [
         (key("matterial: []"), 3, "unknown field `matterial`"),
         (key("material: [{hx: 00}]"), 3, "unknown field `hx`"),
-        (key("material: x"), 3, "material"),
+        (key("material: x"), 3, "expected sequence"),
         (
             key(&format!("material: [{{hex: {secret}}}]")),
             2,
