@@ -15,7 +15,7 @@ Parts, all of them unless some are named:
   create    CreateKey on three nodes against puts of a three-member etcd
   failover  how long a Region takes no change when its leader is killed
   keys      100,000 keys: memory, restart, reads beside a snapshot
-  primitives  each algorithm beside its library and openssl, and through the API
+  primitives each algorithm beside its library and openssl, and through the API
   changes   how soon a family's change is everywhere in three Regions
   rotations 10,000 families rotated at once, and Encrypt beside it
   missed    a Region back after 100,000 missed messages

@@ -1,8 +1,9 @@
 //! What a test works with: a client in an account of its own.
 
 use aws_sdk_kms::Client;
+use aws_sdk_kms::operation::list_aliases::ListAliasesOutput;
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::{KeyMetadata, KeySpec, KeyUsageType, Tag};
+use aws_sdk_kms::types::{AliasListEntry, KeyMetadata, KeySpec, KeyUsageType, Tag};
 use keyrum_tests::sdk::{self, HERE};
 use keyrum_tests::shared_dev;
 
@@ -79,6 +80,13 @@ impl Desk {
             .expect("it can be described")
             .key_metadata
             .expect("an answer describes the key")
+    }
+
+    /// The listed aliases that have a key.
+    pub(crate) fn aliases_of_keys(&self, listed: &ListAliasesOutput) -> Vec<AliasListEntry> {
+        let aliases = listed.aliases().iter();
+        let with_key = aliases.filter(|alias| alias.target_key_id().is_some());
+        with_key.cloned().collect()
     }
 
     /// The ARN of something in this account, in the first Region.

@@ -188,7 +188,8 @@ async fn aliases(desk: &Desk, key: &Key) {
         .await
         .unwrap();
     let list = kms.list_aliases().send().await.unwrap();
-    let [alias] = list.aliases() else {
+    let with_key = desk.aliases_of_keys(&list);
+    let [alias] = &with_key[..] else {
         panic!("{list:?}")
     };
     assert_eq!(alias.alias_name(), Some("alias/walk"));

@@ -12,4 +12,5 @@ mod refusals;
 mod reset;
 mod snapshots;
 mod stop;
+mod tags;
 mod terminal;

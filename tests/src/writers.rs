@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aws_sdk_kms::Client;
+use aws_sdk_kms::types::AliasListEntry;
 use tokio::task::JoinSet;
 
 use crate::sdk::{Failed, failed};
@@ -385,7 +386,8 @@ async fn all_aliases(client: &Client) -> BTreeMap<String, String> {
             .send()
             .await;
         let page = page.expect("aliases can be listed");
-        for alias in page.aliases() {
+        let with_key = |alias: &&AliasListEntry| alias.target_key_id().is_some();
+        for alias in page.aliases().iter().filter(with_key) {
             let name = alias.alias_name().unwrap_or_default().to_owned();
             aliases.insert(name, alias.target_key_id().unwrap_or_default().to_owned());
         }

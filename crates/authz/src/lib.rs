@@ -4,15 +4,18 @@
 //! owns it ([`authorize`]), and the form of key policies ([`check_policy`]).
 //!
 //! **Policies are stored and checked for form, but not yet obeyed**: inside its own account every
-//! caller acts with the account's full rights, as its root user would under the default policy.
+//! caller acts with the account's full rights, as its root user would under the default policy. The
+//! policy of AWS managed keys is the exception ([`managed_key_allows`]).
 //! Identities, statements, conditions and grants are evaluated by later work; the types here are
 //! laid out so that only the inside of [`authorize`] changes then.
 //!
 //! It knows no clock, randomness, disk or network, and decides the same everywhere.
 
 mod decision;
+mod managed;
 mod policy;
 mod principal;
 
 pub use decision::{Denied, DeniedReason, DeniedResource, Permit, Principal, Resource, authorize};
+pub use managed::{VIA_SERVICE, managed_key_allows, managed_key_policy};
 pub use policy::{MalformedPolicy, check_policy, default_policy};

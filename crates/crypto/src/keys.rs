@@ -16,6 +16,7 @@ mod agreement;
 mod ecc;
 mod ed25519;
 mod encoding;
+mod given;
 mod hmac;
 mod import;
 mod ml_dsa;
@@ -35,6 +36,7 @@ use zeroize::Zeroizing;
 use crate::material::MaterialSecret;
 
 pub use agreement::PeerKeyError;
+pub use given::given_material;
 pub use import::{InvalidMaterial, import_material};
 
 /// Why a key does not do what it was asked for.

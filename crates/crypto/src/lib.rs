@@ -40,7 +40,7 @@ pub use key_file::{
 pub use keyring::{DomainKeyring, Fingerprint, InvalidFingerprint, UnsealError, WrongDomainKey};
 pub use keys::{
     Encapsulated, InvalidMaterial, PeerKeyError, UnusableMaterial, UsableKey, UseError,
-    generate_material, import_material,
+    generate_material, given_material, import_material,
 };
 pub use material::{KeyName, MATERIAL_BYTES, MATERIAL_BYTES_MAX, MaterialSecret};
 pub use token::TokenKey;

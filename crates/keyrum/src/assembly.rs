@@ -273,6 +273,7 @@ impl Running {
             test_clock: topology.test_clock,
             hold_transient: topology.hold_transient,
             attestation_roots,
+            custom_tags: topology.custom_tags,
         };
         let (root, own_region) = (folder.root().to_owned(), name.region.clone());
         let neighbourhood = Neighbourhood {

@@ -87,6 +87,10 @@ pub(crate) struct Dev {
     /// in place of AWS's root of Nitro enclaves
     #[arg(long, value_name = "FILE")]
     pub(crate) attestation_root: Option<PathBuf>,
+    /// Make the keys and aliases that this YAML file describes, with the material it gives, unless
+    /// they are there already; Keyrum's own form, or local-kms'
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seed: Option<PathBuf>,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

@@ -23,6 +23,7 @@ use crate::cli;
 use crate::data::{DataError, DataFolder, Unnamed};
 use crate::ports::Ports;
 use crate::run::{self, Whereabouts};
+use crate::seed::{Place, Seeds};
 use crate::signals::{INTERRUPTED, Signals};
 use crate::topology::Topology;
 
@@ -42,6 +43,15 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     topology.attestation_root = args.attestation_root;
     // Each node reads it, and would fail by itself.
     let _ = attestation_roots(&topology)?;
+    topology.custom_tags = true;
+    let place = Place {
+        regions: &args.regions,
+        account: args.account,
+    };
+    let seeds = args
+        .seed
+        .map(|file| Seeds::read(&file, &place))
+        .transpose()?;
     let temporary = if args.ephemeral {
         Some(tempfile::tempdir().map_err(|error| {
             format!(
@@ -63,7 +73,7 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let folder = folder?;
     let _ports_held = ports.into_guard();
 
-    let cluster = Cluster::new(world.clone(), topology.clone(), folder);
+    let cluster = Cluster::new(world.clone(), topology.clone(), folder, seeds);
     let addr = SocketAddr::new(args.bind, args.port);
     let settings = endpoint_settings(&topology, topology.reads());
     let hooks = Arc::new(Asked(cluster.clone()));
@@ -116,6 +126,8 @@ struct CannotListen {
 struct Cluster {
     world: World,
     topology: Topology,
+    /// What is there from the start, also after a reset.
+    seeds: Option<Seeds>,
     /// What the endpoint serves; empty Regions while nodes start or stop.
     regions: Regions,
     state: Mutex<State>,
@@ -129,7 +141,12 @@ struct State {
 }
 
 impl Cluster {
-    fn new(world: World, topology: Topology, folder: DataFolder) -> Arc<Self> {
+    fn new(
+        world: World,
+        topology: Topology,
+        folder: DataFolder,
+        seeds: Option<Seeds>,
+    ) -> Arc<Self> {
         let state = Mutex::new(State {
             folder,
             nodes: Vec::new(),
@@ -137,6 +154,7 @@ impl Cluster {
         let cluster = Arc::new(Self {
             world,
             topology,
+            seeds,
             regions: Regions::default(),
             state,
             closing: watch::Sender::new(false),
@@ -204,6 +222,14 @@ impl Cluster {
                 .map(|node| node.service.look_up_neighbours()),
         )
         .await;
+        if let Some(seeds) = &self.seeds {
+            let node_of = |region: &Region| {
+                let mut nodes = state.nodes.iter();
+                let node = nodes.find(|node| node.name.region == *region);
+                node.map(|node| &node.service)
+            };
+            run::say(&seeds.plant(node_of).await?);
+        }
         self.serve(&state.nodes);
         Ok(())
     }

@@ -21,6 +21,7 @@ mod operate;
 mod ports;
 mod process;
 mod run;
+mod seed;
 mod signals;
 mod supervisor;
 mod topology;

@@ -57,6 +57,9 @@ pub(crate) struct Topology {
     /// the real enclaves.
     #[serde(default)]
     pub(crate) attestation_root: Option<PathBuf>,
+    /// Whether tags of CreateKey choose a key's id and material; `dev` only.
+    #[serde(skip)]
+    pub(crate) custom_tags: bool,
     /// How far back the history reaches.
     #[serde(default)]
     pub(crate) history: History,
@@ -232,6 +235,7 @@ impl Topology {
             propagation_delay: Duration::ZERO,
             hold_transient: Duration::ZERO,
             attestation_root: None,
+            custom_tags: false,
             history: History::default(),
             snapshot_entries: DEFAULT_SNAPSHOT_ENTRIES,
             data: None,

@@ -87,7 +87,8 @@ impl Endpoint {
         let mode = consistency(&request.parts.headers, self.settings.consistency)?;
         let chosen = self.choose(credential.as_ref(), "kms", any_node(operation, mode))?;
         let input = validate::check(operation, &request.body)?;
-        let context = self.context(credential.as_ref(), &chosen, mode, request.id);
+        let mut context = self.context(credential.as_ref(), &chosen, mode, request.id);
+        context.caller.conditions = identity::conditions(&request.parts.headers, &chosen.region)?;
         let call = chosen.node.call(operation, &context, input);
         match time_left(&request.parts.headers)? {
             Some(left) => answer_by(Instant::now() + left, call).await,

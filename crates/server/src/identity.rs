@@ -3,8 +3,12 @@
 //! Signatures themselves are not checked yet: every node takes any credentials, an access key id
 //! of 12 digits selects that account and any other the default account, as its root.
 
+use std::collections::BTreeMap;
+
+use hyper::HeaderMap;
 use hyper::header::{self, HeaderName};
 use hyper::http::request::Parts;
+use keyrum_authz::VIA_SERVICE;
 use keyrum_state::Caller;
 use keyrum_types::{AccountId, Region};
 
@@ -59,6 +63,10 @@ pub(crate) fn wrong_region() -> ApiError {
     invalid("Credential should be scoped to a valid region. ".to_owned())
 }
 
+/// Names the AWS service that a request is said to come through, such as `s3`; for stand-ins of such
+/// services, which use their managed key on a caller's behalf.
+const VIA: HeaderName = HeaderName::from_static("x-keyrum-via-service");
+
 /// The caller behind a credential: the root of the account it selects.
 pub(crate) fn caller(
     credential: Option<&Credential>,
@@ -73,6 +81,26 @@ pub(crate) fn caller(
         conditions: Default::default(),
         grant_tokens: Vec::new(),
     }
+}
+
+/// The values that a request's headers give to conditions of policies.
+///
+/// Anyone may say so, as anyone may say to be any account's root: a node that checks signatures must
+/// not take it from a caller's word.
+pub(crate) fn conditions(
+    headers: &HeaderMap,
+    region: &Region,
+) -> Result<BTreeMap<String, Vec<String>>, ApiError> {
+    let Some(via) = headers.get(VIA) else {
+        return Ok(BTreeMap::new());
+    };
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    let name = via.to_str().ok();
+    let name = name.filter(|name| !name.is_empty() && name.bytes().all(|byte| plain(&byte)));
+    let wrong = "The header x-keyrum-via-service must be a service's name such as s3.";
+    let name = name.ok_or_else(|| ApiError::validation(wrong))?;
+    let value = format!("{name}.{region}.amazonaws.com");
+    Ok(BTreeMap::from([(VIA_SERVICE.to_owned(), vec![value])]))
 }
 
 fn from_header(header: &str, dated: bool) -> Result<Credential, ApiError> {

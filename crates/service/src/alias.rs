@@ -5,7 +5,7 @@ use keyrum_types::{AliasName, KeyId, UnixMillis, alias_arn};
 
 use crate::page::{LIST_ALIASES, Markers, Page, PageRequest};
 use crate::resolve::{self, Accounts};
-use crate::{RequestContext, Service, ServiceError};
+use crate::{RequestContext, Service, ServiceError, managed};
 
 /// What CreateAlias and UpdateAlias are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +39,16 @@ pub struct AliasEntry {
     pub name: String,
     /// The alias's ARN.
     pub arn: String,
-    /// The key it names.
-    pub target_key_id: KeyId,
-    /// When it was made, by the Region's clock.
+    /// What it names; absent for a predefined alias whose AWS managed key was not made yet.
+    pub target: Option<AliasTarget>,
+}
+
+/// What an alias names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AliasTarget {
+    /// The key.
+    pub key_id: KeyId,
+    /// When the alias was made, by the Region's clock.
     pub created: UnixMillis,
     /// When it last changed its target, or was made.
     pub updated: UnixMillis,
@@ -140,17 +147,19 @@ fn list_aliases(
             Some(resolve::alias_name(&name).map_err(|_| ServiceError::InvalidMarker)?)
         }
     };
-    let entry = |name: &AliasName, alias: &Alias| AliasEntry {
+    let entry = |name: &AliasName, alias: Option<&Alias>| AliasEntry {
         name: name.to_string(),
         arn: alias_arn(state.region(), account, name),
-        target_key_id: alias.target.id,
-        created: alias.created,
-        updated: alias.updated,
+        target: alias.map(|alias| AliasTarget {
+            key_id: alias.target.id,
+            created: alias.created,
+            updated: alias.updated,
+        }),
     };
     let position = |entry: &AliasEntry| entry.name.clone().into_bytes();
     Ok(match key {
         None => {
-            let entries = state.aliases(account, after.as_ref());
+            let entries = managed::with_predefined(state, account, after.as_ref());
             markers.page(
                 entries.map(|(name, alias)| entry(name, alias)),
                 limit,
@@ -160,7 +169,7 @@ fn list_aliases(
         Some(key) => {
             let entries = state.aliases_of(key, after.as_ref());
             markers.page(
-                entries.map(|(name, alias)| entry(name, alias)),
+                entries.map(|(name, alias)| entry(name, Some(alias))),
                 limit,
                 position,
             )
@@ -173,7 +182,19 @@ mod tests {
     use super::*;
     use crate::testing::{OTHER, OWN, TestRegion, root_of};
 
+    /// Without the predefined ones that have no key.
     fn list(
+        region: &TestRegion,
+        account: &str,
+        key_id: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, ServiceError> {
+        let mut all = list_all(region, account, key_id, limit)?;
+        all.retain(|entry| !entry.ends_with(" --"));
+        Ok(all)
+    }
+
+    fn list_all(
         region: &TestRegion,
         account: &str,
         key_id: Option<&str>,
@@ -196,7 +217,8 @@ mod tests {
             seen.extend(found.items.into_iter().map(|entry| {
                 let arn = format!("arn:aws:kms:us-east-1:{account}:{}", entry.name);
                 assert_eq!(entry.arn, arn);
-                format!("{} {}", entry.name, &entry.target_key_id.to_string()[..2])
+                let target = entry.target.map(|target| target.key_id.to_string());
+                format!("{} {}", entry.name, &target.unwrap_or("--".to_owned())[..2])
             }));
             match found.next_marker {
                 None => return Ok(seen),

@@ -17,6 +17,19 @@ pub enum ServiceError {
     #[error(transparent)]
     Refused(#[from] Refusal),
 
+    /// A tag that chooses a key's id or material, and cannot be meant. ValidationException.
+    #[error("{why}")]
+    CustomTag {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The id that a caller chose is a key's. AlreadyExistsException.
+    #[error("key {arn} exists already")]
+    CustomIdTaken {
+        /// That key's ARN.
+        arn: String,
+    },
+
     // How the request names a key.
     /// Neither a key id, an ARN nor an alias. NotFoundException.
     #[error("{text:?} has no form of a key identifier")]

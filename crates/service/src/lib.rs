@@ -11,6 +11,7 @@ mod alias;
 mod clock;
 mod courier;
 mod crypto_ops;
+mod custom_tags;
 mod error;
 mod generation;
 mod hold;
@@ -18,6 +19,7 @@ mod identity;
 mod import;
 mod last_use;
 mod lifecycle;
+mod managed;
 mod materials;
 mod metadata;
 mod neighbours;
@@ -27,6 +29,7 @@ mod recipient;
 mod replica_key;
 mod resolve;
 mod rotation;
+mod seed;
 mod tag;
 #[cfg(test)]
 mod testing;
@@ -41,7 +44,7 @@ use keyrum_state::{Caller, Command, Event, Key, KeyRef, Refusal, State, permit_k
 use keyrum_types::Region;
 
 pub use algorithm::{Algorithms, DataKeySpec};
-pub use alias::{AliasEntry, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
+pub use alias::{AliasEntry, AliasTarget, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
 pub use clock::{CLOCK_MAX, ClockAdvanced};
 pub use crypto_ops::{
     DecapsulateInput, DecryptInput, DecryptOutput, DeriveSharedSecretInput,
@@ -75,6 +78,7 @@ pub use rotation::{
     EnableKeyRotationInput, GetKeyRotationStatusOutput, ImportEntry, IncludeKeyMaterial,
     KeyMaterialState, ListKeyRotationsInput, RotateKeyOnDemandOutput, RotationEntry,
 };
+pub use seed::{KeySeed, RotationSeed, SeedError};
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 
 use courier::{Couriers, Desk};
@@ -93,6 +97,9 @@ pub struct Settings {
     pub hold_transient: Duration,
     /// Where the certificates of attested callers must lead.
     pub attestation_roots: Arc<AttestationRoots>,
+    /// Whether tags of CreateKey choose the key's id and material, as with LocalStack: test clusters
+    /// only.
+    pub custom_tags: bool,
 }
 
 /// Who asks, and how fresh an answer must be.

@@ -5,15 +5,16 @@ use keyrum_types::{
     KeyId, KeySpec, KeyState, KeyUsage, Origin, Region, UnixMillis, WaitingDays, key_arn,
 };
 
+use crate::custom_tags::{self, Custom};
 use crate::error::spec_in_region;
 use crate::metadata::KeyMetadata;
 use crate::page::{LIST_KEYS, Markers, Page, PageRequest};
 use crate::resolve::{self, Accounts};
-use crate::{RequestContext, Service, ServiceError};
+use crate::{RequestContext, Service, ServiceError, managed};
 
 /// How often CreateKey draws another id when the one drawn is taken. An id has at least 122
 /// random bits, so even once does not happen by chance.
-const KEY_ID_DRAWS_MAX: u32 = 3;
+pub(crate) const KEY_ID_DRAWS_MAX: u32 = 3;
 
 /// What CreateKey is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -121,13 +122,20 @@ impl Service {
     pub async fn create_key(
         &self,
         ctx: &RequestContext,
-        input: CreateKeyInput,
+        mut input: CreateKeyInput,
     ) -> Result<KeyMetadata, ServiceError> {
         let kind = kind_of_new_key(&input, self.region())?;
         let account = ctx.caller.account;
-        let secret = match kind.origin {
-            Origin::External => None,
-            Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore => {
+        let mut custom = Custom::default();
+        if self.inner.settings.custom_tags {
+            let (tags, partition) = (&mut input.tags, self.region().partition());
+            custom =
+                custom_tags::take(tags, input.multi_region, kind.spec, kind.origin, partition)?;
+        }
+        let secret = match (custom.material, kind.origin) {
+            (Some(given), _) => Some(given),
+            (None, Origin::External) => None,
+            (None, Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore) => {
                 Some(self.generate(kind.spec).await?)
             }
         };
@@ -136,9 +144,10 @@ impl Service {
         loop {
             let mut random = [0; 16];
             entropy.fill(&mut random);
-            let key = match input.multi_region {
-                true => KeyId::multi_region(random),
-                false => KeyId::single_region(random),
+            let key = match (custom.id, input.multi_region) {
+                (Some(chosen), _) => chosen,
+                (None, true) => KeyId::multi_region(random),
+                (None, false) => KeyId::single_region(random),
             };
             let name = KeyRef { account, id: key };
             let material = secret.as_ref();
@@ -156,6 +165,10 @@ impl Service {
             };
             draws += 1;
             match self.propose(ctx, command).await {
+                Err(ServiceError::Refused(Refusal::KeyExists { .. })) if custom.id.is_some() => {
+                    let arn = key_arn(self.region(), account, key);
+                    return Err(ServiceError::CustomIdTaken { arn });
+                }
                 Err(ServiceError::Refused(Refusal::KeyExists { .. }))
                     if draws < KEY_ID_DRAWS_MAX => {}
                 Err(error) => return Err(error),
@@ -170,14 +183,26 @@ impl Service {
         }
     }
 
-    /// What there is to know about a key.
+    /// What there is to know about a key. One that AWS manages is made when it is first asked for by
+    /// its alias.
     pub async fn describe_key(
         &self,
         ctx: &RequestContext,
         input: KeyInput,
     ) -> Result<KeyMetadata, ServiceError> {
         let state = self.read(ctx).await?;
-        describe_key(&state, &ctx.caller, &input.key_id)
+        let described = describe_key(&state, &ctx.caller, &input.key_id);
+        let Err(ServiceError::AliasNotFound { .. }) = described else {
+            return described;
+        };
+        match managed::predefined(self.region(), ctx.caller.account, &input.key_id) {
+            None => described,
+            Some(alias) => {
+                drop(state);
+                let state = self.create_managed_key(ctx, alias).await?;
+                describe_key(&state, &ctx.caller, &input.key_id)
+            }
+        }
     }
 
     /// The keys of the caller's account.

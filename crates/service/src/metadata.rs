@@ -8,8 +8,7 @@ use keyrum_types::{
 
 use crate::Algorithms;
 
-/// What the API tells about a key. Every key is the customer's own so far: there are no AWS
-/// managed keys. Source: AWS KMS API Reference, `KeyMetadata`.
+/// What the API tells about a key. Source: AWS KMS API Reference, `KeyMetadata`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyMetadata {
     /// The owner.
@@ -35,6 +34,8 @@ pub struct KeyMetadata {
     pub pending_deletion_window_days: Option<u8>,
     /// Where its material comes from.
     pub origin: Origin,
+    /// Whether AWS manages it, and not the customer.
+    pub aws_managed: bool,
     /// The kind of material; shown under the member's deprecated name too.
     pub spec: KeySpec,
     /// What it can be used with.
@@ -101,7 +102,7 @@ pub struct RelatedKey {
 }
 
 impl KeyMetadata {
-    /// What to tell about `key` in `region`.
+    /// What to tell about `key` in `region`, if it is a customer's and has no family.
     pub fn of(key: &Key, region: &Region) -> Self {
         let arn = key_arn(region, key.account, key.id);
         let pending = key.state == KeyState::PendingDeletion;
@@ -120,6 +121,7 @@ impl KeyMetadata {
                 .map(|wait| wait.due),
             pending_deletion_window_days: None,
             origin: key.origin,
+            aws_managed: false,
             spec: key.spec,
             algorithms: Algorithms::of(key.spec, key.usage),
             multi_region: key.multi_region.map(|role| MultiRegionConfiguration {
@@ -164,6 +166,7 @@ impl KeyMetadata {
     /// What to tell about a key of `state`.
     pub fn in_state(key: &Key, state: &State) -> Self {
         let mut alone = Self::of(key, state.region());
+        alone.aws_managed = state.managed_alias(key.reference()).is_some();
         if key.origin == Origin::External && key.has_all_material() {
             alone.expiration = Some(Expiration::at(state.expiry(key.reference())));
         }

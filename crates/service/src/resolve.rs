@@ -128,6 +128,18 @@ pub(crate) fn key_or_alias(
     }
 }
 
+/// The account and the name of the alias that a text names in this Region, if it names one.
+pub(crate) fn named_alias(
+    region: &Region,
+    caller: AccountId,
+    text: &str,
+) -> Option<(AccountId, String)> {
+    match parse(region, caller, text) {
+        Ok(Named::Alias(account, name)) => Some((account, name)),
+        Ok(Named::Key(_)) | Err(_) => None,
+    }
+}
+
 /// Checks an alias name that an operation on aliases was given.
 pub(crate) fn alias_name(text: &str) -> Result<AliasName, ServiceError> {
     AliasName::new(text).map_err(|error| match error {

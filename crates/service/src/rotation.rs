@@ -214,6 +214,7 @@ fn not_in_custom_store(key: &Key) -> Result<(), ServiceError> {
 fn rotation_status(state: &State, key: &Key) -> Result<GetKeyRotationStatusOutput, ServiceError> {
     not_in_custom_store(key)?;
     let rotation = state.rotation(key.reference());
+    let managed = state.managed_alias(key.reference()).is_some();
     let on_demand = rotation
         .and_then(|rotation| rotation.pending.as_ref())
         .filter(|pending| pending.kind == RotationKind::OnDemand);
@@ -221,10 +222,18 @@ fn rotation_status(state: &State, key: &Key) -> Result<GetKeyRotationStatusOutpu
         key_arn: key_arn(state.region(), key.account, key.id),
         // It reads off while the key waits to be deleted, and comes back if the key does.
         automatic: rotation
+            .filter(|rotation| !reads_off(rotation, managed))
             .and_then(|rotation| rotation.automatic)
             .filter(|_| key.state != KeyState::PendingDeletion),
         on_demand_started: on_demand.map(|pending| pending.started),
     })
+}
+
+/// Whether rotation is not shown although it is on: so it is for new AWS managed keys.
+///
+/// Deviation: for how long they count as new is not known; here until they are first rotated.
+fn reads_off(rotation: &Rotation, managed: bool) -> bool {
+    managed && rotation.rotations.is_empty()
 }
 
 fn list_key_rotations(

@@ -5,8 +5,11 @@
 
 use std::sync::Arc;
 
-use keyrum_authz::{Denied, DeniedReason, DeniedResource, Permit, Principal, Resource, authorize};
-use keyrum_types::{AliasName, UnixMillis};
+use keyrum_authz::{
+    Denied, DeniedReason, DeniedResource, Permit, Principal, Resource, VIA_SERVICE, authorize,
+    managed_key_allows,
+};
+use keyrum_types::{AliasName, UnixMillis, key_arn};
 
 use crate::{Alias, Caller, Key, KeyRef, Refusal, State};
 
@@ -36,7 +39,8 @@ impl<'s> Permitted<'s> {
 /// Finds a key and asks whether the caller may perform `action` (without `kms:`) on it.
 ///
 /// Another account's key is refused as not authorized whether it exists or not, so that nobody
-/// learns which ids another account has. A missing key of the caller's own account is missing.
+/// learns which ids another account has. A missing key of the caller's own account is missing. An AWS
+/// managed key can be looked at; whatever else is asked of it must come through its service.
 pub fn permit_key<'s>(
     state: &'s State,
     caller: &Caller,
@@ -44,7 +48,23 @@ pub fn permit_key<'s>(
     action: &'static str,
 ) -> Result<Permitted<'s>, Refusal> {
     let permit = permit(caller, action, Resource::Key(key.account, key.id))?;
-    let key = state.key(key).ok_or(Refusal::NoSuchKey { key })?;
+    let name = key;
+    let key = state.key(name).ok_or(Refusal::NoSuchKey { key })?;
+    if let Some(alias) = state.managed_alias(name) {
+        let via = caller
+            .conditions
+            .get(VIA_SERVICE)
+            .map_or(&[][..], Vec::as_slice);
+        if !managed_key_allows(state.region(), alias, action, via) {
+            let arn = key_arn(state.region(), name.account, name.id);
+            return Err(Refusal::NotAuthorized(Denied {
+                principal: caller.arn.clone(),
+                action: action.to_owned(),
+                resource: DeniedResource::Arn(arn),
+                reason: DeniedReason::NoResourceBasedPolicy,
+            }));
+        }
+    }
     Ok(Permitted { key, permit })
 }
 

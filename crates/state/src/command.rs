@@ -9,7 +9,7 @@ use keyrum_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::family::Message;
-use crate::{ImportTerms, KeyUse};
+use crate::{AutomaticRotation, ImportTerms, KeyUse};
 
 /// Names one proposal for good, so that a retry inside the cluster is recognised.
 ///
@@ -298,6 +298,42 @@ pub enum Command {
         /// Which version; the current one if `None`.
         material: Option<MaterialId>,
     },
+    /// Makes the AWS managed key that an alias of the caller's account stands for. Does nothing if
+    /// the alias names a key already, so that of several at once one is made.
+    CreateManagedKey {
+        /// The alias, under `alias/aws/`.
+        alias: AliasName,
+        /// The new key's id.
+        key: KeyId,
+        /// What the key is for.
+        description: String,
+        /// The policy's text.
+        policy: String,
+        /// Its first material.
+        material: NewMaterial,
+    },
+    /// Makes a key as a fixture describes it, with material that was given. The Region's own; for
+    /// tests only.
+    SeedKey {
+        /// Which key.
+        key: KeyRef,
+        /// Kind of material.
+        spec: KeySpec,
+        /// What it may be used for.
+        usage: KeyUsage,
+        /// Where material comes from.
+        origin: Origin,
+        /// At most 8192 characters.
+        description: String,
+        /// The policy's text; `None` for the default policy.
+        policy: Option<String>,
+        /// In the order given.
+        tags: Vec<(String, String)>,
+        /// Oldest first; the last is current. More than one only of symmetric keys.
+        materials: Vec<NewMaterial>,
+        /// Automatic rotation that is on from the start.
+        rotation: Option<AutomaticRotation>,
+    },
 }
 
 impl Command {
@@ -331,6 +367,8 @@ impl Command {
             Self::RecordKeyUses { .. } => "RecordKeyUses",
             Self::ImportKeyMaterial { .. } => "ImportKeyMaterial",
             Self::DeleteImportedKeyMaterial { .. } => "DeleteImportedKeyMaterial",
+            Self::CreateManagedKey { .. } => "CreateManagedKey",
+            Self::SeedKey { .. } => "SeedKey",
         }
     }
 }

@@ -133,6 +133,8 @@ pub struct State {
     due: Map<(UnixMillis, KeyRef), ()>,
     aliases: Map<(AccountId, AliasName), Alias>,
     aliases_by_key: Map<(KeyRef, AliasName), ()>,
+    /// AWS managed keys and the aliases that make them such.
+    managed: Map<KeyRef, AliasName>,
     windows: Map<NodeId, Window>,
     answers: Map<(NodeId, u64), Arc<[u8]>>,
     rotations: Map<KeyRef, Arc<Rotation>>,
@@ -192,6 +194,7 @@ impl State {
             due: Map::new_sync(),
             aliases: Map::new_sync(),
             aliases_by_key: Map::new_sync(),
+            managed: Map::new_sync(),
             windows: Map::new_sync(),
             answers: Map::new_sync(),
             rotations: Map::new_sync(),
@@ -288,9 +291,19 @@ impl State {
             .take_while(move |key| key.account == account)
     }
 
-    /// How many keys an account has, in all states.
+    /// How many keys an account has, in all states; AWS managed ones are not counted.
     pub fn key_count(&self, account: AccountId) -> u32 {
-        self.key_counts.get(&account).copied().unwrap_or(0)
+        let all = self.key_counts.get(&account).copied().unwrap_or(0);
+        let id = least_key_id();
+        let managed = self.managed.range(KeyRef { account, id }..);
+        let managed = managed.take_while(|(key, _)| key.account == account);
+        let managed = u32::try_from(managed.count()).expect("services are few");
+        all - managed
+    }
+
+    /// The alias under `alias/aws/` whose key this is; `None` for a customer's key.
+    pub fn managed_alias(&self, key: KeyRef) -> Option<&AliasName> {
+        self.managed.get(&key)
     }
 
     /// How many keys the Region has, in all accounts and states.
@@ -575,7 +588,7 @@ impl State {
                     self.due.insert_mut((deletion.due, key.reference()), ());
                 }
                 if former.is_none() {
-                    let count = self.key_count(key.account);
+                    let count = self.key_counts.get(&key.account).copied().unwrap_or(0);
                     self.key_counts.insert_mut(key.account, count + 1);
                 }
                 self.keys.insert_mut(key.reference(), Arc::clone(key));
@@ -591,6 +604,9 @@ impl State {
                 let former = self.take_alias_from_indexes(*account, name);
                 self.aliases_by_key
                     .insert_mut((alias.target, name.clone()), ());
+                if name.is_aws_reserved() {
+                    self.managed.insert_mut(alias.target, name.clone());
+                }
                 self.aliases.insert_mut((*account, name.clone()), *alias);
                 former
             }
@@ -686,7 +702,7 @@ impl State {
             RowName::Key(key) => {
                 let former = self.take_key_from_indexes(key);
                 if former.is_some() {
-                    match self.key_count(key.account) {
+                    match self.key_counts.get(&key.account).copied().unwrap_or(0) {
                         0 | 1 => _ = self.key_counts.remove_mut(&key.account),
                         count => self.key_counts.insert_mut(key.account, count - 1),
                     }
@@ -815,6 +831,9 @@ impl State {
         let alias = *self.alias(account, name)?;
         self.aliases_by_key
             .remove_mut(&(alias.target, name.clone()));
+        if name.is_aws_reserved() {
+            self.managed.remove_mut(&alias.target);
+        }
         Some(Row::Alias {
             account,
             name: name.clone(),

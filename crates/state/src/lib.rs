@@ -33,10 +33,12 @@ mod import;
 mod key;
 mod last_use;
 mod lifecycle;
+mod managed;
 mod metadata;
 mod policy;
 mod refusal;
 mod rotation;
+mod seed;
 mod tag;
 
 use keyrum_types::UnixMillis;
@@ -263,6 +265,47 @@ pub fn decide(
         } => import::import(state, &call()?.key(*key)?, material, terms, at),
         Command::DeleteImportedKeyMaterial { key, material } => {
             import::delete(state, &call()?.key(*key)?, *material)
+        }
+        Command::CreateManagedKey {
+            alias,
+            key,
+            description,
+            policy,
+            material,
+        } => {
+            let new = managed::NewManagedKey {
+                alias,
+                id: *key,
+                description,
+                policy,
+                material,
+            };
+            managed::create(call()?, new)
+        }
+        Command::SeedKey {
+            key,
+            spec,
+            usage,
+            origin,
+            description,
+            policy,
+            tags,
+            materials,
+            rotation,
+        } => {
+            region_only(caller, action)?;
+            let seed = seed::Seed {
+                key: *key,
+                spec: *spec,
+                usage: *usage,
+                origin: *origin,
+                description,
+                policy: policy.as_deref(),
+                tags,
+                materials,
+                rotation: *rotation,
+            };
+            seed::create(state, &seed, at)
         }
     }
 }

@@ -15,13 +15,28 @@ pub const POLICY_BYTES_MAX: u32 = 32_768;
 
 /// Whether `text` may become the policy of `key`, which need not exist yet.
 pub(crate) fn check(call: &Call<'_>, key: KeyRef, text: &str, bypass: bool) -> Result<(), Refusal> {
+    check_for(call.state, &call.caller.arn, key, text, bypass)
+}
+
+/// Whether `text` has the form of a policy.
+pub(crate) fn check_form(state: &State, key: KeyRef, text: &str) -> Result<(), Refusal> {
+    check_for(state, "", key, text, true)
+}
+
+fn check_for(
+    state: &State,
+    caller: &str,
+    key: KeyRef,
+    text: &str,
+    bypass: bool,
+) -> Result<(), Refusal> {
     if text.len() > POLICY_BYTES_MAX as usize {
         return Err(Refusal::PolicyTooLong {
             limit: POLICY_BYTES_MAX,
         });
     }
-    let arn = key_arn(call.state.region(), key.account, key.id);
-    keyrum_authz::check_policy(text, &call.caller.arn, key.account, &arn, bypass)
+    let arn = key_arn(state.region(), key.account, key.id);
+    keyrum_authz::check_policy(text, caller, key.account, &arn, bypass)
         .map_err(Refusal::MalformedPolicy)
 }
 

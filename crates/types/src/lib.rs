@@ -8,6 +8,7 @@ mod arn;
 #[macro_use]
 mod key;
 mod import;
+mod managed;
 mod region;
 mod sealed;
 mod seams;
@@ -21,6 +22,7 @@ pub use key::{
     CryptographicOperation, InvalidKeyId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId,
     MultiRegionRole, Origin, RotationKind,
 };
+pub use managed::{ManagedService, via_service};
 pub use region::{InvalidRegion, Region};
 pub use sealed::SealedMaterial;
 pub use seams::{Clock, Entropy};

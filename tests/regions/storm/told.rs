@@ -127,7 +127,9 @@ async fn sent(cluster: &Cluster) -> BTreeMap<(String, String), u64> {
     wait::until_true("empty outboxes", wait::LONG, async || {
         let waits = |channel: &Value| channel["waiting"] != 0;
         let lines = cluster.agree().await;
-        let mut channels = lines.iter().filter_map(|line| line.say("channels").as_array());
+        let mut channels = lines
+            .iter()
+            .filter_map(|line| line.say("channels").as_array());
         !channels.any(|channels| channels.iter().any(waits))
     })
     .await;

@@ -54,7 +54,16 @@ pub(super) fn plain_spki(algorithm: ObjectIdentifier, key: &[u8]) -> Vec<u8> {
     spki(algorithm, key)
 }
 
-fn pkcs8(algorithm: AlgorithmIdentifierRef<'_>, key: &[u8]) -> Zeroizing<Vec<u8>> {
+/// How PKCS#8 names an algorithm on a curve.
+pub(super) fn point_algorithm(curve: &ObjectIdentifier) -> AlgorithmIdentifierRef<'_> {
+    AlgorithmIdentifierRef {
+        oid: EC_PUBLIC_KEY,
+        parameters: Some(curve.into()),
+    }
+}
+
+/// PKCS#8 of an algorithm's own structure.
+pub(super) fn in_pkcs8(algorithm: AlgorithmIdentifierRef<'_>, key: &[u8]) -> Zeroizing<Vec<u8>> {
     let key = OctetStringRef::new(key).expect(WRITES);
     let info = PrivateKeyInfoRef::new(algorithm, key);
     Zeroizing::new(info.to_der().expect(WRITES))
@@ -73,11 +82,7 @@ pub(super) fn scalar_pkcs8(
         public_key: Some(point),
     };
     let inner = Zeroizing::new(inner.to_der().expect(WRITES));
-    let algorithm = AlgorithmIdentifierRef {
-        oid: EC_PUBLIC_KEY,
-        parameters: Some((&curve).into()),
-    };
-    pkcs8(algorithm, &inner)
+    in_pkcs8(point_algorithm(&curve), &inner)
 }
 
 /// A private key of an algorithm without parameters as PKCS#8; `key` is the content of the inner
@@ -87,7 +92,7 @@ pub(super) fn plain_pkcs8(algorithm: ObjectIdentifier, key: &[u8]) -> Zeroizing<
         oid: algorithm,
         parameters: None,
     };
-    pkcs8(algorithm, key)
+    in_pkcs8(algorithm, key)
 }
 
 /// Whether this is PKCS#8 in DER, and nothing follows it.

@@ -54,10 +54,13 @@ pub(super) async fn list_aliases(
     answer.objects("Aliases", &page.items, |answer, alias| {
         answer
             .text("AliasName", &alias.name)
-            .text("AliasArn", &alias.arn)
-            .text("TargetKeyId", &alias.target_key_id.to_string())
-            .time("CreationDate", alias.created)
-            .time("LastUpdatedDate", alias.updated);
+            .text("AliasArn", &alias.arn);
+        if let Some(target) = &alias.target {
+            answer
+                .text("TargetKeyId", &target.key_id.to_string())
+                .time("CreationDate", target.created)
+                .time("LastUpdatedDate", target.updated);
+        }
     });
     end_of_page(&mut answer, &page);
     Ok(answer.finish())

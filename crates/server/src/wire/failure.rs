@@ -33,6 +33,14 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
     match error {
         ServiceError::Refused(refusal) => refused(refusal, scene),
 
+        // Own text.
+        ServiceError::CustomTag { why } => ApiError::validation(why),
+        // Own text.
+        ServiceError::CustomIdTaken { arn } => ApiError::client(
+            "AlreadyExistsException",
+            format!("A key with the ID of the tag _custom_id_ already exists: {arn}"),
+        ),
+
         ServiceError::InvalidKeyId { text } => not_found(format!("Invalid keyId '{text}'")),
         ServiceError::InvalidKeyIdInArn { text } => not_found(format!("Invalid keyId {text}")),
         ServiceError::OtherRegion { region } => not_found(format!("Invalid arn {region}")),

@@ -156,8 +156,10 @@ pub(super) fn metadata(answer: &mut ObjectWriter, key: &KeyMetadata) {
             "ExpirationModel",
             key.expiration.map(|expiration| expiration.model().name()),
         )
-        // AWS managed keys do not exist here.
-        .text("KeyManager", "CUSTOMER")
+        .text(
+            "KeyManager",
+            if key.aws_managed { "AWS" } else { "CUSTOMER" },
+        )
         .text("CustomerMasterKeySpec", key.spec.name())
         .text("KeySpec", key.spec.name());
     // MACs have their place further down.

@@ -26,6 +26,7 @@ fn metadata_is_the_real_one() {
         deletion_date: None,
         pending_deletion_window_days: None,
         origin: Origin::AwsKms,
+        aws_managed: false,
         spec: KeySpec::SymmetricDefault,
         algorithms: Algorithms::of(KeySpec::SymmetricDefault, KeyUsage::EncryptDecrypt),
         multi_region: None,
@@ -36,6 +37,10 @@ fn metadata_is_the_real_one() {
         shown(&key),
         r#"{"KeyMetadata":{"AWSAccountId":"111122223333","KeyId":"1234abcd-12ab-34cd-56ef-1234567890ab","Arn":"arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab","CreationDate":1789212697.616,"Enabled":true,"Description":"","KeyUsage":"ENCRYPT_DECRYPT","KeyState":"Enabled","Origin":"AWS_KMS","KeyManager":"CUSTOMER","CustomerMasterKeySpec":"SYMMETRIC_DEFAULT","KeySpec":"SYMMETRIC_DEFAULT","EncryptionAlgorithms":["SYMMETRIC_DEFAULT"],"MultiRegion":false,"CurrentKeyMaterialId":"a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1"}}"#
     );
+    key.aws_managed = true;
+    let part = r#""Origin":"AWS_KMS","KeyManager":"AWS","CustomerMasterKeySpec""#;
+    assert!(shown(&key).contains(part), "{}", shown(&key));
+    key.aws_managed = false;
     key.origin = Origin::External;
     for (expiration, part) in [
         (

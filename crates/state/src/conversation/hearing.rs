@@ -2,6 +2,7 @@
 //! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use keyrum_types::{KeyState, MaterialId, MultiRegionRole, Origin, Region, UnixMillis};
 
@@ -228,7 +229,8 @@ fn hear_record(
         return Vec::new();
     };
     let buried = state.buried(record.key);
-    if buried.is_some_and(|buried| entry.incarnation <= buried) {
+    let buried = buried.is_some_and(|buried| entry.incarnation <= buried);
+    if buried || has_a_stranger(state, record, entry) {
         // Whoever leads the family now has not heard of it.
         if record.primary == *state.region() {
             return Vec::new();
@@ -242,7 +244,6 @@ fn hear_record(
         }];
     }
     match state.key(record.key).zip(state.family(record.key)) {
-        None if state.key(record.key).is_some() => Vec::new(),
         None => {
             let arrival = arrival(state, record, entry, new, at);
             let (imports, awaited) = imports::after_record(state, record, shared);
@@ -252,6 +253,13 @@ fn hear_record(
         Some((_, family)) if record.stamp <= family.stamp => Vec::new(),
         Some((key, family)) => take_record(state, key, family, record, entry, new, shared),
     }
+}
+
+/// Whether another key has the family's id here. Ids are random, unless callers choose them. Such a
+/// replica is as good as deleted: its primary takes it off the roster.
+fn has_a_stranger(state: &State, record: &FamilyRecord, entry: &Entry) -> bool {
+    let related = |family: &Arc<Family>| family.incarnation == entry.incarnation;
+    state.key(record.key).is_some() && !state.family(record.key).is_some_and(related)
 }
 
 /// A replica key is there from now on.

@@ -1,8 +1,8 @@
 //! Random commands over a small world, so that they meet.
 
 use keyrum_state::{
-    Command, DueRotation, ImportTerms, KeyRef, KeyUse, LastUse, NewMaterial, Proposal, RequestId,
-    State,
+    AutomaticRotation, Command, DueRotation, ImportTerms, KeyRef, KeyUse, LastUse, NewMaterial,
+    Proposal, RequestId, State,
 };
 use keyrum_types::{
     AliasName, CryptographicOperation, ImportType, KeySpec, KeyUsage, MaterialId, Origin,
@@ -26,7 +26,7 @@ pub(crate) struct Action {
 }
 
 /// How many kinds of action there are.
-pub(crate) const KINDS: u8 = 38;
+pub(crate) const KINDS: u8 = 40;
 
 /// Turns actions into proposals, remembering which ids are used up.
 pub(crate) struct World {
@@ -108,6 +108,7 @@ impl World {
                 | Command::RaiseFeatureLevel { .. }
                 | Command::RotateKeys { .. }
                 | Command::RecordKeyUses { .. }
+                | Command::SeedKey { .. }
         );
         let misplaced = b == 255;
         let caller = (of_region == misplaced).then(|| caller(1 + u64::from(b.is_multiple_of(11))));
@@ -283,6 +284,46 @@ impl World {
                         description: (b.is_multiple_of(5)).then_some(text),
                     },
                     material: version,
+                }
+            }
+            38 => {
+                self.keys += 1;
+                let service = ["s3", "sqs", "none"][usize::from(a % 3)];
+                Command::CreateManagedKey {
+                    alias: AliasName::new(&format!("alias/aws/{service}")).unwrap(),
+                    key: key_id(self.keys, false),
+                    description: text,
+                    policy,
+                    material: self.new_material(),
+                }
+            }
+            39 => {
+                self.keys += 1;
+                let key = KeyRef {
+                    account: key.account,
+                    id: key_id(self.keys, a.is_multiple_of(4)),
+                };
+                let external = b.is_multiple_of(3);
+                if external {
+                    self.external.push(key);
+                }
+                Command::SeedKey {
+                    key,
+                    spec: KeySpec::SymmetricDefault,
+                    usage: KeyUsage::EncryptDecrypt,
+                    origin: if external {
+                        Origin::External
+                    } else {
+                        Origin::AwsKms
+                    },
+                    description: text,
+                    policy: (a.is_multiple_of(5)).then_some(policy),
+                    tags: if a.is_multiple_of(2) { tags } else { vec![] },
+                    materials: (0..a % 4).map(|_| self.new_material()).collect(),
+                    rotation: (b.is_multiple_of(2)).then(|| AutomaticRotation {
+                        period: RotationDays::new(90 + i64::from(a)).unwrap(),
+                        next: self.now.plus_days(b.into()),
+                    }),
                 }
             }
             _ => Command::DeleteImportedKeyMaterial {

@@ -8,7 +8,7 @@ use keyrum_state::codec::{
 use keyrum_state::{
     Applied, Event, Imports, Key, KeyRef, NewMaterial, Proposal, Refusal, Rotation, State, apply,
 };
-use keyrum_types::{KeyState, Origin, RotationKind, UnixMillis};
+use keyrum_types::{AliasName, KeyState, Origin, RotationDays, RotationKind, UnixMillis};
 use proptest::prelude::*;
 
 use crate::generate::{Action, KINDS, World};
@@ -61,7 +61,8 @@ fn check_contents(state: &State) {
     for number in 1..=2 {
         let account = account(number);
         let keys: Vec<_> = state.keys(account, None).collect();
-        assert_eq!(keys.len(), state.key_count(account) as usize);
+        let managed = keys.iter().filter(|key| check_managed(state, key)).count();
+        assert_eq!(keys.len() - managed, state.key_count(account) as usize);
         total += keys.len();
         for (at, key) in keys.iter().enumerate() {
             assert_eq!(key.account, account);
@@ -116,6 +117,21 @@ fn check_contents(state: &State) {
     let indexed: Vec<_> = state.rotations_due_by(UnixMillis(u64::MAX)).collect();
     assert_eq!(indexed, rotations_due);
     assert_eq!(state.digest(), state.recompute_digest());
+}
+
+/// What an AWS managed key promises; whether this is one.
+fn check_managed(state: &State, key: &Key) -> bool {
+    let name = key.reference();
+    let reserved = |(alias, _): &(&AliasName, _)| alias.is_aws_reserved();
+    let alias = state.aliases_of(name, None).find(reserved);
+    let alias = alias.map(|(alias, _)| alias);
+    assert_eq!(state.managed_alias(name), alias);
+    if alias.is_some() {
+        let rotation = state.rotation(name).and_then(|row| row.automatic);
+        assert_eq!(rotation.map(|set| set.period), Some(RotationDays::DEFAULT));
+        assert_eq!(key.state, KeyState::Enabled);
+    }
+    alias.is_some()
 }
 
 /// When a key's material expires.

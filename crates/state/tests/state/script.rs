@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 
 use keyrum_state::{
-    Applied, Caller, Command, DueRotation, Event, ImportTerms, KeyRef, KeyUse, LastUse, Message,
-    NewMaterial, Proposal, RequestId, State, apply,
+    Applied, AutomaticRotation, Caller, Command, DueRotation, Event, ImportTerms, KeyRef, KeyUse,
+    LastUse, Message, NewMaterial, Proposal, RequestId, State, apply,
 };
 use keyrum_types::{
     AccountId, AliasName, CryptographicOperation, ImportType, KeyId, KeySpec, KeyUsage, MaterialId,
@@ -296,12 +296,18 @@ impl Script {
                 | Command::Deliver { .. }
                 | Command::Delivered { .. }
                 | Command::RecordKeyUses { .. }
+                | Command::SeedKey { .. }
         );
-        let caller = match line.option("as") {
+        let mut caller = match line.option("as") {
             Some("region") => None,
             None if of_region => None,
             _ => Some(caller(line.as_account())),
         };
+        if let (Some(caller), Some(service)) = (&mut caller, line.option("via")) {
+            let service = format!("{service}.us-east-1.amazonaws.com");
+            let name = keyrum_authz::VIA_SERVICE.to_owned();
+            caller.conditions.insert(name, vec![service]);
+        }
         let request = match line.option("request") {
             Some(text) => {
                 let parts: Vec<u64> = text.split('/').map(|part| part.parse().unwrap()).collect();
@@ -531,6 +537,43 @@ fn command(line: &Line<'_>, state: &State) -> Command {
         "DeleteImportedKeyMaterial" => Command::DeleteImportedKeyMaterial {
             key: line.key(0),
             material: line.named_material(),
+        },
+        "CreateManagedKey" => Command::CreateManagedKey {
+            alias: line.alias(0),
+            key: line.key(1).id,
+            description: "Default key".to_owned(),
+            policy: "policy".to_owned(),
+            material: material(1),
+        },
+        "SeedKey" => Command::SeedKey {
+            key: line.key(0),
+            spec: line
+                .option("spec")
+                .map_or(KeySpec::SymmetricDefault, |name| {
+                    KeySpec::from_name(name).unwrap()
+                }),
+            usage: line
+                .option("usage")
+                .map_or(KeyUsage::EncryptDecrypt, |name| {
+                    KeyUsage::from_name(name).unwrap()
+                }),
+            origin: line
+                .option("origin")
+                .map_or(Origin::AwsKms, |name| Origin::from_name(name).unwrap()),
+            description: String::new(),
+            policy: line.policy(),
+            tags: line.tags(),
+            materials: {
+                let numbers = line.option("materials").unwrap_or_default().split(',');
+                let numbers = numbers.filter(|number| !number.is_empty());
+                numbers
+                    .map(|number| material(number.parse().unwrap()))
+                    .collect()
+            },
+            rotation: line.option("next").map(|next| AutomaticRotation {
+                period: RotationDays::DEFAULT,
+                next: seconds(next),
+            }),
         },
         // Without messages: `carry` has those.
         "Deliver" => Command::Deliver {
