@@ -80,7 +80,7 @@ pub(crate) enum SeedsError {
         /// Where in it.
         at: At,
         /// Why.
-        cause: SeedError,
+        cause: Box<SeedError>,
     },
 }
 
@@ -185,7 +185,11 @@ impl Seeds {
         let (file, at) = (self.file.clone(), At(key.line));
         match error {
             SeedError::Differs(problem) => SeedsError::Differs { file, at, problem },
-            cause @ SeedError::Service(_) => SeedsError::NotMade { file, at, cause },
+            cause @ SeedError::Service(_) => SeedsError::NotMade {
+                file,
+                at,
+                cause: cause.into(),
+            },
         }
     }
 }
