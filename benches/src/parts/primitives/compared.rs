@@ -1,6 +1,5 @@
 //! Keyrum's own crate beside the libraries' bare calls, in turns.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use keyrum_crypto::{
@@ -42,13 +41,9 @@ impl Entropy for Random {
     }
 }
 
-/// Microseconds a call through Keyrum's crate, by the name of the primitive.
-pub(super) type Primitives = BTreeMap<&'static str, f64>;
-
 struct Contest<'a> {
     report: &'a mut Report,
     seconds: f64,
-    found: Primitives,
 }
 
 /// Processor time of this thread so far, in seconds.
@@ -74,6 +69,20 @@ fn rate(seconds: f64, work: &mut dyn FnMut()) -> f64 {
         // So that looking at the clock costs nothing.
         batch = (batch * 2).min(1 + calls / 8);
     }
+}
+
+/// Microseconds of processor time a call while every core makes the same: what it costs in a busy
+/// process, whose cores share caches, power and sometimes their units.
+pub(super) fn busy_us(seconds: f64, work: &(dyn Fn() + Sync)) -> f64 {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let each = || scope.spawn(|| 1e6 / rate(seconds, &mut || work()));
+        let all: Vec<_> = (0..cores).map(|_| each()).collect();
+        let all = all
+            .into_iter()
+            .map(|thread| thread.join().expect("no call fails"));
+        all.sum::<f64>() / cores as f64
+    })
 }
 
 impl Contest<'_> {
@@ -103,7 +112,6 @@ impl Contest<'_> {
         let shares = rates.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
         let share = median(shares.collect());
         let (ours, theirs) = (median(rates), median(theirs.clone()));
-        self.found.insert(what, 1e6 / ours);
         let beside = match openssl {
             Some(figure) => format!("openssl {figure:.0}/s"),
             None => "openssl has none".to_owned(),
@@ -125,12 +133,12 @@ impl Contest<'_> {
     }
 }
 
-fn key(spec: KeySpec) -> Result<UsableKey, Failure> {
+pub(super) fn key(spec: KeySpec) -> Result<UsableKey, Failure> {
     let secret = generate_material(spec, "aws", &Random::new())?;
     Ok(UsableKey::new(spec, &secret)?)
 }
 
-pub(super) fn run(setting: &Setting, report: &mut Report) -> Result<Primitives, Failure> {
+pub(super) fn run(setting: &Setting, report: &mut Report) -> Result<(), Failure> {
     let version = openssl::version().unwrap_or_else(|| "there is no openssl".to_owned());
     report.detail(format!(
         "primitives: messages of 1 KiB, keys taken apart before, a second is one of processor time, \
@@ -140,14 +148,13 @@ pub(super) fn run(setting: &Setting, report: &mut Report) -> Result<Primitives, 
     let mut contest = Contest {
         report,
         seconds: setting.slice_seconds * PART_OF_SLICE,
-        found: Primitives::new(),
     };
     ciphers(&mut contest)?;
     macs(&mut contest)?;
     rsa(&mut contest)?;
     curves(&mut contest)?;
     lattices(&mut contest)?;
-    Ok(contest.found)
+    Ok(())
 }
 
 fn ciphers(contest: &mut Contest<'_>) -> Result<(), Failure> {
@@ -226,7 +233,7 @@ fn macs(contest: &mut Contest<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn sign(key: &UsableKey, algorithm: SigningAlgorithm, random: &Random) {
+pub(super) fn sign(key: &UsableKey, algorithm: SigningAlgorithm, random: &Random) {
     let signed = key.sign(algorithm, MessageType::Raw, MESSAGE, random);
     black_box(signed.expect("it signs"));
 }

@@ -18,7 +18,7 @@ use crate::report::Report;
 use crate::{Failure, Setting};
 
 pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Failure> {
-    let primitives = compared::run(setting, report)?;
-    http::calls(setting, report, &primitives).await?;
+    compared::run(setting, report)?;
+    http::calls(setting, report).await?;
     http::new_keys(setting, report).await
 }
