@@ -323,7 +323,8 @@ async fn what_cannot_join_is_refused() {
 }
 
 /// Catches `keyrum dev` with a Region more that is refused, or in which the new Region is not
-/// known to the others or tells another time; and one with a Region less that goes on without it.
+/// known to the others or tells another time; one with a Region less that goes on without it; and one that asks
+/// for Regions that nobody named.
 #[tokio::test(flavor = "multi_thread")]
 async fn dev_takes_another_region() {
     let folder = tempfile::tempdir().unwrap();
@@ -370,6 +371,11 @@ async fn dev_takes_another_region() {
     let output = keyrum_command(&command);
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && words.contains(west), "{words}");
+
+    // Without a word about Regions it is those that are there.
+    let dev = Dev::start(&["--nodes", "1", "--data", &data]).await;
+    let kin = Relatives::at(&dev.ready.endpoint, "dev-joins");
+    assert_eq!(kin.decrypt(west, &sealed).await, "old");
 }
 
 fn keyrum_command(args: &[&str]) -> std::process::Output {

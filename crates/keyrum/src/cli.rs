@@ -49,13 +49,9 @@ pub(crate) enum Verb {
 
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
-    /// Regions, the first of which takes unsigned requests
-    #[arg(
-        long,
-        value_delimiter = ',',
-        default_value = "us-east-1,eu-west-1",
-        value_name = "NAME,..."
-    )]
+    /// Regions, the first of which takes unsigned requests [default: those of the data folder; in an
+    /// empty one us-east-1,eu-west-1]
+    #[arg(long, value_delimiter = ',', value_name = "NAME,...")]
     pub(crate) regions: Vec<Region>,
     /// Nodes in each Region
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=9))]
@@ -252,7 +248,7 @@ pub(crate) struct ClockLevel {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Lab {
-    /// Run one Region of three nodes on a simulated network, disk and clock
+    /// Run three Regions of three nodes, or one, on a simulated network, disk and clock
     Sim(LabSim),
 }
 
@@ -352,8 +348,7 @@ mod tests {
         let Ok(Verb::Dev(dev)) = parse("keyrum dev") else {
             panic!()
         };
-        let names: Vec<_> = dev.regions.iter().map(Region::as_str).collect();
-        assert_eq!(names, ["us-east-1", "eu-west-1"]);
+        assert_eq!(dev.regions, []);
         assert_eq!((dev.nodes, dev.port), (3, 4599));
         assert_eq!(dev.data, PathBuf::from(".keyrum"));
         let Ok(Verb::Dev(dev)) = parse("keyrum dev --ephemeral --port 0") else {

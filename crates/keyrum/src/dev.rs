@@ -27,17 +27,29 @@ use crate::seed::{Place, Seeds};
 use crate::signals::{INTERRUPTED, Signals};
 use crate::topology::Topology;
 
+/// Without a word about it: what there is, or these in an empty folder.
+const DEFAULT_REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
+
+fn regions(args: &cli::Dev) -> Result<Vec<Region>, Failure> {
+    if !args.regions.is_empty() {
+        return Ok(args.regions.clone());
+    }
+    if !args.ephemeral
+        && let Ok(folder) = DataFolder::look(&args.data)
+    {
+        let held = folder.record().regions.iter();
+        return Ok(held.map(|region| region.name.clone()).collect());
+    }
+    let names = DEFAULT_REGIONS.map(|name| name.parse());
+    Ok(names.into_iter().collect::<Result<_, _>>()?)
+}
+
 /// Runs the cluster until it is told to stop.
 pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
     let world = World::real();
-    let mut topology = Topology::uniform(
-        &args.regions,
-        args.nodes,
-        args.port,
-        args.bind,
-        args.account,
-    )?;
+    let regions = regions(&args)?;
+    let mut topology = Topology::uniform(&regions, args.nodes, args.port, args.bind, args.account)?;
     topology.propagation_delay = args.propagation_delay;
     topology.hold_transient = args.hold_transient;
     topology.attestation_root = args.attestation_root;
@@ -45,7 +57,7 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let _ = attestation_roots(&topology)?;
     topology.custom_tags = true;
     let place = Place {
-        regions: &args.regions,
+        regions: &regions,
         account: args.account,
     };
     let seeds = args
