@@ -1,18 +1,18 @@
 //! Attested callers: answers that only an enclave can read. The enclave, its hypervisor and the root
 //! above are made up here; each `keyrum dev` that believes them was told to.
 
-use std::io::Write as _;
 use std::process::Command;
 
 use aws_lc_rs::rsa::KeySize;
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{
-    DataKeyPairSpec, DataKeySpec, DryRunModifierType, KeyAgreementAlgorithmSpec,
-    KeyEncryptionMechanism, KeySpec, KeyUsageType, RecipientInfo,
+    DataKeyPairSpec, DataKeySpec, DryRunModifierType, KeyAgreementAlgorithmSpec, KeySpec,
+    KeyUsageType, RecipientInfo,
 };
 use keyrum_consensus::world::World;
 use keyrum_tests::attestation::{Enclave, Hypervisor};
+use keyrum_tests::recipients::{attested_now, recipient, root_file};
 use keyrum_tests::sdk::{patiently, refused};
 use keyrum_tests::{Dev, shared_dev};
 use tempfile::NamedTempFile;
@@ -27,17 +27,9 @@ fn now_ms() -> u64 {
     World::real().clock.now().0
 }
 
-fn recipient(document: &[u8]) -> RecipientInfo {
-    RecipientInfo::builder()
-        .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
-        .attestation_document(Blob::new(document))
-        .build()
-}
-
 /// A `keyrum dev` that believes a hypervisor.
 async fn dev_of(hypervisor: &Hypervisor) -> (Dev, NamedTempFile) {
-    let mut root = NamedTempFile::new().unwrap();
-    root.write_all(hypervisor.root_pem.as_bytes()).unwrap();
+    let root = root_file(hypervisor);
     let path = root.path().to_str().unwrap();
     let dev = Dev::start(&["--ephemeral", "--attestation-root", path]).await;
     (dev, root)
@@ -58,7 +50,7 @@ async fn only_the_enclave_reads_the_answer() {
     let kms = &desk.kms;
     let key = desk.key().await;
     let enclave = Enclave::new(KeySize::Rsa2048);
-    let attested = || recipient(&hypervisor.attest(now_ms(), &enclave));
+    let attested = || recipient(&attested_now(&hypervisor, &enclave));
     let open = |answer: Option<Blob>| Blob::new(enclave.open(answer.unwrap().as_ref()));
 
     let call = kms.generate_data_key().key_id(&key.id);

@@ -2,9 +2,8 @@
 
 use aws_lc_rs::rsa::KeySize;
 use aws_sdk_kms::primitives::Blob;
-use aws_sdk_kms::types::{KeyEncryptionMechanism, RecipientInfo};
-use keyrum_consensus::world::World;
 use keyrum_tests::attestation::{Enclave, Hypervisor};
+use keyrum_tests::recipients::{attested_now, recipient};
 use keyrum_tests::{Cluster, Shape};
 
 /// Catches a node that does not believe whom the topology file says, also after a restart, and a
@@ -42,13 +41,10 @@ async fn every_node_answers_enclaves() {
         let clients = cluster.clients("recipients");
         assert_eq!(clients.len(), 4, "the endpoint and each node");
         for kms in clients {
-            let document = hypervisor.attest(World::real().clock.now().0, &enclave);
-            let recipient = RecipientInfo::builder()
-                .key_encryption_algorithm(KeyEncryptionMechanism::RsaesOaepSha256)
-                .attestation_document(Blob::new(document))
-                .build();
+            let document = attested_now(&hypervisor, &enclave);
             let call = kms.decrypt().ciphertext_blob(sealed.clone());
-            let opened = call.recipient(recipient).send().await.unwrap();
+            let call = call.recipient(recipient(&document));
+            let opened = call.send().await.unwrap();
             assert_eq!(opened.plaintext, None);
             let answer = opened.ciphertext_for_recipient.unwrap();
             assert_eq!(enclave.open(answer.as_ref()), b"secret");

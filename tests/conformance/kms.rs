@@ -17,6 +17,8 @@ pub(crate) struct Kms {
     pub(crate) region: &'static str,
     /// How its reads are made, if not as usual.
     pub(crate) reads: Option<&'static str>,
+    /// Which AWS service it is said to come through, if any.
+    pub(crate) via: Option<&'static str>,
     /// What all callers made from this one have seen.
     pub(crate) seen: Arc<Mutex<Seen>>,
 }
@@ -45,6 +47,7 @@ impl Kms {
             account: account.to_owned(),
             region,
             reads: None,
+            via: None,
             seen: Arc::default(),
         }
     }
@@ -82,6 +85,9 @@ impl Kms {
         let mut request = Raw::kms(operation, body.to_string()).signed(&self.account, self.region);
         if let Some(reads) = self.reads {
             request = request.header("x-keyrum-consistency", reads);
+        }
+        if let Some(service) = self.via {
+            request = request.header("x-keyrum-via-service", service);
         }
         let answer = request.send(&self.endpoint).await.expect("an answer");
         let text = match answer.body.is_empty() {

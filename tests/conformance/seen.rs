@@ -59,6 +59,8 @@ pub(crate) struct Seen {
     points: BTreeSet<Point>,
     /// Values of members of answers, two at most of each; empty for absent.
     values: BTreeMap<(String, String), BTreeSet<String>>,
+    /// Values of requests that were refused where another value of the member was not.
+    refused: BTreeSet<Point>,
     /// What answers have that the model has not, or has otherwise.
     pub(crate) strange: BTreeSet<String>,
 }
@@ -137,6 +139,25 @@ fn below(way: Way, name: &str, points: &mut BTreeSet<Point>) {
     }
 }
 
+/// The members on the way to what a pointer leads to in a request, and that one's shape.
+fn way_to(operation: &str, pointer: &str) -> (Vec<Point>, &'static str) {
+    let mut name = top(operation, Way::In).expect("an operation with a request");
+    let mut passed = Vec::new();
+    for part in pointer.split('/').skip(1) {
+        let of = shape(name);
+        name = match named(&of["type"]) {
+            "structure" => {
+                let inner = of["members"][part]["shape"].as_str();
+                passed.push(Point::Member(Way::In, name.to_owned(), part.to_owned()));
+                inner.unwrap_or_else(|| panic!("{operation} has no {part} in {name}"))
+            }
+            "list" => named(&of["member"]["shape"]),
+            _ => named(&of["value"]["shape"]),
+        };
+    }
+    (passed, name)
+}
+
 impl Seen {
     /// Whether a point was seen.
     pub(crate) fn has(&self, point: &Point) -> bool {
@@ -147,6 +168,11 @@ impl Seen {
                 .is_some_and(|values| values.len() > 1),
             point => self.points.contains(point),
         }
+    }
+
+    /// Whether a request was refused for this value and would have succeeded with another.
+    pub(crate) fn refused(&self, point: &Point) -> bool {
+        self.refused.contains(point)
     }
 
     /// The one value that an answer's member always had.
@@ -224,24 +250,18 @@ impl Seen {
 
     /// A request with this value of a member succeeded, and it mattered.
     fn mattered(&mut self, operation: &str, pointer: &str, value: &Value) {
-        let mut name = top(operation, Way::In).expect("an operation with a request");
-        for part in pointer.split('/').skip(1) {
-            let of = shape(name);
-            name = match named(&of["type"]) {
-                "structure" => {
-                    let member = &of["members"][part]["shape"];
-                    let inner = member.as_str();
-                    let inner =
-                        inner.unwrap_or_else(|| panic!("{operation} has no {part} in {name}"));
-                    self.points
-                        .insert(Point::Member(Way::In, name.to_owned(), part.to_owned()));
-                    inner
-                }
-                "list" => named(&of["member"]["shape"]),
-                _ => named(&of["value"]["shape"]),
-            };
-        }
+        let (members, name) = way_to(operation, pointer);
+        self.points.extend(members);
         self.values_in(name, value);
+    }
+
+    /// A request was refused for this value of a member.
+    fn was_refused(&mut self, operation: &str, pointer: &str, value: &Value) {
+        let (_, name) = way_to(operation, pointer);
+        if let Some(value) = value.as_str() {
+            let point = Point::Value(Way::In, name.to_owned(), value.to_owned());
+            self.refused.insert(point);
+        }
     }
 
     /// The enumerations' values in a request's member.
@@ -334,12 +354,16 @@ impl Kms {
             Ok(_) => true,
             Err(refused) => refused.code == "DryRunOperationException",
         };
-        let good = good.filter(|(value, seen)| !value.is_null() && works(seen));
-        let good: Vec<_> = good.map(|(value, _)| value).collect();
+        let (good, bad): (Vec<_>, Vec<_>) = good
+            .filter(|(value, _)| !value.is_null())
+            .partition(|(_, seen)| works(seen));
         assert!(!good.is_empty(), "{operation} {pointer}: {looks:?}");
         let mut seen = self.seen.lock().expect("no test panics while it holds it");
-        for value in good {
+        for (value, _) in good {
             seen.mattered(operation, pointer, value);
+        }
+        for (value, _) in bad {
+            seen.was_refused(operation, pointer, value);
         }
         drop(seen);
         answers

@@ -31,6 +31,16 @@ impl Dev {
         Self::launch(command, args).await
     }
 
+    /// The same, where no file may become larger than that, in units of 512 bytes: what is written
+    /// beyond fails.
+    pub async fn start_with_small_files(limit: u32, args: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        // The signal would end the program before it sees the error.
+        let script = format!(r#"trap '' XFSZ; ulimit -f {limit}; exec "$@""#);
+        shell.args(["-c", &script, "sh"]).arg(binary::keyrum());
+        Self::launch(shell, args).await
+    }
+
     async fn launch(mut command: Command, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let ready_file = folder.path().join("ready.json");

@@ -11,6 +11,7 @@ mod dev;
 pub mod http;
 pub mod import;
 mod ready;
+pub mod recipients;
 pub mod sdk;
 pub mod switch;
 pub mod wait;

@@ -61,6 +61,10 @@ pub(super) async fn walk(kms: &Kms) {
         length,
     )
     .await;
+    // Keyrum has no custom key stores, and so none with random bytes to give.
+    let body = json!({"NumberOfBytes": 8, "CustomKeyStoreId": "cks-1"});
+    kms.no("GenerateRandom", body, "UnsupportedOperationException")
+        .await;
 }
 
 async fn encryption(kms: &Kms) {

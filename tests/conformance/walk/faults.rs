@@ -13,7 +13,7 @@ use crate::prepared::{Bench, Fresh, KINDS, SYMMETRIC, new_key};
 use crate::seen::{errors, operations};
 
 /// One request of every operation, each of which would succeed.
-async fn requests(kms: &Kms) -> Vec<(&'static str, Value)> {
+pub(super) async fn requests(kms: &Kms) -> Vec<(&'static str, Value)> {
     let bench = Bench::at(kms).await;
     let mut requests = Vec::new();
     let mut keys = Vec::new();
@@ -183,4 +183,10 @@ pub(super) async fn walk(model: &Kms) {
         assert!(modelled(operation, code) || !refused.message.is_empty());
     });
     join_all(nothing).await;
+
+    // Random bytes take one node.
+    cluster.command(&["kill", &others[0]]).await;
+    let random = json!({"NumberOfBytes": 8});
+    kms.no("GenerateRandom", random, "DependencyTimeoutException")
+        .await;
 }

@@ -5,7 +5,7 @@ use keyrum_tests::import::{openssl, wrap};
 use serde_json::{Value, json};
 
 use super::{CHINA, rotation};
-use crate::kms::Kms;
+use crate::kms::{Kms, Refused};
 use crate::prepared::{KINDS, Kind, SYMMETRIC, blob, bytes, import, new_key};
 
 const NEVER: &str = "KEY_MATERIAL_DOES_NOT_EXPIRE";
@@ -123,13 +123,22 @@ async fn parameters(kms: &Kms) {
             length,
         )
         .await;
-    let refused = json!({
-        "KeyId": symmetric,
-        "WrappingAlgorithm": "RSAES_PKCS1_V1_5",
-        "WrappingKeySpec": "RSA_2048",
-    });
-    kms.no("GetParametersForImport", refused, "ValidationException")
+    // The real service has long refused it.
+    let body = json!({"KeyId": symmetric, "WrappingKeySpec": "RSA_2048"});
+    let choices = ["RSAES_PKCS1_V1_5", "RSAES_OAEP_SHA_256"].map(Value::from);
+    let answers = kms
+        .vary(
+            "GetParametersForImport",
+            &body,
+            "/WrappingAlgorithm",
+            &choices,
+            length,
+        )
         .await;
+    let message = "Wrapping algorithm RSAES_PKCS1_V1_5 and wrapping key spec RSA_2048 cannot be used to \
+                   import a SYMMETRIC_DEFAULT key.";
+    let refused = Refused::new("ValidationException", message);
+    assert_eq!(answers[0].as_ref(), Err(&refused));
 }
 
 async fn imports(kms: &Kms) {

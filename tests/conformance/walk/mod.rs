@@ -4,10 +4,13 @@
 
 mod common;
 mod crypto;
+mod disk;
 mod faults;
 mod imports;
 mod keys;
 mod lists;
+mod managed;
+mod recipients;
 mod relatives;
 mod rotation;
 mod signing;
@@ -15,6 +18,8 @@ mod signing;
 use std::collections::BTreeSet;
 
 use keyrum_tests::Dev;
+use keyrum_tests::attestation::Hypervisor;
+use keyrum_tests::recipients::root_file;
 use keyrum_tests::sdk::{HERE, THERE, account_of};
 
 use crate::kms::Kms;
@@ -27,7 +32,7 @@ const CHINA: &str = "cn-north-1";
 type Part = fn(&Point) -> bool;
 
 /// What Keyrum never produces, with the reason. At most ten.
-const EXCEPTIONS: [(&str, Part); 10] = [
+const EXCEPTIONS: [(&str, Part); 8] = [
     (
         "KeyUnavailableException: nothing says when the real service answers it (?); keys are never \
          unavailable alone here",
@@ -76,25 +81,8 @@ const EXCEPTIONS: [(&str, Part); 10] = [
         |point| error(point, &["PutKeyPolicy"], "UnsupportedOperationException"),
     ),
     (
-        "what GenerateRandom does not depend on: a quorum, and keys",
-        |point| {
-            error(point, &["GenerateRandom"], "DependencyTimeoutException")
-                || error(point, &["GenerateRandom"], "UnsupportedOperationException")
-        },
-    ),
-    (
-        "KMSInternalException of operations that only read: a fault of the node that answers, which \
-         no caller can bring about (`failure.rs` maps it)",
-        |point| match point {
-            Point::Error(operation, code) => {
-                code == "KMSInternalException" && common::only_reads(operation)
-            }
-            _ => false,
-        },
-    ),
-    (
-        "RSAES_PKCS1_V1_5 as a wrapping algorithm: refused, as by the real service",
-        |point| *point == value(Way::In, "AlgorithmSpec", "RSAES_PKCS1_V1_5"),
+        "KMSInternalException of GenerateRandom: it needs no disk and nobody else",
+        |point| error(point, &["GenerateRandom"], "KMSInternalException"),
     ),
     (
         "the second page of a key's policies, of which there is one, and CloudTrail's event ids, since \
@@ -108,29 +96,6 @@ const EXCEPTIONS: [(&str, Part); 10] = [
             .contains(point)
         },
     ),
-];
-
-/// What other work in progress will bring. Empty these lists when it is there: the walk then says
-/// what it misses.
-const NOT_YET: &[Part] = &[
-    // Recipient: attested callers.
-    |point| match point {
-        Point::Member(_, shape, name) => {
-            shape == "RecipientInfo" || name == "Recipient" || name == "CiphertextForRecipient"
-        }
-        Point::Value(_, shape, _) => shape == "KeyEncryptionMechanism",
-        _ => false,
-    },
-    // AWS managed keys.
-    |point| {
-        *point == value(Way::Out, "KeyManagerType", "AWS")
-            || *point == member(Way::Out, "KeyMetadata", "KeyManager")
-    },
-    // Families that rotate to imported material.
-    |point| {
-        let waiting = "PENDING_MULTI_REGION_IMPORT_AND_ROTATION";
-        *point == value(Way::Out, "KeyMaterialState", waiting)
-    },
 ];
 
 /// Answers' members that can have one value only, which all answers must have.
@@ -156,6 +121,9 @@ const CONSTANT: [(&str, &str, &str); 8] = [
     ("ListKeyPoliciesResponse", "PolicyNames", "[\"default\"]"),
     ("ListKeyPoliciesResponse", "Truncated", "false"),
 ];
+
+/// Values of requests that exist to be refused, by the real service's own documents.
+const REFUSED: [(&str, &str); 1] = [("AlgorithmSpec", "RSAES_PKCS1_V1_5")];
 
 fn member(way: Way, shape: &str, name: &str) -> Point {
     Point::Member(way, shape.to_owned(), name.to_owned())
@@ -238,10 +206,14 @@ fn judge(seen: &Seen) {
         println!("{what}: {}", taken.len());
         taken
     };
+    let refused = |point: &Point| {
+        let mut known = REFUSED.iter();
+        known.any(|(shape, name)| *point == value(Way::In, shape, name)) && seen.refused(point)
+    };
     let _ = take("one value only", &constant);
+    let _ = take("always refused", &refused);
     let _ = take("custom key stores", &custom_key_stores);
     let _ = take("grants", &grants);
-    let _ = take("not yet", &|point| NOT_YET.iter().any(|part| part(point)));
     for (number, (reason, part)) in EXCEPTIONS.iter().enumerate() {
         let taken = take(&format!("exception {}: {reason}", number + 1), &part);
         for point in &taken {
@@ -269,8 +241,12 @@ fn judge(seen: &Seen) {
 #[tokio::test]
 async fn the_model_is_walked() {
     let regions = [HERE, THERE, "us-west-2", CHINA].join(",");
+    let hypervisor = Hypervisor::make();
+    let root = root_file(&hypervisor);
     let dev = Dev::start(&[
         "--ephemeral",
+        "--attestation-root",
+        root.path().to_str().unwrap(),
         "--nodes",
         "1",
         "--regions",
@@ -284,10 +260,13 @@ async fn the_model_is_walked() {
     keys::walk(&kms).await;
     lists::walk(&kms).await;
     crypto::walk(&kms).await;
+    recipients::walk(&kms, &hypervisor).await;
     signing::walk(&kms).await;
     imports::walk(&kms, &dev).await;
     relatives::walk(&kms).await;
+    managed::walk(&kms).await;
     rotation::walk(&kms, &dev).await;
     faults::walk(&kms).await;
+    disk::walk(&kms).await;
     judge(&kms.seen.lock().unwrap());
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::keys::{locking, policy};
 use crate::kms::Kms;
-use crate::prepared::{Fresh, KINDS, SYMMETRIC, new_key};
+use crate::prepared::{Fresh, KINDS, SYMMETRIC, import, new_key};
 
 async fn wait_for(kms: &Kms, id: &str, state: &str) {
     let what = format!("{state} in {}", kms.region);
@@ -29,6 +29,45 @@ async fn family(kms: &Kms) -> String {
 pub(super) async fn walk(kms: &Kms) {
     replicas(kms).await;
     moves(kms).await;
+    imports(kms).await;
+}
+
+/// A family rotates to imported material once every member has it.
+async fn imports(kms: &Kms) {
+    let there = kms.in_region(THERE);
+    let id = new_key(kms, SYMMETRIC.imported(), true).await;
+    let key = json!({"KeyId": id});
+    let bring = async |kms: &Kms, byte: u8| import(kms, &id, SYMMETRIC.spec, &[byte; 32]).await;
+    kms.ok("ImportKeyMaterial", bring(kms, 1).await).await;
+    let body = json!({"KeyId": id, "ReplicaRegion": THERE});
+    kms.ok("ReplicateKey", body).await;
+    wait_for(&there, &id, "PendingImport").await;
+    there.ok("ImportKeyMaterial", bring(&there, 1).await).await;
+    wait_for(kms, &id, "Enabled").await;
+
+    let state_of_last = async |kms: &Kms, state: &str| {
+        let what = format!("{state} in {}", kms.region);
+        wait::until_true(&what, wait::LONG, async || {
+            let body = json!({"KeyId": id, "IncludeKeyMaterial": "ALL_KEY_MATERIAL"});
+            let list = kms.ok("ListKeyRotations", body).await;
+            list["Rotations"][1]["KeyMaterialState"] == state
+        })
+        .await;
+    };
+    let mut second = bring(kms, 2).await;
+    second["ImportType"] = "NEW_KEY_MATERIAL".into();
+    kms.ok("ImportKeyMaterial", second).await;
+    for kms in [kms, &there] {
+        state_of_last(kms, "PENDING_MULTI_REGION_IMPORT_AND_ROTATION").await;
+    }
+    let invalid = "KMSInvalidStateException";
+    kms.no("RotateKeyOnDemand", key.clone(), invalid).await;
+    there.ok("ImportKeyMaterial", bring(&there, 2).await).await;
+    state_of_last(kms, "PENDING_ROTATION").await;
+    kms.ok("RotateKeyOnDemand", key).await;
+    for kms in [kms, &there] {
+        state_of_last(kms, "CURRENT").await;
+    }
 }
 
 async fn replicas(kms: &Kms) {

@@ -164,6 +164,11 @@ impl Enclave {
     /// Reads an answer. Takes it apart as aws-nitro-enclaves-sdk-c does, which looks for these very
     /// versions and algorithms, but the place of each byte has to be right as well.
     pub fn open(&self, answer: &[u8]) -> Vec<u8> {
+        self.try_open(answer).expect("it is for this enclave")
+    }
+
+    /// The same, and nothing if it is for another.
+    pub fn try_open(&self, answer: &[u8]) -> Option<Vec<u8>> {
         let mut rest = answer;
         expect(&mut rest, "308006092a864886f70d010703a0803080020102");
         let mut set = value(&mut rest, 0x31);
@@ -189,11 +194,11 @@ impl Enclave {
         let mut opened = vec![0; self.decrypting.min_output_size()];
         let oaep = &OAEP_SHA256_MGF1SHA256;
         let opened = self.decrypting.decrypt(oaep, key, &mut opened, None);
-        let aes = UnboundCipherKey::new(&AES_256, opened.unwrap()).unwrap();
+        let aes = UnboundCipherKey::new(&AES_256, opened.ok()?).unwrap();
         let aes = PaddedBlockDecryptingKey::cbc_pkcs7(aes).unwrap();
         let iv = FixedLength::from(<[u8; 16]>::try_from(iv).unwrap());
         let context = DecryptionContext::Iv128(iv);
-        aes.decrypt(&mut content, context).unwrap().to_vec()
+        Some(aes.decrypt(&mut content, context).unwrap().to_vec())
     }
 }
 
