@@ -12,21 +12,6 @@ const NOBODY: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 /// An identifier that looks like an ARN and is no key's or alias's.
 const NO_ARN: &str = "arn:aws:s3:::bucket";
 
-pub(super) fn only_reads(operation: &str) -> bool {
-    let reads = [
-        "Describe",
-        "Get",
-        "List",
-        "Generate",
-        "Encrypt",
-        "Decrypt",
-        "ReEncrypt",
-    ];
-    let uses = ["Sign", "Verify", "Derive", "Encapsulate", "Decapsulate"];
-    let mut names = reads.iter().chain(&uses);
-    names.any(|name| operation.starts_with(name))
-}
-
 /// The kind of key that an operation is tried on, by its place in [`KINDS`].
 fn kind(operation: &str) -> Kind {
     match operation {
