@@ -26,7 +26,7 @@ pub(crate) struct Action {
 }
 
 /// How many kinds of action there are.
-pub(crate) const KINDS: u8 = 45;
+pub(crate) const KINDS: u8 = 49;
 
 /// Turns actions into proposals, remembering which ids are used up.
 pub(crate) struct World {
@@ -329,7 +329,7 @@ impl World {
                     }),
                 }
             }
-            40..=42 => {
+            40..=42 | 45.. => {
                 self.grants += 1;
                 Command::CreateGrant {
                     key,
