@@ -16,6 +16,7 @@ mod custom_tags;
 mod data_key_pairs;
 mod delay;
 mod desk;
+mod grants;
 mod import;
 mod kinds;
 mod last_usage;

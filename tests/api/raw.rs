@@ -242,15 +242,12 @@ async fn missing_members_are_told() {
 /// Catches an operation of the real service that is taken for unknown.
 #[tokio::test]
 async fn operations_of_later_days_are_known() {
-    let id = r#"{"KeyId":"1234abcd-12ab-34cd-56ef-1234567890ab"}"#;
-    for operation in ["ListGrants", "DescribeCustomKeyStores"] {
-        let answer = kms(operation, id).await;
-        let kind = answer.json()["__type"].as_str().unwrap().to_owned();
-        assert_eq!(
-            (answer.status.as_u16(), kind.as_str()),
-            (400, "UnsupportedOperationException")
-        );
-    }
+    let answer = kms("DescribeCustomKeyStores", "{}").await;
+    let kind = answer.json()["__type"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (answer.status.as_u16(), kind.as_str()),
+        (400, "UnsupportedOperationException")
+    );
 }
 
 /// Catches a body without a bound, and a connection that is no use afterwards.

@@ -96,6 +96,8 @@ pub(crate) struct Prepared {
     policy: String,
     /// Of the key, of its twin, and of none.
     aliases: [String; 3],
+    /// One to retire and one to revoke.
+    grants: [String; 2],
 }
 
 /// A new key, without anything.
@@ -218,6 +220,20 @@ async fn make(kms: &Kms, kind: Kind, id: &str) -> Value {
     kms.ok(operation, body).await[member].clone()
 }
 
+/// A grant's id that no grant has.
+pub(crate) const NO_GRANT: &str =
+    "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// A grant that a key of any kind can have, to the key's own account.
+fn key_grant(arn: &str) -> Value {
+    let account = arn.split(':').nth(4).expect("an ARN has an account");
+    json!({
+        "KeyId": arn,
+        "GranteePrincipal": format!("arn:aws:iam::{account}:root"),
+        "Operations": ["DescribeKey"],
+    })
+}
+
 impl Bench {
     pub(crate) async fn at(kms: &Kms) -> Self {
         let other = new_key(kms, SYMMETRIC, false).await;
@@ -245,7 +261,14 @@ impl Bench {
             other_blob: self.other_blob.clone(),
             policy: self.policy.clone(),
             aliases: Default::default(),
+            grants: [NO_GRANT, NO_GRANT].map(str::to_owned),
         };
+        for grant in &mut key.grants {
+            // A replica that is being created takes none.
+            if let Ok(granted) = self.kms.ask("CreateGrant", &key_grant(&key.arn)).await {
+                *grant = granted["GrantId"].as_str().expect("an id").to_owned();
+            }
+        }
         for name in &mut key.aliases {
             *name = format!("alias/prepared-{}", self.aliases.get());
             self.aliases.set(self.aliases.get() + 1);
@@ -349,6 +372,9 @@ impl Prepared {
                 json!({"KeyId": id, "Tags": [{"TagKey": "a", "TagValue": "b"}]})
             }
             "UntagResource" => json!({"KeyId": id, "TagKeys": ["a"]}),
+            "CreateGrant" => key_grant(&self.arn),
+            "RetireGrant" => json!({"KeyId": self.arn, "GrantId": self.grants[0]}),
+            "RevokeGrant" => json!({"KeyId": id, "GrantId": self.grants[1]}),
             "UpdateKeyDescription" => json!({"KeyId": id, "Description": "new"}),
             _ => json!({"KeyId": id}),
         }

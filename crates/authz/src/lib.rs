@@ -1,7 +1,8 @@
 //! Who may do what: pure functions from policies and callers to a [`Permit`] or a [`Denied`].
 //!
 //! What this crate owns so far: the rule that a key answers only to callers of the account that
-//! owns it ([`authorize`]), and the form of key policies ([`check_policy`]).
+//! owns it ([`authorize`]), the form of key policies ([`check_policy`]) and of the principals that grants
+//! name ([`check_grant_principal`]).
 //!
 //! **Policies are stored and checked for form, but not yet obeyed**: inside its own account every
 //! caller acts with the account's full rights, as its root user would under the default policy. The
@@ -19,3 +20,4 @@ mod principal;
 pub use decision::{Denied, DeniedReason, DeniedResource, Permit, Principal, Resource, authorize};
 pub use managed::{VIA_SERVICE, managed_key_allows, managed_key_policy};
 pub use policy::{MalformedPolicy, check_policy, default_policy};
+pub use principal::{NotAPrincipal, check_grant_principal};

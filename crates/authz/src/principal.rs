@@ -18,11 +18,27 @@ pub(crate) enum Named {
 
 /// Why a text names no AWS principal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NotAPrincipal {
+pub enum NotAPrincipal {
     /// It begins like an ARN but does not have an ARN's parts.
     MalformedArn,
     /// It can be no principal of a key policy: a group, a wildcard, an id, a plain name.
     Invalid,
+}
+
+/// Checks the form of a principal that a grant names: the ARN of an account's root, of a user, role,
+/// session or federated user. Gives the account it belongs to. Whether it exists is not looked up yet.
+///
+/// Source: AWS KMS API Reference, CreateGrant, `GranteePrincipal`.
+pub fn check_grant_principal(arn: &str) -> Result<AccountId, NotAPrincipal> {
+    if !arn.starts_with("arn:") {
+        return Err(NotAPrincipal::Invalid);
+    }
+    Named::parse(arn)?;
+    let account = arn
+        .split(':')
+        .nth(4)
+        .and_then(|account| account.parse().ok());
+    account.ok_or(NotAPrincipal::Invalid)
 }
 
 impl Named {
@@ -143,6 +159,24 @@ mod tests {
                 "{malformed}"
             );
         }
+    }
+
+    /// Catches a grant to everybody or to a bare account, which only policies can name, and a principal
+    /// that is taken for another account's.
+    #[test]
+    fn grants_name_principals_by_arn() {
+        let of = |arn| check_grant_principal(arn).map(|account| account.to_string());
+        for good in [
+            "arn:aws:iam::111122223333:root",
+            "arn:aws:iam::111122223333:role/r",
+            "arn:aws:sts::111122223333:assumed-role/r/session",
+        ] {
+            assert_eq!(of(good).as_deref(), Ok("111122223333"), "{good}");
+        }
+        for invalid in ["*", "111122223333", "AROAEXAMPLE", "arn:aws:s3:::bucket"] {
+            assert_eq!(of(invalid), Err(NotAPrincipal::Invalid), "{invalid}");
+        }
+        assert_eq!(of("arn:aws"), Err(NotAPrincipal::MalformedArn));
     }
 
     /// Catches a policy that names a role missing its sessions, or covering another role's.

@@ -5,6 +5,7 @@
 //! (128 levels), so neither reading, checking nor dropping a tree can exhaust the stack.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
@@ -291,6 +292,24 @@ impl ObjectWriter {
     ) -> &mut Self {
         self.list(name, items, |writer, item| {
             write_text(&mut writer.out, item.as_ref())
+        })
+    }
+
+    /// A map from strings to strings.
+    pub(crate) fn map(
+        &mut self,
+        name: &'static str,
+        pairs: &BTreeMap<String, String>,
+    ) -> &mut Self {
+        self.object(name, |map| {
+            for (position, (key, value)) in pairs.iter().enumerate() {
+                if position > 0 {
+                    map.out.push(b',');
+                }
+                write_text(&mut map.out, key);
+                map.out.push(b':');
+                write_text(&mut map.out, value);
+            }
         })
     }
 

@@ -35,7 +35,7 @@ pub use agreement::{
 pub use checks::ENCRYPTION_CONTEXT_BYTES_MAX;
 use checks::{
     Blob, Destination, Opening, Sealed, Source, ciphertext_of, data_key_bytes, name_of,
-    re_encrypt_checks, refuse_grant_tokens,
+    re_encrypt_checks,
 };
 pub use data_key_pair::{GenerateDataKeyPairInput, GenerateDataKeyPairOutput};
 pub use mac::{GenerateMacInput, MacOutput, VerifyMacInput};
@@ -204,7 +204,7 @@ impl Service {
             context: &input.context,
         };
         let found = wanted.look_up(&state, &ctx.caller)?;
-        refuse_grant_tokens(&input.grant_tokens)?;
+        self.judge_tokens(&input.grant_tokens).await?.check()?;
         wanted.check_parameters(&state, found)?;
         let material = wanted.check_use(found)?;
         wanted.check_plaintext(found, input.plaintext.len())?;
@@ -240,7 +240,7 @@ impl Service {
             text: input.key_id.as_deref(),
             algorithm: input.algorithm,
             context: &input.context,
-            grant_tokens: &input.grant_tokens,
+            tokens: self.judge_tokens(&input.grant_tokens).await?,
             blob: blob.map(Blob::new),
         };
         let mut state = self.read(ctx).await?;
@@ -283,7 +283,7 @@ impl Service {
             text: input.source_key_id.as_deref(),
             algorithm: input.source_algorithm,
             context: &input.source_context,
-            grant_tokens: &input.grant_tokens,
+            tokens: self.judge_tokens(&input.grant_tokens).await?,
             blob: blob.map(Blob::new),
         };
         let destination = Destination {
@@ -357,7 +357,7 @@ impl Service {
             context: &input.context,
         };
         let found = wanted.look_up(&state, &ctx.caller)?;
-        refuse_grant_tokens(&input.grant_tokens)?;
+        self.judge_tokens(&input.grant_tokens).await?.check()?;
         let bytes = data_key_bytes(input.number_of_bytes, input.spec)?;
         wanted.check_parameters(&state, found)?;
         let material = wanted.check_use(found).map_err(|error| match error {

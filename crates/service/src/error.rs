@@ -277,6 +277,46 @@ pub enum ServiceError {
     /// Deviation: the real service's code and text are not published.
     #[error("the attestation document was not accepted: {0}")]
     Attestation(#[from] AttestationError),
+    /// Nothing that an id of a grant can be. InvalidGrantIdException.
+    #[error("a grant's id has 64 lower-case hex digits")]
+    InvalidGrantId,
+    /// Parameters of an operation on grants that do not go together, or a constraint that is too long.
+    /// ValidationException.
+    #[error("{why}")]
+    GrantParameters {
+        /// What is wrong, as a sentence.
+        why: &'static str,
+    },
+    /// A principal's ARN that is none. InvalidArnException.
+    #[error("{arn:?} is not an ARN")]
+    PrincipalMalformed {
+        /// As the caller wrote it.
+        arn: String,
+    },
+    /// An ARN of nothing that can be a principal. InvalidArnException.
+    #[error("{arn:?} is not the ARN of a principal")]
+    PrincipalUnknown {
+        /// As the caller wrote it.
+        arn: String,
+    },
+    /// A principal's unique id that nobody has. InvalidArnException.
+    #[error("{member} names no principal")]
+    PrincipalIdUnknown {
+        /// The API's name of the member it stands in.
+        member: &'static str,
+    },
+    /// The same of ListRetirableGrants. NotFoundException.
+    #[error("there is no principal {id:?}")]
+    RetiringPrincipalNotFound {
+        /// As the caller wrote it.
+        id: String,
+    },
+    /// A key id where only a key ARN is taken. NotFoundException.
+    #[error("{text:?} is not a key's ARN")]
+    KeyArnRequired {
+        /// As the caller wrote it.
+        text: String,
+    },
     /// A grant token that no grant has. InvalidGrantTokenException.
     #[error("a grant token is not valid")]
     InvalidGrantToken,

@@ -14,6 +14,7 @@ mod crypto_ops;
 mod custom_tags;
 mod error;
 mod generation;
+mod grant;
 mod hold;
 mod identity;
 mod import;
@@ -55,6 +56,10 @@ pub use crypto_ops::{
     SharedSecretOutput, SignInput, SignOutput, VerifyInput, VerifyMacInput, VerifyOutput,
 };
 pub use error::ServiceError;
+pub use grant::{
+    CreateGrantInput, CreateGrantOutput, GrantEntry, ListGrantsInput, ListRetirableGrantsInput,
+    RetireGrantInput, RevokeGrantInput,
+};
 pub use identity::GetCallerIdentityOutput;
 pub use import::{
     DeleteImportedKeyMaterialInput, GetParametersForImportInput, GetParametersForImportOutput,
@@ -63,8 +68,8 @@ pub use import::{
 pub use keyrum_crypto::{AttestationRoots, EncryptionContext};
 pub use last_use::GetKeyLastUsageOutput;
 pub use lifecycle::{
-    CancelKeyDeletionOutput, CreateKeyInput, KeyEntry, KeyInput, ListKeysInput, ResourceOwner,
-    ScheduleKeyDeletionInput, ScheduleKeyDeletionOutput, UpdateKeyDescriptionInput,
+    CancelKeyDeletionOutput, CreateKeyInput, DescribeKeyInput, KeyEntry, KeyInput, ListKeysInput,
+    ResourceOwner, ScheduleKeyDeletionInput, ScheduleKeyDeletionOutput, UpdateKeyDescriptionInput,
 };
 pub use metadata::{Expiration, KeyMetadata, MultiRegionConfiguration, RelatedKey};
 pub use neighbours::{Addresses, Found, LookUp, Neighbourhood};

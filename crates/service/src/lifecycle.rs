@@ -7,6 +7,7 @@ use keyrum_types::{
 
 use crate::custom_tags::{self, Custom};
 use crate::error::spec_in_region;
+use crate::grant::Tokens;
 use crate::metadata::KeyMetadata;
 use crate::page::{LIST_KEYS, Markers, Page, PageRequest};
 use crate::resolve::{self, Accounts};
@@ -50,6 +51,15 @@ pub struct CreateKeyInput {
 pub struct KeyInput {
     /// The key's id or ARN; for DescribeKey also an alias.
     pub key_id: String,
+}
+
+/// What DescribeKey is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribeKeyInput {
+    /// The key's id or ARN, or an alias's name or ARN.
+    pub key_id: String,
+    /// Grants to be known already.
+    pub grant_tokens: Vec<String>,
 }
 
 /// What ListKeys is asked.
@@ -188,10 +198,11 @@ impl Service {
     pub async fn describe_key(
         &self,
         ctx: &RequestContext,
-        input: KeyInput,
+        input: DescribeKeyInput,
     ) -> Result<KeyMetadata, ServiceError> {
+        let tokens = self.judge_tokens(&input.grant_tokens).await?;
         let state = self.read(ctx).await?;
-        let described = describe_key(&state, &ctx.caller, &input.key_id);
+        let described = describe_key(&state, &ctx.caller, &input.key_id, tokens);
         let Err(ServiceError::AliasNotFound { .. }) = described else {
             return described;
         };
@@ -200,7 +211,7 @@ impl Service {
             Some(alias) => {
                 drop(state);
                 let state = self.create_managed_key(ctx, alias).await?;
-                describe_key(&state, &ctx.caller, &input.key_id)
+                describe_key(&state, &ctx.caller, &input.key_id, tokens)
             }
         }
     }
@@ -330,9 +341,15 @@ pub(crate) fn missing_event(command: &'static str) -> ServiceError {
     ServiceError::Internal
 }
 
-fn describe_key(state: &State, caller: &Caller, text: &str) -> Result<KeyMetadata, ServiceError> {
+fn describe_key(
+    state: &State,
+    caller: &Caller,
+    text: &str,
+    tokens: Tokens,
+) -> Result<KeyMetadata, ServiceError> {
     let key = resolve::key_or_alias(state, caller, "DescribeKey", text)?;
     let key = permit_key(state, caller, key, "DescribeKey")?;
+    tokens.check()?;
     Ok(KeyMetadata::in_state(key.key(), state))
 }
 

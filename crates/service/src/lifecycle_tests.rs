@@ -138,7 +138,8 @@ fn describe_key_shows_ones_own_keys() {
     let key = region.key(1);
     region.alias("alias/a", key);
     let describe = |account: &str, text: &str| {
-        describe_key(&region.state, &root_of(account), text).map(|shown| shown.key_id)
+        describe_key(&region.state, &root_of(account), text, Tokens::Known)
+            .map(|shown| shown.key_id)
     };
     assert_eq!(describe(OWN, &key.id.to_string()), Ok(key.id));
     assert_eq!(describe(OWN, "alias/a"), Ok(key.id));

@@ -34,6 +34,11 @@ pub(crate) const LIST_ALIASES: PageLimits = PageLimits {
     default: 50,
     max: 100,
 };
+/// Of ListGrants and ListRetirableGrants.
+pub(crate) const LIST_GRANTS: PageLimits = PageLimits {
+    default: 50,
+    max: 100,
+};
 pub(crate) const LIST_KEYS: PageLimits = PageLimits {
     default: 100,
     max: 1000,
@@ -214,6 +219,7 @@ mod tests {
     fn limits_have_defaults_and_maxima() {
         for (limits, default, max) in [
             (LIST_ALIASES, 50, 100),
+            (LIST_GRANTS, 50, 100),
             (LIST_KEYS, 100, 1000),
             (LIST_KEY_POLICIES, 100, 1000),
             (LIST_KEY_ROTATIONS, 100, 1000),

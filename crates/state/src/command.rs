@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use keyrum_types::{
-    AccountId, AliasName, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, Region,
+    AccountId, AliasName, GrantId, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, Region,
     RotationDays, SealedMaterial, UnixMillis, WaitingDays,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::family::Message;
-use crate::{AutomaticRotation, ImportTerms, KeyUse};
+use crate::{AutomaticRotation, GrantTerms, ImportTerms, KeyUse};
 
 /// Names one proposal for good, so that a retry inside the cluster is recognised.
 ///
@@ -334,6 +334,30 @@ pub enum Command {
         /// Automatic rotation that is on from the start.
         rotation: Option<AutomaticRotation>,
     },
+    /// Allows somebody the use of a key. Does nothing if the caller's account gave the same name and
+    /// terms before.
+    CreateGrant {
+        /// Which key.
+        key: KeyRef,
+        /// The new grant's id.
+        grant: GrantId,
+        /// What it says.
+        terms: GrantTerms,
+    },
+    /// Ends a grant; for those whom the grant itself lets do that.
+    RetireGrant {
+        /// Which key.
+        key: KeyRef,
+        /// Which of its grants.
+        grant: GrantId,
+    },
+    /// Ends a grant; for those who may do that to the key.
+    RevokeGrant {
+        /// Which key.
+        key: KeyRef,
+        /// Which of its grants.
+        grant: GrantId,
+    },
 }
 
 impl Command {
@@ -369,6 +393,9 @@ impl Command {
             Self::DeleteImportedKeyMaterial { .. } => "DeleteImportedKeyMaterial",
             Self::CreateManagedKey { .. } => "CreateManagedKey",
             Self::SeedKey { .. } => "SeedKey",
+            Self::CreateGrant { .. } => "CreateGrant",
+            Self::RetireGrant { .. } => "RetireGrant",
+            Self::RevokeGrant { .. } => "RevokeGrant",
         }
     }
 }

@@ -10,12 +10,15 @@ use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, LazyLock};
 
-use keyrum_types::{AccountId, AliasName, KeyId, MaterialId, NodeId, Origin, Region, UnixMillis};
+use keyrum_types::{
+    AccountId, AliasName, GrantId, KeyId, MaterialId, NodeId, Origin, Region, UnixMillis,
+};
 use rpds::RedBlackTreeMapSync as Map;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
 use crate::family::{Awaited, Family, Message, Stamp, Subject};
+use crate::grant::{Grant, Grants};
 use crate::rotation::{self, Rotation};
 use crate::{Alias, Digest, Imports, Key, KeyRef, LastUse, NewMaterial, import};
 
@@ -79,6 +82,7 @@ pub(crate) enum Row {
         key: KeyRef,
         awaited: Arc<Awaited>,
     },
+    Grant(Arc<Grant>),
 }
 
 /// Which fact.
@@ -94,6 +98,7 @@ pub(crate) enum RowName<'a> {
     LastUse(KeyRef),
     Imports(KeyRef),
     Awaited(KeyRef),
+    Grant(KeyRef, GrantId),
 }
 
 /// The facts there is one of.
@@ -153,6 +158,7 @@ pub struct State {
     /// Keys with material that expires, by the first date; of two kinds of rows, see
     /// [`State::expiry`].
     expiring: Map<(UnixMillis, KeyRef), ()>,
+    grants: Grants,
     digest: Digest,
 }
 
@@ -208,6 +214,7 @@ impl State {
             imports: Map::new_sync(),
             awaited: Map::new_sync(),
             expiring: Map::new_sync(),
+            grants: Grants::new(),
             digest,
         }
     }
@@ -523,6 +530,8 @@ impl State {
             key,
             awaited: Arc::clone(awaited),
         });
+        let grants = self.grants.iter();
+        let grants = grants.map(|grant| Row::Grant(Arc::clone(grant)));
         registers
             .chain(keys)
             .chain(aliases)
@@ -536,6 +545,11 @@ impl State {
             .chain(last_uses)
             .chain(imports)
             .chain(awaited)
+            .chain(grants)
+    }
+
+    pub(crate) fn all_grants(&self) -> &Grants {
+        &self.grants
     }
 
     pub(crate) fn registers(&self) -> &Registers {
@@ -689,6 +703,7 @@ impl State {
                 self.awaited.insert_mut(*key, Arc::clone(awaited));
                 former.map(|awaited| Row::Awaited { key: *key, awaited })
             }
+            Row::Grant(grant) => self.grants.put(grant).map(Row::Grant),
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
@@ -755,6 +770,7 @@ impl State {
                 self.awaited.remove_mut(&key);
                 former.map(|awaited| Row::Awaited { key, awaited })
             }
+            RowName::Grant(key, id) => self.grants.remove(key, id).map(Row::Grant),
         };
         if let Some(former) = former {
             self.digest.subtract(&former);

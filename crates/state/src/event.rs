@@ -4,14 +4,14 @@
 //! without the state it was applied to.
 
 use keyrum_types::{
-    AccountId, AliasName, KeyState, MaterialId, Origin, Region, RotationDays, RotationKind,
-    UnixMillis,
+    AccountId, AliasName, GrantId, KeyState, MaterialId, Origin, Region, RotationDays,
+    RotationKind, UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::family::{Awaited, Family, Message};
 use crate::rotation::Rotation;
-use crate::{Imports, Key, KeyRef, KeyUse, NewMaterial};
+use crate::{Grant, Imports, Key, KeyRef, KeyUse, NewMaterial};
 
 /// One change. Released variants keep their meaning and their place for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,7 +47,7 @@ pub enum Event {
         /// The state it came back to.
         state: KeyState,
     },
-    /// The key, its material and its aliases are gone.
+    /// The key, its material, its aliases and its grants are gone.
     KeyDeleted {
         /// Which key.
         key: KeyRef,
@@ -264,6 +264,25 @@ pub enum Event {
         imports: Imports,
         /// The version that waits for its import everywhere.
         awaited: Option<Awaited>,
+    },
+    /// A grant exists from now on. It goes with its key, if not before.
+    GrantCreated {
+        /// The whole new grant.
+        grant: Grant,
+    },
+    /// A grant is gone: somebody whom it lets do that gave it up.
+    GrantRetired {
+        /// Which key.
+        key: KeyRef,
+        /// Which of its grants.
+        grant: GrantId,
+    },
+    /// A grant is gone: it was taken away.
+    GrantRevoked {
+        /// Which key.
+        key: KeyRef,
+        /// Which of its grants.
+        grant: GrantId,
     },
 }
 

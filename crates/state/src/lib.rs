@@ -29,6 +29,7 @@ mod digest;
 mod event;
 mod family;
 mod feature;
+mod grant;
 mod import;
 mod key;
 mod last_use;
@@ -57,12 +58,15 @@ pub use family::{
     Awaited, Entry, Family, FamilyRecord, Initial, Message, SharedImports, SharedRotation, Stamp,
     Transit,
 };
+pub use grant::{
+    GRANTS_PER_KEY_MAX, Grant, GrantConstraints, GrantPrincipal, GrantTerms, grant_operations_for,
+};
 pub use import::{
     EXPIRY_DAYS_MAX, ImportDetails, ImportTerms, Imports, check_import, check_import_parameters,
 };
 pub use key::{Alias, Deletion, Key};
 pub use last_use::{KEY_USES_MAX, KeyUse, LastUse};
-pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_KEYS_MAX};
+pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_GRANTS_MAX, TICK_KEYS_MAX};
 pub use policy::POLICY_BYTES_MAX;
 pub use refusal::Refusal;
 pub use rotation::{
@@ -307,6 +311,12 @@ pub fn decide(
             };
             seed::create(state, &seed, at)
         }
+        Command::CreateGrant { key, grant, terms } => {
+            let call = call()?;
+            grant::create(&call, &call.key(*key)?, *grant, terms)
+        }
+        Command::RetireGrant { key, grant } => grant::retire(&call()?, *key, *grant),
+        Command::RevokeGrant { key, grant } => grant::revoke(state, &call()?.key(*key)?, *grant),
     }
 }
 
@@ -346,6 +356,9 @@ fn evolve(state: &mut State, event: &Event) {
         | Event::KeyMaterialDeleted { .. }
         | Event::KeyMaterialExpired { .. }
         | Event::ImportsShared { .. } => import::evolve(state, event),
+        Event::GrantCreated { .. } | Event::GrantRetired { .. } | Event::GrantRevoked { .. } => {
+            grant::evolve(state, event);
+        }
     }
 }
 

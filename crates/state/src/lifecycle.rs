@@ -17,8 +17,8 @@ use keyrum_types::{
 use crate::access::{Call, Permitted};
 use crate::contents::{Row, RowName};
 use crate::{
-    Deletion, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation, import,
-    policy, tag,
+    Deletion, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation, grant,
+    import, policy, tag,
 };
 
 /// How many keys an account may have in a Region; every state counts.
@@ -31,6 +31,10 @@ pub const TICK_KEYS_MAX: usize = 256;
 /// How many aliases go with the keys of one Tick at most, the first key's not counted: it bounds
 /// the size of the outcome. A key has at most 50.
 pub const TICK_ALIASES_MAX: usize = 1024;
+
+/// How many grants go with the keys of one Tick at most, the first key's not counted: it bounds how
+/// long applying one takes. A key has at most [`GRANTS_PER_KEY_MAX`](crate::GRANTS_PER_KEY_MAX).
+pub const TICK_GRANTS_MAX: usize = 8192;
 
 /// A CreateKey command's parts.
 pub(crate) struct NewKey<'c> {
@@ -184,14 +188,16 @@ pub(crate) fn not_pending_deletion(key: &Key) -> Result<(), Refusal> {
 pub(crate) fn tick(state: &State, at: UnixMillis) -> Outcome {
     let mut events = Vec::new();
     let mut deleted = BTreeSet::new();
-    let mut aliases_deleted = 0;
+    let (mut aliases_deleted, mut grants_deleted) = (0, 0);
     for key in state.due_by(at).take(TICK_KEYS_MAX) {
         let aliases: Vec<AliasName> = state
             .aliases_of(key, None)
             .map(|(name, _)| name.clone())
             .collect();
         aliases_deleted += aliases.len();
-        if aliases_deleted > TICK_ALIASES_MAX && !events.is_empty() {
+        grants_deleted += state.grant_count(key) as usize;
+        let much = aliases_deleted > TICK_ALIASES_MAX || grants_deleted > TICK_GRANTS_MAX;
+        if much && !deleted.is_empty() {
             break;
         }
         events.extend(conversation::last_words(state, key));
@@ -233,6 +239,7 @@ pub(crate) fn evolve(state: &mut State, event: &Event) {
             state.remove(RowName::LastUse(*key));
             state.remove(RowName::Imports(*key));
             state.remove(RowName::Awaited(*key));
+            grant::bury(state, *key);
             conversation::bury(state, *key);
             state.remove(RowName::Key(*key));
         }

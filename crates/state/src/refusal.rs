@@ -1,6 +1,9 @@
 //! A command's replicated "no".
 
-use keyrum_types::{AliasName, KeySpec, KeyState, MaterialId, Origin, Region, UnixMillis};
+use keyrum_types::{
+    AliasName, GrantId, GrantOperation, KeySpec, KeyState, KeyUsage, MaterialId, Origin, Region,
+    UnixMillis,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::KeyRef;
@@ -299,5 +302,50 @@ pub enum Refusal {
         key: KeyRef,
         /// The version.
         material: MaterialId,
+    },
+    /// A grant can only allow what keys of that kind can do.
+    #[error("grants on key {}, a key of spec {spec} for {usage}, cannot allow {operations:?}", key.id)]
+    OperationsNotForKey {
+        /// Which key.
+        key: KeyRef,
+        /// What it cannot, in the order given.
+        operations: Vec<GrantOperation>,
+        /// The key's kind.
+        spec: KeySpec,
+        /// What the key is for.
+        usage: KeyUsage,
+    },
+    /// Who may only create grants could grant nothing.
+    #[error("a grant that allows CreateGrant alone")]
+    OnlyCreateGrant,
+    /// Only symmetric encryption keys have encryption contexts.
+    #[error("a grant on key {} cannot depend on an encryption context", key.id)]
+    ContextConstraintNotForKey {
+        /// Which key.
+        key: KeyRef,
+    },
+    /// The key has as many grants as it may.
+    #[error("key {} has {limit} grants, the most it may have", key.id)]
+    TooManyGrants {
+        /// Which key.
+        key: KeyRef,
+        /// The limit.
+        limit: u32,
+    },
+    /// A grant of that id exists already (an id drawn twice).
+    #[error("grant {grant} on key {} exists already", key.id)]
+    GrantExists {
+        /// Which key.
+        key: KeyRef,
+        /// Which of its grants.
+        grant: GrantId,
+    },
+    /// The key has no such grant, or not any more.
+    #[error("key {} has no grant {grant}", key.id)]
+    NoSuchGrant {
+        /// Which key.
+        key: KeyRef,
+        /// The grant's id.
+        grant: GrantId,
     },
 }

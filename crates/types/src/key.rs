@@ -148,17 +148,22 @@ pub struct MaterialId(pub [u8; 32]);
 impl MaterialId {
     /// The reverse of its text; `None` for any other.
     pub fn from_hex(text: &str) -> Option<Self> {
-        let mut id = [0; 32];
-        if text.len() != 2 * id.len()
-            || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        {
-            return None;
-        }
-        for (byte, at) in id.iter_mut().zip((0..).step_by(2)) {
-            *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
-        }
-        Some(Self(id))
+        bytes_of_hex(text).map(Self)
     }
+}
+
+/// The bytes that 64 lower-case hex digits stand for; `None` for any other text.
+pub(crate) fn bytes_of_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 2 * bytes.len()
+        || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    {
+        return None;
+    }
+    for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).ok()?;
+    }
+    Some(bytes)
 }
 
 impl fmt::Display for MaterialId {

@@ -7,6 +7,7 @@ mod alias;
 mod arn;
 #[macro_use]
 mod key;
+mod grant;
 mod import;
 mod managed;
 mod region;
@@ -17,6 +18,7 @@ mod units;
 
 pub use alias::{ALIAS_NAME_CHARS_MAX, AliasName, InvalidAliasName};
 pub use arn::{Arn, Resource, alias_arn, key_arn};
+pub use grant::{GrantId, GrantOperation};
 pub use import::{ExpirationModel, ImportType};
 pub use key::{
     CryptographicOperation, InvalidKeyId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId,

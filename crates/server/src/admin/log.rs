@@ -2,7 +2,7 @@
 //! sealed.
 
 use keyrum_consensus::{Group, HistoryEntry};
-use keyrum_state::{Event, FamilyChange, KeyRef, KeyUse, Message};
+use keyrum_state::{Event, FamilyChange, GrantPrincipal, KeyRef, KeyUse, Message};
 use keyrum_types::{LogIndex, Region};
 use serde_json::{Value, json};
 
@@ -94,7 +94,10 @@ fn keys_of(event: &Event) -> Vec<KeyRef> {
         | Event::KeyMaterialImported { key, .. }
         | Event::KeyMaterialDeleted { key, .. }
         | Event::KeyMaterialExpired { key, .. }
-        | Event::ImportsShared { key, .. } => vec![*key],
+        | Event::ImportsShared { key, .. }
+        | Event::GrantRetired { key, .. }
+        | Event::GrantRevoked { key, .. } => vec![*key],
+        Event::GrantCreated { grant } => vec![grant.key],
         Event::FamilyChanged { key, .. } => vec![*key],
         Event::KeyReplicated { key, .. } => vec![key.reference()],
         Event::MessagesSent { sent } => sent.iter().map(|(_, message)| message.key()).collect(),
@@ -331,11 +334,36 @@ fn show_event(event: &Event) -> Value {
                 "imported_in": awaited.held_by.keys().map(Region::as_str).collect::<Vec<_>>(),
             })),
         }),
+        Event::GrantCreated { grant } => json!({
+            "event": "GrantCreated",
+            "key": name(&grant.key),
+            "grant": grant.id.to_string(),
+            "name": grant.terms.name,
+            "grantee": show_principal(&grant.terms.grantee),
+            "retiring": grant.terms.retiring.as_ref().map(show_principal),
+            "operations": grant.terms.operations.iter().map(|o| o.name()).collect::<Vec<_>>(),
+        }),
+        Event::GrantRetired { key, grant } => json!({
+            "event": "GrantRetired",
+            "key": name(key),
+            "grant": grant.to_string(),
+        }),
+        Event::GrantRevoked { key, grant } => json!({
+            "event": "GrantRevoked",
+            "key": name(key),
+            "grant": grant.to_string(),
+        }),
         Event::MessagesDelivered { to, through } => json!({
             "event": "MessagesDelivered",
             "to": to.as_str(),
             "through": through,
         }),
+    }
+}
+
+fn show_principal(principal: &GrantPrincipal) -> &str {
+    match principal {
+        GrantPrincipal::Aws(name) | GrantPrincipal::Service(name) => name,
     }
 }
 

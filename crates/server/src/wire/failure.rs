@@ -5,8 +5,8 @@
 
 use keyrum_authz::{Denied, DeniedReason, DeniedResource, MalformedPolicy};
 use keyrum_service::ServiceError;
-use keyrum_state::{KeyRef, Refusal};
-use keyrum_types::{AccountId, AliasName, KeyState, Region, alias_arn, key_arn};
+use keyrum_state::{KeyRef, Refusal, grant_operations_for};
+use keyrum_types::{AccountId, AliasName, GrantOperation, KeyState, Region, alias_arn, key_arn};
 
 use crate::error::ApiError;
 
@@ -198,6 +198,26 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
         ServiceError::Attestation(error) => ApiError::validation(format!(
             "The attestation document was not accepted: {error}."
         )),
+        // Own text.
+        ServiceError::InvalidGrantId => ApiError::client(
+            "InvalidGrantIdException",
+            "The grant ID must be 64 lower-case hexadecimal digits.",
+        ),
+        // Own text.
+        ServiceError::GrantParameters { why } => ApiError::validation(why),
+        ServiceError::PrincipalMalformed { arn } => invalid_arn(format!("ARN is not valid: {arn}")),
+        ServiceError::PrincipalUnknown { arn } => {
+            invalid_arn(format!("ARN does not refer to a valid principal: {arn}"))
+        }
+        ServiceError::PrincipalIdUnknown { member } => {
+            // ListGrants' text has no full stop, as far as it is known.
+            let end = if member == "Input" { "" } else { "." };
+            invalid_arn(format!("{member} does not refer to a valid principal{end}"))
+        }
+        ServiceError::RetiringPrincipalNotFound { id } => {
+            not_found(format!("Retiring principal {id} could not be found"))
+        }
+        ServiceError::KeyArnRequired { text } => not_found(format!("Invalid arn {text}")),
         ServiceError::InvalidGrantToken => {
             // Own text.
             ApiError::client("InvalidGrantTokenException", "A grant token is not valid.")
@@ -417,6 +437,48 @@ fn refused(refusal: Refusal, scene: Scene<'_>) -> ApiError {
              of the Multi-Region key."
                 .to_owned(),
         ),
+        Refusal::OperationsNotForKey {
+            operations,
+            spec,
+            usage,
+            ..
+        } => {
+            let kind = match spec.is_asymmetric() {
+                true => "an asymmetric",
+                false => "a symmetric",
+            };
+            let list = |operations: &[GrantOperation]| {
+                let names: Vec<_> = operations.iter().map(|operation| operation.name()).collect();
+                names.join(", ")
+            };
+            ApiError::validation(format!(
+                "Operations [{}] are not supported when creating a grant for {kind} KMS key with \
+                 key usage {usage}. Valid operations are [{}]",
+                list(&operations),
+                list(&grant_operations_for(spec, usage))
+            ))
+        }
+        Refusal::OnlyCreateGrant => {
+            ApiError::validation("Grants must not contain only the CreateGrant operation.")
+        }
+        Refusal::ContextConstraintNotForKey { .. } => ApiError::validation(
+            "EncryptionContext is supported only when creating a grant for a symmetric encryption \
+             KMS key.",
+        ),
+        // Own text.
+        Refusal::TooManyGrants { key, limit } => limit_exceeded(format!(
+            "{} has {limit} grants, the most it may have.",
+            scene.key(&key)
+        )),
+        Refusal::GrantExists { grant, .. } => ApiError::fault(
+            "KMSInternalException",
+            format!("The id drawn for a new grant, {grant}, is taken. Nothing was changed."),
+        ),
+        // Own text.
+        Refusal::NoSuchGrant { key, grant } => not_found(format!(
+            "Grant {grant} of {} does not exist",
+            scene.key(&key)
+        )),
         Refusal::NoSuchMaterial { key, material } => ApiError::validation(format!(
             "Key material (id: {material}) has never been imported into KMS key {}.",
             scene.key(&key)
@@ -502,6 +564,10 @@ fn outcome_unknown() -> ApiError {
 
 fn not_found(message: String) -> ApiError {
     ApiError::client("NotFoundException", message)
+}
+
+fn invalid_arn(message: String) -> ApiError {
+    ApiError::client("InvalidArnException", message)
 }
 
 fn access_denied(message: String) -> ApiError {

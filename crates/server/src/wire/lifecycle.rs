@@ -1,9 +1,9 @@
 //! CreateKey, DescribeKey, ListKeys, and what takes keys through their states.
 
 use keyrum_service::{
-    Algorithms, CreateKeyInput, Expiration, KeyMetadata, ListKeysInput, MultiRegionConfiguration,
-    RelatedKey, RequestContext, ResourceOwner, ScheduleKeyDeletionInput, Service, ServiceError,
-    UpdateKeyDescriptionInput,
+    Algorithms, CreateKeyInput, DescribeKeyInput, Expiration, KeyMetadata, ListKeysInput,
+    MultiRegionConfiguration, RelatedKey, RequestContext, ResourceOwner, ScheduleKeyDeletionInput,
+    Service, ServiceError, UpdateKeyDescriptionInput,
 };
 use keyrum_types::{KeySpec, KeyUsage, Origin};
 
@@ -44,7 +44,11 @@ pub(super) async fn describe_key(
     ctx: &RequestContext,
     input: &mut Fields<'_>,
 ) -> Answer {
-    let key = service.describe_key(ctx, key_input(input)).await?;
+    let request = DescribeKeyInput {
+        key_id: input.required_text("KeyId"),
+        grant_tokens: input.texts("GrantTokens").unwrap_or_default(),
+    };
+    let key = service.describe_key(ctx, request).await?;
     let mut answer = ObjectWriter::with_capacity(1024);
     answer.object("KeyMetadata", |answer| metadata(answer, &key));
     Ok(answer.finish())

@@ -9,6 +9,7 @@ mod alias;
 mod data_key_pair;
 mod encryption;
 mod failure;
+mod grant;
 mod import;
 mod last_use;
 mod lifecycle;
@@ -57,6 +58,7 @@ impl Backend for Service {
                     lifecycle::cancel_key_deletion(service, context, input).await
                 }
                 "CreateAlias" => alias::create_alias(service, context, input).await,
+                "CreateGrant" => grant::create_grant(service, context, input).await,
                 "CreateKey" => lifecycle::create_key(service, context, input).await,
                 "Decapsulate" => agreement::decapsulate(service, context, input).await,
                 "Decrypt" => encryption::decrypt(service, context, input).await,
@@ -100,13 +102,19 @@ impl Backend for Service {
                 "GetPublicKey" => public_key::get_public_key(service, context, input).await,
                 "ImportKeyMaterial" => import::import_key_material(service, context, input).await,
                 "ListAliases" => alias::list_aliases(service, context, input).await,
+                "ListGrants" => grant::list_grants(service, context, input).await,
                 "ListKeyPolicies" => policy::list_key_policies(service, context, input).await,
                 "ListKeyRotations" => rotation::list_key_rotations(service, context, input).await,
                 "ListKeys" => lifecycle::list_keys(service, context, input).await,
                 "ListResourceTags" => tag::list_resource_tags(service, context, input).await,
+                "ListRetirableGrants" => {
+                    grant::list_retirable_grants(service, context, input).await
+                }
                 "PutKeyPolicy" => policy::put_key_policy(service, context, input).await,
                 "ReEncrypt" => encryption::re_encrypt(service, context, input).await,
                 "ReplicateKey" => replica_key::replicate_key(service, context, input).await,
+                "RetireGrant" => grant::retire_grant(service, context, input).await,
+                "RevokeGrant" => grant::revoke_grant(service, context, input).await,
                 "RotateKeyOnDemand" => {
                     rotation::rotate_key_on_demand(service, context, input).await
                 }
@@ -285,8 +293,8 @@ fn ignores_ciphertext(input: &mut Fields<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use keyrum_types::{
-        DataKeyPairSpec, EncapsulationAlgorithm, KeyAgreementAlgorithm, KeySpec, KeyUsage,
-        MacAlgorithm, MessageType, Origin, SigningAlgorithm,
+        DataKeyPairSpec, EncapsulationAlgorithm, GrantOperation, KeyAgreementAlgorithm, KeySpec,
+        KeyUsage, MacAlgorithm, MessageType, Origin, SigningAlgorithm,
     };
 
     use super::*;
@@ -312,6 +320,7 @@ mod tests {
         check("EncapsulationAlgorithmSpec", names!(EncapsulationAlgorithm));
         check("EncryptionAlgorithmSpec", names!(EncryptionAlgorithm));
         check("KeyAgreementAlgorithmSpec", names!(KeyAgreementAlgorithm));
+        check("GrantOperation", names!(GrantOperation));
         check("KeySpec", names!(KeySpec));
         check("KeyUsageType", names!(KeyUsage));
         check("MacAlgorithmSpec", names!(MacAlgorithm));

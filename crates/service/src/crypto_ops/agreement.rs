@@ -102,7 +102,7 @@ impl Service {
             operation: CryptographicOperation::DeriveSharedSecret,
             text: &input.key_id,
             usage: KeyUsage::KeyAgreement,
-            grant_tokens: &input.grant_tokens,
+            tokens: self.judge_tokens(&input.grant_tokens).await?,
         };
         let state = self.read(ctx).await?;
         let (key, material) = wanted.check(&state, &ctx.caller)?;
@@ -134,7 +134,7 @@ impl Service {
             operation: CryptographicOperation::Encapsulate,
             text: &input.key_id,
             usage: KeyUsage::EncapsulateDecapsulate,
-            grant_tokens: &input.grant_tokens,
+            tokens: self.judge_tokens(&input.grant_tokens).await?,
         };
         let state = self.read(ctx).await?;
         let (key, material) = wanted.check(&state, &ctx.caller)?;
@@ -163,7 +163,7 @@ impl Service {
             operation: CryptographicOperation::Decapsulate,
             text: &input.key_id,
             usage: KeyUsage::EncapsulateDecapsulate,
-            grant_tokens: &input.grant_tokens,
+            tokens: self.judge_tokens(&input.grant_tokens).await?,
         };
         let state = self.read(ctx).await?;
         let (key, material) = wanted.check(&state, &ctx.caller)?;

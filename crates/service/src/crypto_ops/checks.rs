@@ -9,6 +9,7 @@ use keyrum_types::{
     Resource, SigningAlgorithm, key_arn,
 };
 
+use crate::grant::Tokens;
 use crate::resolve;
 use crate::{DataKeySpec, ServiceError};
 
@@ -80,7 +81,7 @@ pub(super) struct Wanted<'a> {
     pub(super) operation: CryptographicOperation,
     pub(super) text: &'a str,
     pub(super) usage: KeyUsage,
-    pub(super) grant_tokens: &'a [String],
+    pub(super) tokens: Tokens,
 }
 
 impl Wanted<'_> {
@@ -93,7 +94,7 @@ impl Wanted<'_> {
         let operation = self.operation.name();
         let key = resolve::key_or_alias(state, caller, operation, self.text)?;
         let key = permit_key(state, caller, key, operation)?.key();
-        refuse_grant_tokens(self.grant_tokens)?;
+        self.tokens.check()?;
         check_usage(state, key, self.usage, operation)?;
         check_state(key)?;
         Ok((key, current_material(key)?))
@@ -106,7 +107,7 @@ pub(super) struct Source<'a> {
     pub(super) text: Option<&'a str>,
     pub(super) algorithm: EncryptionAlgorithm,
     pub(super) context: &'a EncryptionContext,
-    pub(super) grant_tokens: &'a [String],
+    pub(super) tokens: Tokens,
     /// `None` if it shall be ignored.
     pub(super) blob: Option<Blob<'a>>,
 }
@@ -184,7 +185,7 @@ impl<'a> Source<'a> {
             }
             (None, None) => return Err(ServiceError::KeyIdRequired),
         };
-        refuse_grant_tokens(self.grant_tokens)?;
+        self.tokens.check()?;
         Ok(key)
     }
 
@@ -398,15 +399,6 @@ pub(super) fn check_message(
         }
         MessageType::ExternalMu if bytes != MU_BYTES => Err(ServiceError::MuLength { algorithm }),
         MessageType::Raw | MessageType::Digest | MessageType::ExternalMu => Ok(()),
-    }
-}
-
-/// No grants exist yet, so no token is one's.
-pub(super) fn refuse_grant_tokens(tokens: &[String]) -> Result<(), ServiceError> {
-    if tokens.is_empty() {
-        Ok(())
-    } else {
-        Err(ServiceError::InvalidGrantToken)
     }
 }
 

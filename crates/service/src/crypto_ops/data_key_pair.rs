@@ -5,7 +5,7 @@ use keyrum_types::{
     CryptographicOperation, DataKeyPairSpec, EncryptionAlgorithm, MaterialId, key_arn,
 };
 
-use super::checks::{Destination, refuse_grant_tokens};
+use super::checks::Destination;
 use crate::error::spec_in_region;
 use crate::{RecipientInput, RequestContext, SecretOutput, Service, ServiceError};
 
@@ -79,7 +79,7 @@ impl Service {
             context: &input.context,
         };
         let found = wanted.look_up(&state, &ctx.caller)?;
-        refuse_grant_tokens(&input.grant_tokens)?;
+        self.judge_tokens(&input.grant_tokens).await?.check()?;
         let spec = input.spec.key_spec();
         spec_in_region(spec, state.region())?;
         wanted.check_parameters(&state, found)?;

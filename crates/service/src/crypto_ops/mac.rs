@@ -5,6 +5,7 @@ use keyrum_types::{CryptographicOperation, KeyUsage, MacAlgorithm, key_arn};
 use zeroize::Zeroizing;
 
 use super::checks::{Wanted, check_algorithm};
+use crate::grant::Tokens;
 use crate::{RequestContext, Service, ServiceError};
 
 /// What GenerateMac is asked.
@@ -46,13 +47,13 @@ impl GenerateMacInput {
         &self,
         ctx: &RequestContext,
         state: &'s State,
-        operation: CryptographicOperation,
+        (operation, tokens): (CryptographicOperation, Tokens),
     ) -> Result<(&'s Key, &'s NewMaterial), ServiceError> {
         let wanted = Wanted {
             operation,
             text: &self.key_id,
             usage: KeyUsage::GenerateVerifyMac,
-            grant_tokens: &self.grant_tokens,
+            tokens,
         };
         let (key, material) = wanted.check(state, &ctx.caller)?;
         let listed = key.spec.mac_algorithms().contains(&self.algorithm);
@@ -69,8 +70,9 @@ impl Service {
         input: GenerateMacInput,
     ) -> Result<MacOutput, ServiceError> {
         let operation = CryptographicOperation::GenerateMac;
+        let tokens = self.judge_tokens(&input.grant_tokens).await?;
         let state = self.read(ctx).await?;
-        let (key, material) = input.check(ctx, &state, operation)?;
+        let (key, material) = input.check(ctx, &state, (operation, tokens))?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -92,9 +94,10 @@ impl Service {
         input: VerifyMacInput,
     ) -> Result<MacOutput, ServiceError> {
         let operation = CryptographicOperation::VerifyMac;
-        let state = self.read(ctx).await?;
         let asked = &input.message;
-        let (key, material) = asked.check(ctx, &state, operation)?;
+        let tokens = self.judge_tokens(&asked.grant_tokens).await?;
+        let state = self.read(ctx).await?;
+        let (key, material) = asked.check(ctx, &state, (operation, tokens))?;
         let valid = self.use_key(key, material, |usable| {
             usable.verify_mac(asked.algorithm, &asked.message, &input.mac)
         })?;

@@ -3,7 +3,8 @@
 use keyrum_state::{Key, Refusal, State, permit_key};
 use keyrum_types::{KeySpec, KeyState, KeyUsage, key_arn};
 
-use super::checks::{check_state, current_material, refuse_grant_tokens};
+use super::checks::{check_state, current_material};
+use crate::grant::Tokens;
 use crate::materials::Ready;
 use crate::resolve;
 use crate::{Algorithms, RequestContext, Service, ServiceError};
@@ -39,8 +40,9 @@ impl Service {
         ctx: &RequestContext,
         input: GetPublicKeyInput,
     ) -> Result<GetPublicKeyOutput, ServiceError> {
+        let tokens = self.judge_tokens(&input.grant_tokens).await?;
         let state = self.read(ctx).await?;
-        let key = find(ctx, &state, &input)?;
+        let key = find(ctx, &state, &input, tokens)?;
         let material = current_material(key)?;
         // What is kept in memory belongs to keys that may be used.
         let ready = match key.state {
@@ -65,10 +67,11 @@ fn find<'s>(
     ctx: &RequestContext,
     state: &'s State,
     input: &GetPublicKeyInput,
+    tokens: Tokens,
 ) -> Result<&'s Key, ServiceError> {
     let key = resolve::key_or_alias(state, &ctx.caller, "GetPublicKey", &input.key_id)?;
     let key = permit_key(state, &ctx.caller, key, "GetPublicKey")?.key();
-    refuse_grant_tokens(&input.grant_tokens)?;
+    tokens.check()?;
     if key.state != KeyState::Disabled {
         check_state(key)?;
     }

@@ -5,6 +5,7 @@ use keyrum_types::{CryptographicOperation, KeyUsage, MessageType, SigningAlgorit
 use zeroize::Zeroizing;
 
 use super::checks::{Wanted, check_algorithm, check_message};
+use crate::grant::Tokens;
 use crate::{RequestContext, Service, ServiceError};
 
 /// What Sign is asked.
@@ -57,13 +58,13 @@ impl SignInput {
         &self,
         ctx: &RequestContext,
         state: &'s State,
-        operation: CryptographicOperation,
+        (operation, tokens): (CryptographicOperation, Tokens),
     ) -> Result<(&'s Key, &'s NewMaterial, SigningAlgorithm), ServiceError> {
         let wanted = Wanted {
             operation,
             text: &self.key_id,
             usage: KeyUsage::SignVerify,
-            grant_tokens: &self.grant_tokens,
+            tokens,
         };
         let (key, material) = wanted.check(state, &ctx.caller)?;
         let known = key.spec.signing_algorithms();
@@ -86,8 +87,9 @@ impl Service {
         input: SignInput,
     ) -> Result<SignOutput, ServiceError> {
         let operation = CryptographicOperation::Sign;
+        let tokens = self.judge_tokens(&input.grant_tokens).await?;
         let state = self.read(ctx).await?;
-        let (key, material, algorithm) = input.check(ctx, &state, operation)?;
+        let (key, material, algorithm) = input.check(ctx, &state, (operation, tokens))?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -110,9 +112,10 @@ impl Service {
         input: VerifyInput,
     ) -> Result<VerifyOutput, ServiceError> {
         let operation = CryptographicOperation::Verify;
-        let state = self.read(ctx).await?;
         let signed = &input.signed;
-        let (key, material, algorithm) = signed.check(ctx, &state, operation)?;
+        let tokens = self.judge_tokens(&signed.grant_tokens).await?;
+        let state = self.read(ctx).await?;
+        let (key, material, algorithm) = signed.check(ctx, &state, (operation, tokens))?;
         let valid = self.use_key(key, material, |usable| {
             let message = &signed.message;
             usable.verify(algorithm, signed.message_type, message, &input.signature)

@@ -5,6 +5,7 @@ use keyrum_state::Command;
 use keyrum_types::{KeyId, MaterialId, SealedMaterial, WaitingDays};
 
 use super::*;
+use crate::grant::Tokens;
 use crate::testing::{OTHER, OWN, TestRegion, root_of};
 
 fn blob(region: &TestRegion, key: KeyRef) -> Vec<u8> {
@@ -36,7 +37,7 @@ struct Decrypt<'a> {
     blob: Option<&'a [u8]>,
     algorithm: EncryptionAlgorithm,
     context: EncryptionContext,
-    grant_tokens: Vec<String>,
+    tokens: Tokens,
 }
 
 impl<'a> Decrypt<'a> {
@@ -46,7 +47,7 @@ impl<'a> Decrypt<'a> {
             blob: Some(blob),
             algorithm: EncryptionAlgorithm::SymmetricDefault,
             context: EncryptionContext::new(),
-            grant_tokens: Vec::new(),
+            tokens: Tokens::Known,
         }
     }
 
@@ -56,7 +57,7 @@ impl<'a> Decrypt<'a> {
             text: self.text,
             algorithm: self.algorithm,
             context: &self.context,
-            grant_tokens: &self.grant_tokens,
+            tokens: self.tokens,
             blob: self.blob.map(Blob::new),
         }
     }
@@ -262,7 +263,7 @@ fn decrypt_refuses_in_the_apis_order() {
     request.context = context(8193);
     let too_long = ServiceError::EncryptionContextTooLong { bytes_max: 8192 };
     assert_eq!(check(&request, &region), Some(too_long));
-    request.grant_tokens = vec!["token".to_owned()];
+    request.tokens = Tokens::Unknown;
     assert_eq!(
         check(&request, &region),
         Some(ServiceError::InvalidGrantToken)
@@ -572,7 +573,7 @@ fn other_uses_are_refused_in_the_apis_order() {
         operation: CryptographicOperation::Sign,
         text: &text,
         usage: KeyUsage::SignVerify,
-        grant_tokens: &[],
+        tokens: Tokens::Known,
     };
     let check = |wanted: &Wanted<'_>, region: &TestRegion| {
         let found = wanted.check(&region.state, &root_of(OWN));
@@ -592,8 +593,7 @@ fn other_uses_are_refused_in_the_apis_order() {
         operation: "Sign",
     };
     assert_eq!(check(&wanted, &region), Err(usage.to_string()));
-    let tokens = ["token".to_owned()];
-    wanted.grant_tokens = &tokens;
+    wanted.tokens = Tokens::Unknown;
     let token = ServiceError::InvalidGrantToken;
     assert_eq!(check(&wanted, &region), Err(token.to_string()));
 }

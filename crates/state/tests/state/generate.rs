@@ -1,15 +1,15 @@
 //! Random commands over a small world, so that they meet.
 
 use keyrum_state::{
-    AutomaticRotation, Command, DueRotation, ImportTerms, KeyRef, KeyUse, LastUse, NewMaterial,
-    Proposal, RequestId, State,
+    AutomaticRotation, Command, DueRotation, GrantConstraints, GrantPrincipal, GrantTerms,
+    ImportTerms, KeyRef, KeyUse, LastUse, NewMaterial, Proposal, RequestId, State,
 };
 use keyrum_types::{
-    AliasName, CryptographicOperation, ImportType, KeySpec, KeyUsage, MaterialId, Origin,
-    RotationDays, UnixMillis, WaitingDays,
+    AliasName, CryptographicOperation, GrantOperation, ImportType, KeySpec, KeyUsage, MaterialId,
+    Origin, RotationDays, UnixMillis, WaitingDays,
 };
 
-use crate::script::{account, caller, key_id, material};
+use crate::script::{account, caller, grant_id, key_id, material};
 
 /// When a generated history begins.
 pub(crate) const START: UnixMillis = UnixMillis(1_700_000_000_000);
@@ -26,7 +26,7 @@ pub(crate) struct Action {
 }
 
 /// How many kinds of action there are.
-pub(crate) const KINDS: u8 = 40;
+pub(crate) const KINDS: u8 = 49;
 
 /// Turns actions into proposals, remembering which ids are used up.
 pub(crate) struct World {
@@ -39,6 +39,8 @@ pub(crate) struct World {
     external: Vec<KeyRef>,
     /// How many versions of material were made for rotations.
     materials: u64,
+    /// How many ids of grants were drawn.
+    grants: u64,
     /// What was due when somebody last looked; old by the time it is proposed, or not.
     due: Vec<(KeyRef, UnixMillis)>,
 }
@@ -52,6 +54,7 @@ impl World {
             keys: 0,
             external: vec![],
             materials: 0,
+            grants: 0,
             due: vec![],
         }
     }
@@ -127,7 +130,7 @@ impl World {
             account: account(1 + u64::from(b.is_multiple_of(11))),
             id: key_id(recent, recent.is_multiple_of(5)),
         };
-        let imports = matches!(kind, 28 | 32..);
+        let imports = matches!(kind, 28 | 32..40);
         let back = usize::from(a % 2) + 1;
         let external = self.external.len().checked_sub(back).filter(|_| imports);
         let key = external.map_or(key, |at| self.external[at]);
@@ -326,10 +329,51 @@ impl World {
                     }),
                 }
             }
+            40..=42 | 45.. => {
+                self.grants += 1;
+                Command::CreateGrant {
+                    key,
+                    // Seldom one that was drawn before.
+                    grant: grant_id(self.grants - u64::from(b.is_multiple_of(16))),
+                    terms: grant_terms(a, b),
+                }
+            }
+            43 => Command::RetireGrant {
+                key,
+                grant: grant_id(self.grants.saturating_sub(u64::from(b % 8))),
+            },
+            44 => Command::RevokeGrant {
+                key,
+                grant: grant_id(self.grants.saturating_sub(u64::from(b % 8))),
+            },
             _ => Command::DeleteImportedKeyMaterial {
                 key,
                 material: (!b.is_multiple_of(3)).then(|| material(u64::from(a % 5)).id),
             },
         }
+    }
+}
+
+/// Few names, so that they come again, with the same terms or others; some do not fit the key.
+fn grant_terms(a: u8, b: u8) -> GrantTerms {
+    let principal = |number: u8| match number % 3 {
+        0 => GrantPrincipal::Service("s3.us-east-1.amazonaws.com".to_owned()),
+        number => GrantPrincipal::Aws(caller(number.into()).arn),
+    };
+    let context = || [("tenant".to_owned(), (a % 2).to_string())].into();
+    GrantTerms {
+        name: (!a.is_multiple_of(3)).then(|| format!("g{}", b % 3)),
+        grantee: principal(a),
+        retiring: (!b.is_multiple_of(4)).then(|| principal(b)),
+        operations: match b % 4 {
+            0 => vec![GrantOperation::Decrypt, GrantOperation::RetireGrant],
+            1 => vec![GrantOperation::CreateGrant],
+            _ => vec![GrantOperation::DescribeKey, GrantOperation::CreateGrant],
+        },
+        constraints: GrantConstraints {
+            context_equals: (b.is_multiple_of(5)).then(context),
+            context_subset: (b.is_multiple_of(7)).then(context),
+            source_arn: None,
+        },
     }
 }

@@ -85,6 +85,7 @@ fn check_contents(state: &State) {
                 state.keys(account, Some(key.id)).count(),
                 keys.len() - at - 1
             );
+            check_grants(state, key.reference());
             for (name, alias) in state.aliases_of(key.reference(), None) {
                 assert_eq!(alias.target, key.reference());
                 assert_eq!(state.alias(account, name), Some(alias));
@@ -117,6 +118,31 @@ fn check_contents(state: &State) {
     let indexed: Vec<_> = state.rotations_due_by(UnixMillis(u64::MAX)).collect();
     assert_eq!(indexed, rotations_due);
     assert_eq!(state.digest(), state.recompute_digest());
+}
+
+/// What a key's grants promise.
+fn check_grants(state: &State, key: KeyRef) {
+    let grants: Vec<_> = state.grants_on(key, None).collect();
+    assert_eq!(grants.len(), state.grant_count(key) as usize);
+    for (at, grant) in grants.iter().enumerate() {
+        assert_eq!(grant.key, key);
+        assert_eq!(state.grant(key, grant.id), Some(*grant));
+        let rest = state.grants_on(key, Some(grant.id));
+        assert_eq!(rest.count(), grants.len() - at - 1);
+        let same = state.same_grant(key, grant.issuer, &grant.terms);
+        match grant.terms.name {
+            Some(_) => assert_eq!(same, Some(*grant), "a name and terms given twice"),
+            None => assert_eq!(same, None),
+        }
+        let Some(retiring) = &grant.terms.retiring else {
+            continue;
+        };
+        let all: Vec<_> = state.grants_retirable_by(retiring, None).collect();
+        let at = all.iter().position(|retirable| retirable == grant);
+        let after = Some((grant.key, grant.id));
+        let rest = state.grants_retirable_by(retiring, after).count();
+        assert_eq!(rest, all.len() - at.expect("it is listed") - 1);
+    }
 }
 
 /// What an AWS managed key promises; whether this is one.
@@ -199,6 +225,7 @@ fn check_materials(before: &State, after: &State, applied: &Applied) {
                     "a row without its key"
                 );
                 assert_eq!(after.imports(key.reference()), None, "another");
+                assert_eq!(after.grants_on(key.reference(), None).count(), 0, "others");
                 continue;
             };
             let ids = |key: &Key| -> Vec<_> { key.materials.iter().map(|m| m.id).collect() };

@@ -10,17 +10,19 @@
 use std::collections::BTreeMap;
 
 use keyrum_state::{
-    Applied, AutomaticRotation, Caller, Command, DueRotation, Event, ImportTerms, KeyRef, KeyUse,
-    LastUse, Message, NewMaterial, Proposal, RequestId, State, apply,
+    Applied, AutomaticRotation, Caller, Command, DueRotation, Event, GrantConstraints,
+    GrantPrincipal, GrantTerms, ImportTerms, KeyRef, KeyUse, LastUse, Message, NewMaterial,
+    Proposal, RequestId, State, apply,
 };
 use keyrum_types::{
-    AccountId, AliasName, CryptographicOperation, ImportType, KeyId, KeySpec, KeyUsage, MaterialId,
-    Origin, Region, RotationDays, SealedMaterial, UnixMillis, WaitingDays,
+    AccountId, AliasName, CryptographicOperation, GrantId, GrantOperation, ImportType, KeyId,
+    KeySpec, KeyUsage, MaterialId, Origin, Region, RotationDays, SealedMaterial, UnixMillis,
+    WaitingDays,
 };
 
 use crate::words::{
-    awaited_text, event_text, imports_text, key_text, last_use_text, material_name, message_text,
-    refusal_name, rotation_text, with_key_names,
+    awaited_text, event_text, grant_text, imports_text, key_text, last_use_text, material_name,
+    message_text, refusal_name, rotation_text, with_key_names,
 };
 
 pub(crate) fn account(number: u64) -> AccountId {
@@ -51,6 +53,12 @@ pub(crate) fn material(number: u64) -> NewMaterial {
         id: MaterialId([number as u8; 32]),
         sealed: SealedMaterial(number.to_be_bytes().into()),
     }
+}
+
+pub(crate) fn grant_id(number: u64) -> GrantId {
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    GrantId(id)
 }
 
 /// A conversation with one state, or several.
@@ -135,6 +143,34 @@ impl<'a> Line<'a> {
     fn named_material(&self) -> Option<MaterialId> {
         let number = self.option("named")?.parse().unwrap();
         Some(material(number).id)
+    }
+
+    /// `G7`
+    fn grant(&self, at: usize) -> GrantId {
+        grant_id(self.words[at][1..].parse().unwrap())
+    }
+
+    /// `name=principal`, an account's number (its root), a user's name of account 1, or a service.
+    fn principal(&self, name: &str) -> Option<GrantPrincipal> {
+        let text = self.option(name)?;
+        Some(match text.parse::<u64>() {
+            Ok(number) => GrantPrincipal::Aws(caller(number).arn),
+            Err(_) if text.contains('.') => GrantPrincipal::Service(text.to_owned()),
+            Err(_) => GrantPrincipal::Aws(format!("arn:aws:iam::000000000001:user/{text}")),
+        })
+    }
+
+    /// `name=a:1,b:2`
+    fn context(&self, name: &str) -> Option<BTreeMap<String, String>> {
+        let pairs = self
+            .option(name)?
+            .split(',')
+            .filter(|pair| !pair.is_empty());
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once(':').unwrap();
+            (name.to_owned(), value.to_owned())
+        };
+        Some(pairs.map(pair).collect())
     }
 
     fn policy(&self) -> Option<String> {
@@ -368,6 +404,31 @@ impl Script {
                 });
                 vec![with_key_names(&lines)]
             }
+            "grants" => {
+                let grants = state.grants_on(line.key(1), None);
+                let lines: Vec<_> = grants.map(|grant| grant_text(grant)).collect();
+                let count = state.grant_count(line.key(1)) as usize;
+                assert_eq!(lines.len(), count);
+                let mut shown: Vec<_> = lines.iter().map(|text| with_key_names(text)).collect();
+                if count > 10 {
+                    shown = vec![format!("{count} grants")];
+                }
+                if shown.is_empty() {
+                    shown = vec!["none".to_owned()];
+                }
+                shown
+            }
+            "retirable" => {
+                let principal = line.principal("by").unwrap();
+                let grants = state.grants_retirable_by(&principal, None);
+                let lines: Vec<_> = grants
+                    .map(|grant| with_key_names(&grant_text(grant)))
+                    .collect();
+                match lines.is_empty() {
+                    true => vec!["none".to_owned()],
+                    false => lines,
+                }
+            }
             "last-use" => {
                 let last = state.last_use(line.key(1));
                 vec![last.map_or("never".to_owned(), last_use_text)]
@@ -574,6 +635,33 @@ fn command(line: &Line<'_>, state: &State) -> Command {
                 period: RotationDays::DEFAULT,
                 next: seconds(next),
             }),
+        },
+        "CreateGrant" => Command::CreateGrant {
+            key: line.key(0),
+            grant: line.grant(1),
+            terms: GrantTerms {
+                name: line.option("name").map(str::to_owned),
+                grantee: line.principal("to").unwrap(),
+                retiring: line.principal("retiring"),
+                operations: {
+                    let names = line.option("allows").unwrap_or("Encrypt").split(',');
+                    let named = |name| GrantOperation::from_name(name).unwrap();
+                    names.map(named).collect()
+                },
+                constraints: GrantConstraints {
+                    context_equals: line.context("equals"),
+                    context_subset: line.context("subset"),
+                    source_arn: line.option("source").map(str::to_owned),
+                },
+            },
+        },
+        "RetireGrant" => Command::RetireGrant {
+            key: line.key(0),
+            grant: line.grant(1),
+        },
+        "RevokeGrant" => Command::RevokeGrant {
+            key: line.key(0),
+            grant: line.grant(1),
         },
         // Without messages: `carry` has those.
         "Deliver" => Command::Deliver {

@@ -1,10 +1,10 @@
 //! From an outcome to lines of text: how the transcripts tell of keys, families and events.
 
 use keyrum_state::{
-    CompletedRotation, Entry, Event, Family, FamilyRecord, Imports, Key, KeyUse, LastUse, Message,
-    NewMaterial, Refusal, Rotation, Stamp, State, Transit,
+    CompletedRotation, Entry, Event, Family, FamilyRecord, Grant, GrantConstraints, GrantPrincipal,
+    Imports, Key, KeyUse, LastUse, Message, NewMaterial, Refusal, Rotation, Stamp, State, Transit,
 };
-use keyrum_types::{AliasName, KeyId, MaterialId, Region};
+use keyrum_types::{AliasName, GrantId, KeyId, MaterialId, Region};
 
 /// What a version made by [`material`] is called in a transcript.
 pub(crate) fn material_name(id: &MaterialId) -> String {
@@ -98,6 +98,42 @@ pub(crate) fn imports_text(key: &Key, imports: Option<&Imports>) -> String {
         }
     }
     text
+}
+
+/// What a grant made by [`grant_id`](crate::script::grant_id) is called in a transcript.
+fn grant_name(id: &GrantId) -> String {
+    let number = id.0[..8].iter().fold(0_u64, |n, &b| n << 8 | u64::from(b));
+    format!("G{number}")
+}
+
+pub(crate) fn grant_text(grant: &Grant) -> String {
+    let principal = |principal: &GrantPrincipal| match principal {
+        GrantPrincipal::Aws(name) | GrantPrincipal::Service(name) => name.clone(),
+    };
+    let terms = &grant.terms;
+    let mut text = format!("{} of {}", grant_name(&grant.id), grant.key.id);
+    if let Some(called) = &terms.name {
+        text += &format!(" called {called}");
+    }
+    let operations: Vec<_> = terms.operations.iter().map(|o| o.name()).collect();
+    text += &format!(" to {} {}", principal(&terms.grantee), operations.join(","));
+    if let Some(retiring) = &terms.retiring {
+        text += &format!(" retiring={}", principal(retiring));
+    }
+    let GrantConstraints {
+        context_equals,
+        context_subset,
+        source_arn,
+    } = &terms.constraints;
+    for (kind, context) in [("equals", context_equals), ("subset", context_subset)] {
+        if let Some(context) = context {
+            text += &format!(" {kind}={context:?}");
+        }
+    }
+    if let Some(source_arn) = source_arn {
+        text += &format!(" source={source_arn}");
+    }
+    text + &format!(" by {} at={}", grant.issuer, grant.created)
 }
 
 pub(crate) fn event_text(event: &Event) -> String {
@@ -253,6 +289,10 @@ pub(crate) fn event_text(event: &Event) -> String {
                 text += &format!(" held by [{}]", held_by.join(", "));
             }
             text
+        }
+        Event::GrantCreated { grant } => format!("{name} {}", grant_text(grant)),
+        Event::GrantRetired { key, grant } | Event::GrantRevoked { key, grant } => {
+            format!("{name} {} of {}", grant_name(grant), key.id)
         }
         Event::MessagesSent { sent } => format!("{name} {}", sent_text(sent)),
         Event::MessageTaken { from, number } => format!("{name} {number} of {from}"),
@@ -439,6 +479,9 @@ variant_names!(
         KeyMaterialDeleted,
         KeyMaterialExpired,
         ImportsShared,
+        GrantCreated,
+        GrantRetired,
+        GrantRevoked,
     }
 );
 
@@ -491,5 +534,11 @@ variant_names!(
         NewMaterialOnReplica,
         DescriptionOnReplica,
         ReplicasLackMaterial,
+        OperationsNotForKey,
+        OnlyCreateGrant,
+        ContextConstraintNotForKey,
+        TooManyGrants,
+        GrantExists,
+        NoSuchGrant,
     }
 );
