@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::select_ok;
-use keyrum_consensus::world::{BoxFuture, spawn};
+use keyrum_consensus::world::BoxFuture;
 use keyrum_consensus::{Delivery, NodeStatus, ReadMode, Receipt, Receiver};
 use keyrum_crypto::{Crossing, KeyName, RegionKey, RegionPublicKey};
 use keyrum_state::{Channel, Command, FamilyRecord, KeyRef, Message, NewMaterial, Refusal, decide};
@@ -58,8 +58,6 @@ pub(crate) struct Couriers {
     /// What is sent to each other Region is wrapped to. Grows when Regions join.
     pub(crate) pinned: watch::Sender<BTreeMap<Region, RegionPublicKey>>,
     notes: Mutex<BTreeMap<Region, Note>>,
-    /// The answers of Regions that are being asked whether they are there.
-    asked: Mutex<BTreeMap<Region, watch::Receiver<Option<bool>>>>,
 }
 
 /// What the courier to one Region remembers, for who looks at the status.
@@ -112,16 +110,11 @@ impl Couriers {
             look_up,
             pinned: watch::Sender::new(pinned),
             notes: Mutex::default(),
-            asked: Mutex::default(),
         }
     }
 
     fn notes(&self) -> MutexGuard<'_, BTreeMap<Region, Note>> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn asked(&self) -> MutexGuard<'_, BTreeMap<Region, watch::Receiver<Option<bool>>>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that messages from `oldest` to the channel's last are seen to wait.
@@ -305,28 +298,7 @@ impl Service {
         })
     }
 
-    /// Those who want to know at the same time share one question: its answer comes after they asked.
     async fn any_answers(&self, region: &Region) -> bool {
-        let mut answer = {
-            let mut asked = self.inner.couriers.asked();
-            let answer = asked.entry(region.clone()).or_insert_with(|| {
-                let (answer, told) = watch::channel(None);
-                let (service, region) = (self.clone(), region.clone());
-                // Not by one of those who wait, who may go away.
-                spawn(async move {
-                    let answers = service.ask(&region).await;
-                    service.inner.couriers.asked().remove(&region);
-                    answer.send_replace(Some(answers));
-                });
-                told
-            });
-            answer.clone()
-        };
-        let answer = answer.wait_for(Option::is_some).await;
-        answer.is_ok_and(|answer| *answer == Some(true))
-    }
-
-    async fn ask(&self, region: &Region) -> bool {
         let group = &self.inner.group;
         let question = Delivery {
             after: 0,
