@@ -33,8 +33,9 @@ const BYTES_MAX: usize = 512 << 10;
 /// How long a node may take before another one is tried. What it was sent may be sent again.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a Region may take to say that it is there.
-const REACH_LIMIT: Duration = Duration::from_secs(2);
+/// How long a Region may take to say that it is there. Over a bad line a few losses in a row take two
+/// seconds.
+const REACH_LIMIT: Duration = Duration::from_secs(3);
 
 /// Pauses after failures: the first, and the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
