@@ -173,6 +173,25 @@ impl<'a> Line<'a> {
         Some(pairs.map(pair).collect())
     }
 
+    fn spec(&self) -> KeySpec {
+        let name = self.option("spec");
+        name.map_or(KeySpec::SymmetricDefault, |name| {
+            KeySpec::from_name(name).unwrap()
+        })
+    }
+
+    fn usage(&self) -> KeyUsage {
+        let name = self.option("usage");
+        name.map_or(KeyUsage::EncryptDecrypt, |name| {
+            KeyUsage::from_name(name).unwrap()
+        })
+    }
+
+    fn origin(&self) -> Origin {
+        let name = self.option("origin");
+        name.map_or(Origin::AwsKms, |name| Origin::from_name(name).unwrap())
+    }
+
     fn policy(&self) -> Option<String> {
         Some(match self.option("policy")? {
             "full" => format!(
@@ -469,19 +488,9 @@ fn command(line: &Line<'_>, state: &State) -> Command {
     match line.name {
         "CreateKey" => Command::CreateKey {
             key: line.key(0).id,
-            spec: line
-                .option("spec")
-                .map_or(KeySpec::SymmetricDefault, |name| {
-                    KeySpec::from_name(name).unwrap()
-                }),
-            usage: line
-                .option("usage")
-                .map_or(KeyUsage::EncryptDecrypt, |name| {
-                    KeyUsage::from_name(name).unwrap()
-                }),
-            origin: line
-                .option("origin")
-                .map_or(Origin::AwsKms, |name| Origin::from_name(name).unwrap()),
+            spec: line.spec(),
+            usage: line.usage(),
+            origin: line.origin(),
             description: line.option("description").unwrap_or_default().to_owned(),
             policy: line.policy(),
             bypass_lockout_check: line.words.contains(&"bypass"),
@@ -608,19 +617,9 @@ fn command(line: &Line<'_>, state: &State) -> Command {
         },
         "SeedKey" => Command::SeedKey {
             key: line.key(0),
-            spec: line
-                .option("spec")
-                .map_or(KeySpec::SymmetricDefault, |name| {
-                    KeySpec::from_name(name).unwrap()
-                }),
-            usage: line
-                .option("usage")
-                .map_or(KeyUsage::EncryptDecrypt, |name| {
-                    KeyUsage::from_name(name).unwrap()
-                }),
-            origin: line
-                .option("origin")
-                .map_or(Origin::AwsKms, |name| Origin::from_name(name).unwrap()),
+            spec: line.spec(),
+            usage: line.usage(),
+            origin: line.origin(),
             description: String::new(),
             policy: line.policy(),
             tags: line.tags(),
