@@ -68,12 +68,10 @@ fn proposal(account: AccountId, sequence: u64) -> Proposal {
             boot: 1,
             sequence,
         },
-        caller: Some(Caller {
+        caller: Some(Caller::root(
+            &"us-east-1".parse().expect("a Region"),
             account,
-            arn: format!("arn:aws:iam::{account}:root"),
-            conditions: Default::default(),
-            grant_tokens: Vec::new(),
-        }),
+        )),
         // A new Region's clock is at 0 and follows small steps without a majority's word.
         now: UnixMillis(sequence),
         command: Command::CreateKey {

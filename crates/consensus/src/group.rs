@@ -565,6 +565,14 @@ impl Inner {
             .voter_ids()
             .collect()
     }
+
+    /// Everybody of the membership in force, learners included.
+    pub(crate) fn members(&self) -> BTreeSet<NodeId> {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let nodes = metrics.membership_config.membership().nodes();
+        nodes.map(|(node, _)| *node).collect()
+    }
 }
 
 fn raft_config(config: &GroupConfig) -> Result<openraft::Config, String> {

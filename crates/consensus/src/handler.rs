@@ -3,8 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use keyrum_state::Digest;
 use keyrum_state::codec::StateDecoder;
+use keyrum_state::{Digest, FEATURE_LEVEL_SUPPORTED};
 use keyrum_types::{LogIndex, Region, UnixMillis};
 use openraft::raft::VoteRequest;
 use serde::de::DeserializeOwned;
@@ -164,6 +164,7 @@ async fn carry_out(
             };
             Ok(codec::encode(&group.change_here(change).await))
         }
+        Kind::Supports => Ok(codec::encode(&FEATURE_LEVEL_SUPPORTED)),
         Kind::Deliver => Err("only a courier of another Region delivers".to_owned()),
     }
 }

@@ -53,6 +53,7 @@ pub(crate) enum Kind {
     Member = 12,
     /// The only one that a node of another Region may ask.
     Deliver = 13,
+    Supports = 14,
 }
 
 impl Kind {
@@ -71,6 +72,7 @@ impl Kind {
             11 => Self::Digest,
             12 => Self::Member,
             13 => Self::Deliver,
+            14 => Self::Supports,
             _ => return None,
         })
     }

@@ -1,10 +1,12 @@
 //! Proposing: from any node to the leader's log, exactly once, with an honest answer.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use keyrum_state::{Applied, Caller, Command, Outcome, Proposal, Refusal};
+use keyrum_state::{Applied, Caller, Command, FEATURE_LEVEL_SUPPORTED, Outcome, Proposal, Refusal};
 use keyrum_types::{LogIndex, NodeId, UnixMillis};
 use openraft::errors::{ClientWriteError, RaftError};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -159,17 +161,55 @@ impl Group {
 
     /// The clocks of the voters that answer.
     async fn ask_clocks(&self) -> Vec<(NodeId, UnixMillis)> {
+        let clock = self.inner.world.clock.now();
+        self.ask_all(self.inner.voters(), Kind::Clock, clock).await
+    }
+
+    /// What those of `nodes` that answer say; this node says `own`.
+    async fn ask_all<T: Copy + DeserializeOwned>(
+        &self,
+        nodes: BTreeSet<NodeId>,
+        kind: Kind,
+        own: T,
+    ) -> Vec<(NodeId, T)> {
         let ask = |node: NodeId| async move {
             if node == self.inner.config.node {
-                return Some((node, self.inner.world.clock.now()));
+                return Some((node, own));
             }
             let peer = self.inner.directory.requests(node);
-            let clock = peer.call(Kind::Clock, &(), CLOCK_TIMEOUT).await.ok()?;
-            Some((node, clock))
+            let answer = peer.call(kind, &(), CLOCK_TIMEOUT).await.ok()?;
+            Some((node, answer))
         };
-        let voters = self.inner.voters();
-        let clocks = futures_util::future::join_all(voters.into_iter().map(ask)).await;
-        clocks.into_iter().flatten().collect()
+        let answers = futures_util::future::join_all(nodes.into_iter().map(ask)).await;
+        answers.into_iter().flatten().collect()
+    }
+
+    /// On the node that leads: switches on the newest rules that every member's program knows. Gives
+    /// whether there was nothing to do, or it is done.
+    pub async fn raise_feature_level(&self) -> bool {
+        let level = self.state().feature_level();
+        if level >= FEATURE_LEVEL_SUPPORTED {
+            return true;
+        }
+        let members = self.inner.members();
+        let count = members.len();
+        let answers = self
+            .ask_all(members, Kind::Supports, FEATURE_LEVEL_SUPPORTED)
+            .await;
+        let common = answers.iter().map(|(_, level)| *level).min();
+        // A member that does not answer may run a program that would have to stop.
+        let Some(common) = common.filter(|common| *common > level && answers.len() == count) else {
+            return false;
+        };
+        let command = Command::RaiseFeatureLevel { level: common };
+        let now = self.inner.world.clock.now();
+        match self.propose(None, now, command).await {
+            Ok(_) => common >= FEATURE_LEVEL_SUPPORTED,
+            Err(error) => {
+                tracing::debug!(%error, "the feature level could not be raised");
+                false
+            }
+        }
     }
 
     /// Gets one encoded proposal applied. `sent` tells, also after an error, whether it may have

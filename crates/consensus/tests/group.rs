@@ -34,12 +34,7 @@ fn account() -> AccountId {
 }
 
 fn caller() -> Caller {
-    Caller {
-        account: account(),
-        arn: "arn:aws:iam::000000000000:root".to_owned(),
-        conditions: BTreeMap::new(),
-        grant_tokens: Vec::new(),
-    }
+    Caller::root(&"us-east-1".parse().unwrap(), account())
 }
 
 fn key_number(number: u64) -> KeyId {

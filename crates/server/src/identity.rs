@@ -75,12 +75,7 @@ pub(crate) fn caller(
 ) -> Caller {
     let selected = credential.and_then(|credential| credential.access_key.parse().ok());
     let account = selected.unwrap_or(default);
-    Caller {
-        account,
-        arn: format!("arn:{}:iam::{account}:root", region.partition()),
-        conditions: Default::default(),
-        grant_tokens: Vec::new(),
-    }
+    Caller::root(region, account)
 }
 
 /// The values that a request's headers give to conditions of policies.

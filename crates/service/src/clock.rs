@@ -86,7 +86,8 @@ impl Service {
                     },
                     later => later.map(|ms| ms.min(LOOK_MS_MAX)),
                 };
-                wait = wait.into_iter().chain(look).min();
+                let raise = (!group.raise_feature_level().await).then_some(RETRY_MS);
+                wait = wait.into_iter().chain(look).chain(raise).min();
             }
             sleep(Duration::from_millis(LOOK_MS_MIN)).await;
             let later = async {

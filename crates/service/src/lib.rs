@@ -41,7 +41,10 @@ use std::time::Duration;
 use keyrum_consensus::world::World;
 use keyrum_consensus::{Group, ReadMode};
 use keyrum_crypto::{DomainKeyring, TokenKey};
-use keyrum_state::{Caller, Command, Event, Key, KeyRef, Refusal, State, permit_key};
+use keyrum_state::{
+    AUTHORIZATION_LEVEL, Caller, CallerDetails, Command, Event, Key, KeyRef, Refusal, State,
+    permit_key,
+};
 use keyrum_types::Region;
 
 pub use algorithm::{Algorithms, DataKeySpec};
@@ -219,7 +222,15 @@ impl Service {
         command: Command,
     ) -> Result<Vec<Event>, ServiceError> {
         let now = self.inner.world.clock.now();
-        let done = self.inner.group.propose(caller, now, command).await?;
+        let group = &self.inner.group;
+        let mut caller = caller;
+        if group.state().feature_level() < AUTHORIZATION_LEVEL
+            && let Some(caller) = &mut caller
+        {
+            // There may be members whose program could not read them.
+            caller.details = CallerDetails::default();
+        }
+        let done = group.propose(caller, now, command).await?;
         done.outcome.map_err(|refusal| match refusal {
             Refusal::OutcomeUnknown => ServiceError::OutcomeUnknown,
             refusal => ServiceError::Refused(refusal),

@@ -148,14 +148,9 @@ impl Service {
     }
 
     fn root_of(&self, key: KeyRef) -> RequestContext {
-        let (account, partition) = (key.account, self.region().partition());
+        let account = key.account;
         RequestContext {
-            caller: Caller {
-                account,
-                arn: format!("arn:{partition}:iam::{account}:root"),
-                conditions: Default::default(),
-                grant_tokens: Vec::new(),
-            },
+            caller: Caller::root(self.region(), account),
             mode: ReadMode::Linearizable,
             request: [0; 16],
         }

@@ -35,12 +35,7 @@ pub(crate) struct TestRegion {
 
 /// A caller: the root of an account.
 pub(crate) fn root_of(account: &str) -> Caller {
-    Caller {
-        account: account.parse().unwrap(),
-        arn: format!("arn:aws:iam::{account}:root"),
-        conditions: Default::default(),
-        grant_tokens: Vec::new(),
-    }
+    Caller::root(&"us-east-1".parse().unwrap(), account.parse().unwrap())
 }
 
 impl TestRegion {

@@ -41,12 +41,10 @@ async fn one_node(world: &World) -> Group {
 
 fn request(byte: u8) -> RequestContext {
     RequestContext {
-        caller: Caller {
-            account: "111122223333".parse().unwrap(),
-            arn: "arn:aws:iam::111122223333:root".to_owned(),
-            conditions: BTreeMap::new(),
-            grant_tokens: Vec::new(),
-        },
+        caller: Caller::root(
+            &"us-east-1".parse().unwrap(),
+            "111122223333".parse().unwrap(),
+        ),
         mode: ReadMode::Linearizable,
         request: [byte; 16],
     }

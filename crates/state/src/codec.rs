@@ -9,10 +9,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use self::snapshot::{StateDecoder, encode_state};
-use crate::{Applied, Digest, Event, Proposal};
+use crate::{Applied, CallerDetails, Digest, Event, Proposal};
 
-/// The format written today, and the only one there is.
+/// The format of every record but some proposals.
 pub const FORMAT_VERSION: u8 = 1;
+
+/// The format of a proposal whose caller has details: they follow what the first format has.
+///
+/// A build of feature level 1 cannot read it, so it is written only in Regions above that.
+const WITH_DETAILS: u8 = 2;
 
 /// The largest record or chunk that is read, in bytes. A command holds at most a policy of
 /// 32 KiB, a description and 50 tags; a snapshot's chunk about 1 MiB.
@@ -109,12 +114,34 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError>
 
 /// A log entry's command, as bytes.
 pub fn encode_proposal(proposal: &Proposal) -> Vec<u8> {
-    encode(proposal)
+    let mut bytes = encode(proposal);
+    let details = proposal.caller.as_ref().map(|caller| &caller.details);
+    if let Some(details) = details
+        && *details != CallerDetails::default()
+    {
+        bytes[0] = WITH_DETAILS;
+        append(&mut bytes, details);
+    }
+    bytes
 }
 
 /// The reverse of [`encode_proposal`].
 pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, CodecError> {
-    decode(bytes)
+    let Some((&WITH_DETAILS, rest)) = bytes.split_first() else {
+        return decode(bytes);
+    };
+    let (mut proposal, rest): (Proposal, _) = take(rest)?;
+    let (details, rest) = take(rest)?;
+    match (&mut proposal.caller, rest.len()) {
+        (Some(caller), 0) => caller.details = details,
+        (None, 0) => {
+            return Err(CodecError::Malformed {
+                reason: "details of a caller, and no caller".to_owned(),
+            });
+        }
+        (_, bytes) => return Err(CodecError::TrailingBytes { bytes }),
+    }
+    Ok(proposal)
 }
 
 /// What a command led to, as bytes.
@@ -135,4 +162,46 @@ pub fn encode_events(events: &[Event]) -> Vec<u8> {
 /// The reverse of [`encode_events`].
 pub fn decode_events(bytes: &[u8]) -> Result<Vec<Event>, CodecError> {
     decode(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use keyrum_types::UnixMillis;
+
+    use super::*;
+    use crate::{Caller, Command, RequestId};
+
+    /// Catches details of a caller that are lost on the way into the log, and a proposal without any
+    /// that an older program could not read.
+    #[test]
+    fn a_callers_details_follow_the_first_format() {
+        let caller = Caller::root(
+            &"us-east-1".parse().unwrap(),
+            "111122223333".parse().unwrap(),
+        );
+        let mut proposal = Proposal {
+            request: RequestId {
+                node: 1,
+                boot: 2,
+                sequence: 3,
+            },
+            caller: Some(caller),
+            now: UnixMillis(4),
+            command: Command::Tick,
+        };
+        let plain = encode_proposal(&proposal);
+        assert_eq!(plain[0], FORMAT_VERSION);
+        assert_eq!(decode_proposal(&plain).unwrap(), proposal);
+        let caller = proposal.caller.as_mut().unwrap();
+        caller.details.session_policies = vec!["{}".to_owned()];
+        caller.details.request = [7; 16];
+        let detailed = encode_proposal(&proposal);
+        assert_eq!(&detailed[1..plain.len()], &plain[1..]);
+        assert_eq!(decode_proposal(&detailed).unwrap(), proposal);
+        let longer = [&detailed[..], &[0]].concat();
+        assert_eq!(
+            decode_proposal(&longer),
+            Err(CodecError::TrailingBytes { bytes: 1 })
+        );
+    }
 }

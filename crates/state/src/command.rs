@@ -35,6 +35,39 @@ pub struct Caller {
     pub conditions: BTreeMap<String, Vec<String>>,
     /// Grant tokens sent along.
     pub grant_tokens: Vec<String>,
+    /// What proposals of the first format do not say of a caller.
+    #[serde(skip)]
+    pub details: CallerDetails,
+}
+
+impl Caller {
+    /// The root of an account, of whom nothing else is known.
+    pub fn root(region: &Region, account: AccountId) -> Self {
+        Self {
+            account,
+            arn: format!("arn:{}:iam::{account}:root", region.partition()),
+            conditions: BTreeMap::new(),
+            grant_tokens: Vec::new(),
+            details: CallerDetails::default(),
+        }
+    }
+}
+
+/// What is known of a caller and of the request, beside who it is; only proposals of the second
+/// format carry it, and only where there is any.
+///
+/// Stored in the log: the order and types of the fields are the format.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallerDetails {
+    /// The API request's id, a UUID's bytes; zeros if there is none.
+    pub request: [u8; 16],
+    /// The id of the access key that signed; empty if nobody did.
+    pub access_key: String,
+    /// The identity's unique id, such as `AIDA...` or, of a role's session, `AROA...:name`; empty for an
+    /// account's root.
+    pub unique_id: String,
+    /// Policies of the session, as texts: what it may do at most.
+    pub session_policies: Vec<String>,
 }
 
 /// One entry of a Region's log that carries a command.

@@ -24,7 +24,7 @@ use crate::{Alias, Digest, Imports, Key, KeyRef, LastUse, NewMaterial, import};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
 /// by this build: the node stops.
-pub const FEATURE_LEVEL_SUPPORTED: u32 = 1;
+pub const FEATURE_LEVEL_SUPPORTED: u32 = 2;
 
 /// One fact. Released variants keep their meaning and their place for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

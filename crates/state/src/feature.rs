@@ -1,10 +1,18 @@
 //! Which rules hold: RaiseFeatureLevel.
 //!
+//! | level | since then |
+//! |---|---|
+//! | 1 | the first: a key answers to every caller of the account that owns it |
+//! | 2 | policies, grants and identities decide; proposals may carry a caller's details |
+//!
 //! Whether every member supports a level is for the proposer to know. `decide` takes any higher
 //! level, since a build that refused what it does not know would differ from one that does; a
 //! node whose build supports less than the level the state then has must stop.
 
 use crate::{Event, Outcome, Refusal, State};
+
+/// From which level on policies, grants and identities decide.
+pub const AUTHORIZATION_LEVEL: u32 = 2;
 
 pub(crate) fn raise(state: &State, level: u32) -> Outcome {
     let present = state.feature_level();

@@ -49,7 +49,9 @@ pub use access::{Permitted, permit_key};
 pub use alias::ALIASES_PER_KEY_MAX;
 pub use channel::Channel;
 pub use clock::CLOCK_JUMP_MAX_MS;
-pub use command::{Caller, Command, DueRotation, KeyRef, NewMaterial, Proposal, RequestId};
+pub use command::{
+    Caller, CallerDetails, Command, DueRotation, KeyRef, NewMaterial, Proposal, RequestId,
+};
 pub use contents::{FEATURE_LEVEL_SUPPORTED, State};
 pub use dedup::{ANSWERS_PER_NODE_BYTES_MAX, NODES_MAX, REQUESTS_PER_NODE_MAX, WINDOWS_MAX};
 pub use digest::Digest;
@@ -58,6 +60,7 @@ pub use family::{
     Awaited, Entry, Family, FamilyRecord, Initial, Message, SharedImports, SharedRotation, Stamp,
     Transit,
 };
+pub use feature::AUTHORIZATION_LEVEL;
 pub use grant::{
     GRANTS_PER_KEY_MAX, Grant, GrantConstraints, GrantPrincipal, GrantTerms, grant_operations_for,
 };

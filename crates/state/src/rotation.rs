@@ -449,12 +449,7 @@ mod tests {
         let name = key.reference();
         let mut state = State::new("us-east-1".parse().unwrap());
         state.put(Row::Key(Arc::new(key)));
-        let caller = Caller {
-            account,
-            arn: "arn:aws:iam::000000000001:root".to_owned(),
-            conditions: BTreeMap::new(),
-            grant_tokens: vec![],
-        };
+        let caller = Caller::root(&"us-east-1".parse().unwrap(), account);
         let on_demand = |state: &State| {
             let target = permit_key(state, &caller, name, "RotateKeyOnDemand").unwrap();
             rotate_on_demand(state, &target, &version(3), UnixMillis(10))

@@ -299,12 +299,7 @@ fn commands() -> Vec<(&'static str, Command)> {
 
 fn outcome(key_state: KeyState, command: &Command) -> (Outcome, State) {
     let mut state = state_with(key_state, command);
-    let caller = Caller {
-        account: account(),
-        arn: "arn:aws:iam::000000000001:root".to_owned(),
-        conditions: BTreeMap::new(),
-        grant_tokens: vec![],
-    };
+    let caller = Caller::root(&"us-east-1".parse().unwrap(), account());
     let of_region = matches!(
         command,
         Command::Tick

@@ -169,12 +169,7 @@ pub(crate) fn key_ref() -> KeyRef {
 }
 
 fn caller() -> Caller {
-    Caller {
-        account: account(),
-        arn: "arn:aws:iam::000000000001:root".into(),
-        conditions: BTreeMap::new(),
-        grant_tokens: vec![],
-    }
+    Caller::root(&"us-east-1".parse().unwrap(), account())
 }
 
 fn material(number: u8) -> NewMaterial {

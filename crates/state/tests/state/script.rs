@@ -30,12 +30,7 @@ pub(crate) fn account(number: u64) -> AccountId {
 }
 
 pub(crate) fn caller(number: u64) -> Caller {
-    Caller {
-        account: account(number),
-        arn: format!("arn:aws:iam::{number:012}:root"),
-        conditions: BTreeMap::new(),
-        grant_tokens: vec![],
-    }
+    Caller::root(&"us-east-1".parse().unwrap(), account(number))
 }
 
 pub(crate) fn key_id(number: u64, multi_region: bool) -> KeyId {
