@@ -179,8 +179,10 @@ async fn callers_do_not_change_managed_keys() {
     refused(
         kms.decrypt().ciphertext_blob(blob).send().await,
         "AccessDeniedException",
-        "The ciphertext refers to a customer master key that does not exist, does not exist in \
-         this region, or you are not allowed to access.",
+        &denied("Decrypt").replace(
+            &format!("resource: {arn}"),
+            "resource: the resource associated with this ciphertext",
+        ),
     );
     let nameless = through!("S3!", encrypt().key_id(id)).send().await;
     refused(

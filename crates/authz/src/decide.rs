@@ -7,8 +7,8 @@ use keyrum_types::AccountId;
 
 use crate::decision::{Denied, DeniedReason, DeniedResource, Permit};
 use crate::evaluation::View;
-use crate::policy::Policy;
-use crate::principal::NamedAs;
+use crate::policy::{Policy, Verdict};
+use crate::principal::{NamedAs, NamedPrincipal};
 use crate::question::{Asker, PrincipalKind, Question};
 
 /// What the identity's own side says.
@@ -43,8 +43,8 @@ pub enum ResourceSide<'a> {
     Key {
         /// The account that has the key.
         owner: AccountId,
-        /// Its policy; `None` for one that does not exist or cannot be read.
-        policy: Option<&'a Policy>,
+        /// Its policy.
+        policy: KeyPolicy<'a>,
         /// A grant of the key that names the asker, lists the operation and has its constraints met.
         /// Of several the strongest.
         grant: Option<GrantHit>,
@@ -59,6 +59,33 @@ pub enum ResourceSide<'a> {
         /// RetireGrant is among its operations.
         named: NamedAs,
     },
+}
+
+/// The policy of a key, or of a role that is to be assumed.
+#[derive(Debug, Clone, Copy)]
+pub enum KeyPolicy<'a> {
+    /// The one that a key has whose creator named none: it leaves all to its account.
+    Default,
+    /// This one.
+    Is(&'a Policy),
+    /// One that cannot be read: it says nothing.
+    Unreadable,
+}
+
+impl KeyPolicy<'_> {
+    fn weigh(&self, view: &View<'_>, owner: AccountId) -> Verdict {
+        match self {
+            Self::Default => Verdict {
+                denied: false,
+                allowed: NamedPrincipal::Account(owner).names(&view.question.asker),
+            },
+            Self::Is(policy) => policy.weigh(view),
+            Self::Unreadable => Verdict {
+                denied: false,
+                allowed: NamedAs::No,
+            },
+        }
+    }
 }
 
 /// A grant that allows what is asked.
@@ -175,11 +202,10 @@ fn weigh(
             grant,
         } => {
             let view = view.for_resource();
-            let verdict = policy.map(|policy| policy.weigh(&view));
-            if verdict.is_some_and(|verdict| verdict.denied) {
+            let Verdict { denied, allowed } = policy.weigh(&view, owner);
+            if denied {
                 return Err(DeniedReason::DeniedByResourcePolicy);
             }
-            let allowed = verdict.map_or(NamedAs::No, |verdict| verdict.allowed);
             let by_grant = grant.and_then(|grant| {
                 let home = [question.asker.account, owner];
                 way(

@@ -28,7 +28,7 @@ mod statement;
 mod template;
 mod values;
 
-pub use decide::{GrantHit, IdentitySide, ResourceSide, decide, locks_out};
+pub use decide::{GrantHit, IdentitySide, KeyPolicy, ResourceSide, decide, locks_out};
 pub use decision::{Denied, DeniedReason, DeniedResource, Permit, Principal, Resource, authorize};
 pub use form::check_policy;
 pub use grant::{Constraints, at_least_as_strict, constraints_met, grant_names, may_grant_on};

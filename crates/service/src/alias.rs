@@ -1,6 +1,6 @@
 //! Operations on aliases.
 
-use keyrum_state::{Alias, Caller, Command, KeyRef, State, permit_key};
+use keyrum_state::{Alias, Caller, Command, KeyRef, NoFacts, State, permit_account, permit_key};
 use keyrum_types::{AliasName, KeyId, UnixMillis, alias_arn};
 
 use crate::page::{LIST_ALIASES, Markers, Page, PageRequest};
@@ -128,12 +128,13 @@ fn list_aliases(
     mut markers: Markers<'_>,
 ) -> Result<Page<AliasEntry>, ServiceError> {
     let account = caller.account;
+    let _permit = permit_account(state, caller, "ListAliases", "*", &NoFacts)?;
     let key = match &input.key_id {
         None => None,
         Some(text) => {
             let key = resolve::key_only(state.region(), account, text, Accounts::Own)?;
             Some(
-                permit_key(state, caller, key, "ListAliases")?
+                permit_key(state, caller, key, "ListAliases", &NoFacts)?
                     .key()
                     .reference(),
             )

@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 use keyrum_consensus::ReadMode;
 use keyrum_crypto::{EncryptionContext, MadeBy, UsableKey, UseError, encrypt};
-use keyrum_state::{Key, NewMaterial};
+use keyrum_state::{Key, NewMaterial, permit_account};
 use keyrum_types::{CryptographicOperation, EncryptionAlgorithm, KeySpec, MaterialId, key_arn};
 use zeroize::Zeroizing;
 
 use crate::materials::Ready;
+use crate::resolve::{Asked, NONE};
 use crate::{DataKeySpec, RecipientInput, RequestContext, SecretOutput, Service, ServiceError};
 
 mod agreement;
@@ -198,8 +199,13 @@ impl Service {
         let state = self.read(ctx).await?;
         let wanted = Destination {
             operation: "Encrypt",
-            action: "Encrypt",
-            text: &input.key_id,
+            asked: Asked {
+                action: "Encrypt",
+                text: &input.key_id,
+                context: Some(&input.context),
+                named: [("kms:encryptionalgorithm", input.algorithm.name()), NONE],
+                recipient: None,
+            },
             algorithm: input.algorithm,
             context: &input.context,
         };
@@ -236,8 +242,14 @@ impl Service {
         }
         let blob = ciphertext_of(&input.ciphertext, input.dry_run, input.ignore_ciphertext)?;
         let wanted = Source {
-            action: "Decrypt",
             text: input.key_id.as_deref(),
+            asked: Asked {
+                action: "Decrypt",
+                text: input.key_id.as_deref().unwrap_or_default(),
+                context: Some(&input.context),
+                named: [("kms:encryptionalgorithm", input.algorithm.name()), NONE],
+                recipient: recipient.as_ref(),
+            },
             algorithm: input.algorithm,
             context: &input.context,
             tokens: self.judge_tokens(&input.grant_tokens).await?,
@@ -279,8 +291,17 @@ impl Service {
         }
         let blob = ciphertext_of(&input.ciphertext, input.dry_run, input.ignore_ciphertext)?;
         let source = Source {
-            action: "ReEncryptFrom",
             text: input.source_key_id.as_deref(),
+            asked: Asked {
+                action: "ReEncryptFrom",
+                text: input.source_key_id.as_deref().unwrap_or_default(),
+                context: Some(&input.source_context),
+                named: [
+                    ("kms:encryptionalgorithm", input.source_algorithm.name()),
+                    NONE,
+                ],
+                recipient: None,
+            },
             algorithm: input.source_algorithm,
             context: &input.source_context,
             tokens: self.judge_tokens(&input.grant_tokens).await?,
@@ -288,8 +309,19 @@ impl Service {
         };
         let destination = Destination {
             operation: "ReEncrypt",
-            action: "ReEncryptTo",
-            text: &input.destination_key_id,
+            asked: Asked {
+                action: "ReEncryptTo",
+                text: &input.destination_key_id,
+                context: Some(&input.destination_context),
+                named: [
+                    (
+                        "kms:encryptionalgorithm",
+                        input.destination_algorithm.name(),
+                    ),
+                    NONE,
+                ],
+                recipient: None,
+            },
             algorithm: input.destination_algorithm,
             context: &input.destination_context,
         };
@@ -349,11 +381,17 @@ impl Service {
     ) -> Result<GenerateDataKeyOutput, ServiceError> {
         let recipient = self.attest(input.recipient.as_ref())?;
         let state = self.read(ctx).await?;
+        let algorithm = EncryptionAlgorithm::SymmetricDefault;
         let wanted = Destination {
             operation: operation.name(),
-            action: operation.name(),
-            text: &input.key_id,
-            algorithm: EncryptionAlgorithm::SymmetricDefault,
+            asked: Asked {
+                action: operation.name(),
+                text: &input.key_id,
+                context: Some(&input.context),
+                named: [("kms:encryptionalgorithm", algorithm.name()), NONE],
+                recipient: recipient.as_ref(),
+            },
+            algorithm,
             context: &input.context,
         };
         let found = wanted.look_up(&state, &ctx.caller)?;
@@ -381,13 +419,22 @@ impl Service {
         })
     }
 
-    /// Random bytes. Needs no key, no state and no quorum.
-    pub fn generate_random(
+    /// Random bytes. Needs no key; and for an account's root, which nothing can deny that, no state and
+    /// no quorum.
+    pub async fn generate_random(
         &self,
-        _ctx: &RequestContext,
+        ctx: &RequestContext,
         input: GenerateRandomInput,
     ) -> Result<SecretOutput, ServiceError> {
         let recipient = self.attest(input.recipient.as_ref())?;
+        if !ctx.caller.is_root() {
+            let state = self.read(ctx).await?;
+            let asked = Asked {
+                recipient: recipient.as_ref(),
+                ..Asked::of("GenerateRandom", "")
+            };
+            let _permit = permit_account(&state, &ctx.caller, asked.action, "*", &asked)?;
+        }
         let bytes = input
             .number_of_bytes
             .ok_or(ServiceError::NumberOfBytesRequired)?;

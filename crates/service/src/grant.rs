@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keyrum_authz::{NotAPrincipal, Principal, Resource, authorize, check_grant_principal};
+use keyrum_authz::{NotAPrincipal, check_grant_principal};
 use keyrum_consensus::ReadMode;
 use keyrum_crypto::TokenKey;
 use keyrum_state::{
-    Command, Event, Grant, GrantConstraints, GrantPrincipal, GrantTerms, KeyRef, Refusal, State,
-    decide, permit_key,
+    Command, Event, Grant, GrantConstraints, GrantPrincipal, GrantTerms, KeyRef, NoFacts, Refusal,
+    State, decide, not_visible, permit_account, permit_key,
 };
 use keyrum_types::{AccountId, Entropy, GrantId, GrantOperation, KeyId, Region, key_arn};
 
@@ -164,10 +164,16 @@ impl Service {
     ) -> Result<CreateGrantOutput, ServiceError> {
         let key = self.key_only(ctx, &input.key_id, Accounts::Any)?;
         let state = self.newest().await?;
-        permit_key(&state, &ctx.caller, key, "CreateGrant")?;
-        Tokens::judge(self.token_key(), &state, &input.grant_tokens).check()?;
         let dry_run = input.dry_run;
-        let terms = terms(self.region(), input)?;
+        let tokens = Tokens::judge(self.token_key(), &state, &input.grant_tokens);
+        let terms = match terms(self.region(), input) {
+            Ok(terms) => terms,
+            Err(error) => {
+                permit_key(&state, &ctx.caller, key, "CreateGrant", &NoFacts)?;
+                tokens.check()?;
+                return Err(error);
+            }
+        };
         let mut random = [0; 32];
         self.inner.world.entropy.fill(&mut random);
         let command = Command::CreateGrant {
@@ -175,6 +181,8 @@ impl Service {
             grant: GrantId(random),
             terms: terms.clone(),
         };
+        permit_key(&state, &ctx.caller, key, "CreateGrant", &command)?;
+        tokens.check()?;
         if dry_run {
             return Err(self.dry_run(ctx, &state, &command));
         }
@@ -210,7 +218,7 @@ impl Service {
         let limit = LIST_GRANTS.check(&input.page)?;
         let key = self.key_only(ctx, &input.key_id, Accounts::Any)?;
         let state = self.read(ctx).await?;
-        permit_key(&state, &ctx.caller, key, "ListGrants")?;
+        permit_key(&state, &ctx.caller, key, "ListGrants", &NoFacts)?;
         list_grants(
             &state,
             self.token_key(),
@@ -243,13 +251,16 @@ impl Service {
                 });
             }
         };
-        let caller = Principal {
-            account,
-            arn: &ctx.caller.arn,
-        };
-        let _permit = authorize(caller, "ListRetirableGrants", Resource::Account(owner))
-            .map_err(Refusal::NotAuthorized)?;
+        let action = "ListRetirableGrants";
         let state = self.read(ctx).await?;
+        if owner != account {
+            return Err(not_visible(&state, &ctx.caller, owner, action, &NoFacts).into());
+        }
+        let of = match &principal {
+            GrantPrincipal::Aws(arn) => arn,
+            GrantPrincipal::Service(_) => "*",
+        };
+        let _permit = permit_account(&state, &ctx.caller, action, of, &NoFacts)?;
         let markers = Markers {
             key: self.token_key(),
             operation: "ListRetirableGrants",

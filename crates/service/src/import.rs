@@ -14,7 +14,7 @@ use keyrum_types::{
     WrappingKeySpec, key_arn,
 };
 
-use crate::resolve::Accounts;
+use crate::resolve::{Accounts, Asked};
 use crate::{RequestContext, Service, ServiceError};
 
 /// How long an import token is good for, in days.
@@ -107,9 +107,14 @@ impl Service {
                 }),
             }
         };
-        let action = "GetParametersForImport";
-        self.with_key(ctx, &input.key_id, Accounts::Own, action, check)
-            .await?;
+        let asked = Asked {
+            named: [
+                ("kms:wrappingalgorithm", algorithm.name()),
+                ("kms:wrappingkeyspec", spec.name()),
+            ],
+            ..Asked::of("GetParametersForImport", &input.key_id)
+        };
+        self.with_key(ctx, Accounts::Own, asked, check).await?;
         let secret = self.generate(spec.key_spec()).await?;
         // Finding primes took its time.
         let now = self.inner.world.clock.now();
@@ -137,13 +142,15 @@ impl Service {
     ) -> Result<ImportedKeyMaterialOutput, ServiceError> {
         let key = self.key_only(ctx, &input.key_id, Accounts::Own)?;
         let state = self.read(ctx).await?;
-        let target = permit_key(&state, &ctx.caller, key, "ImportKeyMaterial")?;
+        let expires = expires(input.model, input.valid_to);
         let terms = ImportTerms {
             import_type: input.import_type,
             named: input.material,
-            expires: expires(input.model, input.valid_to)?,
+            expires: expires.as_ref().ok().copied().flatten(),
             description: input.description,
         };
+        let target = permit_key(&state, &ctx.caller, key, "ImportKeyMaterial", &terms)?;
+        expires?;
         let now = state.region_time(self.inner.world.clock.now());
         check_import(target.key(), &terms, now)?;
         let spec = target.key().spec;

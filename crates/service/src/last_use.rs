@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyrum_state::{Command, KEY_USES_MAX, Key, KeyRef, KeyUse, LastUse, State, permit_key};
+use keyrum_state::{
+    Command, KEY_USES_MAX, Key, KeyRef, KeyUse, LastUse, NoFacts, State, permit_key,
+};
 use keyrum_types::{CryptographicOperation, UnixMillis, key_arn};
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -145,7 +147,7 @@ impl Service {
     ) -> Result<GetKeyLastUsageOutput, ServiceError> {
         let name = self.key_only(ctx, &input.key_id, Accounts::Own)?;
         let state = self.read(ctx).await?;
-        let target = permit_key(&state, &ctx.caller, name, "GetKeyLastUsage")?;
+        let target = permit_key(&state, &ctx.caller, name, "GetKeyLastUsage", &NoFacts)?;
         let known = [state.last_use(name), self.inner.uses.of(name)];
         Ok(GetKeyLastUsageOutput {
             key_arn: key_arn(state.region(), name.account, name.id),

@@ -69,6 +69,7 @@ pub use import::{
     ImportKeyMaterialInput, ImportedKeyMaterialOutput,
 };
 pub use keyrum_crypto::{AttestationRoots, EncryptionContext};
+pub use keyrum_state::POLICY_NAME;
 pub use last_use::GetKeyLastUsageOutput;
 pub use lifecycle::{
     CancelKeyDeletionOutput, CreateKeyInput, DescribeKeyInput, KeyEntry, KeyInput, ListKeysInput,
@@ -77,9 +78,7 @@ pub use lifecycle::{
 pub use metadata::{Expiration, KeyMetadata, MultiRegionConfiguration, RelatedKey};
 pub use neighbours::{Addresses, Found, LookUp, Neighbourhood};
 pub use page::{Page, PageRequest};
-pub use policy::{
-    GetKeyPolicyInput, GetKeyPolicyOutput, ListKeyPoliciesInput, POLICY_NAME, PutKeyPolicyInput,
-};
+pub use policy::{GetKeyPolicyInput, GetKeyPolicyOutput, ListKeyPoliciesInput, PutKeyPolicyInput};
 pub use recipient::{RecipientInput, SecretOutput};
 pub use replica_key::{ReplicateKeyInput, ReplicateKeyOutput, UpdatePrimaryRegionInput};
 pub use rotation::{
@@ -94,7 +93,7 @@ use generation::Late;
 use hold::Hold;
 use last_use::Uses;
 use materials::{MATERIALS_BYTES_MAX, MATERIALS_MAX, Materials};
-use resolve::Accounts;
+use resolve::{Accounts, Asked};
 
 /// What an operator chooses for a node's service.
 #[derive(Clone, Default)]
@@ -250,13 +249,12 @@ impl Service {
     async fn with_key<T>(
         &self,
         ctx: &RequestContext,
-        text: &str,
         accounts: Accounts,
-        action: &'static str,
+        asked: Asked<'_>,
         use_key: impl FnOnce(&Key) -> Result<T, ServiceError>,
     ) -> Result<T, ServiceError> {
-        let key = self.key_only(ctx, text, accounts)?;
+        let key = self.key_only(ctx, asked.text, accounts)?;
         let state = self.read(ctx).await?;
-        use_key(permit_key(&state, &ctx.caller, key, action)?.key())
+        use_key(permit_key(&state, &ctx.caller, key, asked.action, &asked)?.key())
     }
 }

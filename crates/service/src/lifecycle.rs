@@ -1,6 +1,8 @@
 //! Operations that make keys, show them, and take them through their states.
 
-use keyrum_state::{Caller, Command, Event, KeyRef, Refusal, State, permit_key};
+use keyrum_state::{
+    Caller, Command, Event, KeyRef, NoFacts, Refusal, State, permit_account, permit_key,
+};
 use keyrum_types::{
     KeyId, KeySpec, KeyState, KeyUsage, Origin, Region, UnixMillis, WaitingDays, key_arn,
 };
@@ -10,7 +12,7 @@ use crate::error::spec_in_region;
 use crate::grant::Tokens;
 use crate::metadata::KeyMetadata;
 use crate::page::{LIST_KEYS, Markers, Page, PageRequest};
-use crate::resolve::{self, Accounts};
+use crate::resolve::{Accounts, Asked};
 use crate::{RequestContext, Service, ServiceError, managed};
 
 /// How often CreateKey draws another id when the one drawn is taken. An id has at least 122
@@ -269,7 +271,7 @@ impl Service {
             Some(Ok(wait)) => wait,
             Some(Err(_)) => {
                 let state = self.read(ctx).await?;
-                permit_key(&state, &ctx.caller, key, "ScheduleKeyDeletion")?;
+                permit_key(&state, &ctx.caller, key, "ScheduleKeyDeletion", &NoFacts)?;
                 return Err(ServiceError::WaitingDaysOutOfRange);
             }
         };
@@ -347,10 +349,10 @@ fn describe_key(
     text: &str,
     tokens: Tokens,
 ) -> Result<KeyMetadata, ServiceError> {
-    let key = resolve::key_or_alias(state, caller, "DescribeKey", text)?;
-    let key = permit_key(state, caller, key, "DescribeKey")?;
+    let asked = Asked::of("DescribeKey", text);
+    let key = asked.look_up(state, caller)?;
     tokens.check()?;
-    Ok(KeyMetadata::in_state(key.key(), state))
+    Ok(KeyMetadata::in_state(key, state))
 }
 
 fn list_keys(
@@ -367,6 +369,7 @@ fn list_keys(
             Some(id.ok_or(ServiceError::InvalidMarker)?)
         }
     };
+    let _permit = permit_account(state, caller, "ListKeys", "*", &NoFacts)?;
     let own = input.owners.is_empty() || input.owners.contains(&ResourceOwner::Own);
     let keys = state.keys(caller.account, after).filter(|_| own);
     let page = markers.page(keys, limit, |key| key.id.to_bytes().to_vec());

@@ -1,13 +1,10 @@
 //! Operations on a key's policy.
 
-use keyrum_state::{Command, permit_key};
+use keyrum_state::{Command, NoFacts, POLICY_NAME, permit_key};
 
 use crate::page::{LIST_KEY_POLICIES, Markers, Page, PageRequest};
-use crate::resolve::Accounts;
+use crate::resolve::{Accounts, Asked, NONE};
 use crate::{RequestContext, Service, ServiceError};
-
-/// The one policy name a key of this service has.
-pub const POLICY_NAME: &str = "default";
 
 /// The name of the policy that Resource Access Manager adds to keys it shares; none are here.
 const RAM_POLICY_NAME: &str = "AWS_RAM";
@@ -59,19 +56,26 @@ impl Service {
         ctx: &RequestContext,
         input: GetKeyPolicyInput,
     ) -> Result<GetKeyPolicyOutput, ServiceError> {
-        self.with_key(
-            ctx,
-            &input.key_id,
-            Accounts::Own,
-            "GetKeyPolicy",
-            |key| match input.policy_name.as_deref() {
+        let named = input
+            .policy_name
+            .as_deref()
+            .is_none_or(|name| name == POLICY_NAME);
+        let asked = Asked {
+            named: match named {
+                true => [("kms:policyname", POLICY_NAME), NONE],
+                false => [NONE; 2],
+            },
+            ..Asked::of("GetKeyPolicy", &input.key_id)
+        };
+        self.with_key(ctx, Accounts::Own, asked, |key| {
+            match input.policy_name.as_deref() {
                 None | Some(POLICY_NAME) => Ok(GetKeyPolicyOutput {
                     policy: key.policy_text(self.region()),
                     policy_name: POLICY_NAME,
                 }),
                 Some(_) => Err(ServiceError::NoSuchPolicy),
-            },
-        )
+            }
+        })
         .await
     }
 
@@ -91,7 +95,7 @@ impl Service {
         };
         if let Some(error) = wrong_name {
             let state = self.read(ctx).await?;
-            permit_key(&state, &ctx.caller, key, "PutKeyPolicy")?;
+            permit_key(&state, &ctx.caller, key, "PutKeyPolicy", &NoFacts)?;
             return Err(error);
         }
         let PutKeyPolicyInput {
@@ -114,26 +118,21 @@ impl Service {
         input: ListKeyPoliciesInput,
     ) -> Result<Page<&'static str>, ServiceError> {
         let limit = LIST_KEY_POLICIES.check(&input.page)?;
-        self.with_key(
-            ctx,
-            &input.key_id,
-            Accounts::Own,
-            "ListKeyPolicies",
-            |key| {
-                let markers = Markers {
-                    key: self.token_key(),
-                    operation: "ListKeyPolicies",
-                    account: ctx.caller.account,
-                    filter: key.id.to_string(),
-                };
-                // There is one name, so no page is ever followed by another.
-                let remaining = match markers.position(&input.page)? {
-                    None => Some(POLICY_NAME),
-                    Some(_) => None,
-                };
-                Ok(markers.page(remaining.into_iter(), limit, |_| Vec::new()))
-            },
-        )
+        let asked = Asked::of("ListKeyPolicies", &input.key_id);
+        self.with_key(ctx, Accounts::Own, asked, |key| {
+            let markers = Markers {
+                key: self.token_key(),
+                operation: "ListKeyPolicies",
+                account: ctx.caller.account,
+                filter: key.id.to_string(),
+            };
+            // There is one name, so no page is ever followed by another.
+            let remaining = match markers.position(&input.page)? {
+                None => Some(POLICY_NAME),
+                Some(_) => None,
+            };
+            Ok(markers.page(remaining.into_iter(), limit, |_| Vec::new()))
+        })
         .await
     }
 }

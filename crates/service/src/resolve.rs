@@ -3,8 +3,12 @@
 //! The order of the checks is the API's: form, alias, Region, existence, and before existence is
 //! told, whether the caller may know. An account learns nothing about another's keys and aliases.
 
-use keyrum_authz::{Principal, Resource as Guarded, authorize};
-use keyrum_state::{Caller, KeyRef, Refusal, State};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use keyrum_authz::Values;
+use keyrum_crypto::{Attested, EncryptionContext, Pcrs};
+use keyrum_state::{Caller, Facts, Key, KeyRef, State, not_visible, of_context, permit_key};
 use keyrum_types::{AccountId, AliasName, Arn, KeyId, Region, Resource};
 
 use crate::ServiceError;
@@ -101,29 +105,121 @@ pub(crate) fn key_only(
     }
 }
 
-/// For operations that also take an alias name or alias ARN.
-pub(crate) fn key_or_alias(
-    state: &State,
-    caller: &Caller,
-    action: &'static str,
-    text: &str,
-) -> Result<KeyRef, ServiceError> {
-    match parse(state.region(), caller.account, text)? {
+/// Two condition keys and their values; an empty one stands for none.
+pub(crate) type NamedFacts = [(&'static str, &'static str); 2];
+
+/// No such key.
+pub(crate) const NONE: (&str, &str) = ("", "");
+
+/// A key to act on as a request names it, and what the request says that conditions may ask for.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Asked<'a> {
+    /// The action, without `kms:`.
+    pub(crate) action: &'static str,
+    /// A key id, key ARN, alias or alias ARN.
+    pub(crate) text: &'a str,
+    /// Of an operation that has one.
+    pub(crate) context: Option<&'a EncryptionContext>,
+    /// Condition keys in lower case, and the one value each has.
+    pub(crate) named: NamedFacts,
+    /// For whom the answer is.
+    pub(crate) recipient: Option<&'a Attested>,
+}
+
+impl<'a> Asked<'a> {
+    /// Of a request that says nothing else.
+    pub(crate) fn of(action: &'static str, text: &'a str) -> Self {
+        Self {
+            action,
+            text,
+            ..Self::default()
+        }
+    }
+
+    /// Which key that is, for operations that also take an alias name or alias ARN.
+    pub(crate) fn key(&self, state: &State, caller: &Caller) -> Result<KeyRef, ServiceError> {
+        key_or_alias(state, caller, self)
+    }
+
+    /// That key, for a caller who may do this to it.
+    pub(crate) fn look_up<'s>(
+        &self,
+        state: &'s State,
+        caller: &Caller,
+    ) -> Result<&'s Arc<Key>, ServiceError> {
+        let key = self.key(state, caller)?;
+        Ok(permit_key(state, caller, key, self.action, self)?.key())
+    }
+}
+
+impl Facts for Asked<'_> {
+    fn values(&self, name: &str) -> Option<Values<'_>> {
+        if let Some((_, value)) = self.named.iter().find(|(key, _)| *key == name) {
+            return Some(Values::One(Cow::Borrowed(value)));
+        }
+        if name == "kms:requestalias" {
+            return alias_in(self.text).map(|alias| Values::One(Cow::Borrowed(alias)));
+        }
+        if let Some(measured) = name.strip_prefix("kms:recipientattestation:") {
+            return measurement(self.recipient?, measured);
+        }
+        of_context(name, self.context?)
+    }
+
+    fn encryption_context(&self) -> Option<&EncryptionContext> {
+        self.context
+    }
+}
+
+/// What an attested caller's document says. Source: AWS KMS Developer Guide, "Condition keys for
+/// attested platforms".
+fn measurement<'a>(of: &Attested, name: &str) -> Option<Values<'a>> {
+    let digest = match (&of.pcrs, name) {
+        // The image's digest is the first register's.
+        (Pcrs::Enclave(pcrs), "imagesha384") => pcrs.get(&0),
+        (Pcrs::Enclave(pcrs), name) => pcrs.get(&name.strip_prefix("pcr")?.parse().ok()?),
+        (Pcrs::NitroTpm(pcrs), name) => pcrs.get(&name.strip_prefix("nitrotpmpcr")?.parse().ok()?),
+    };
+    let hex = digest?.iter().map(|byte| format!("{byte:02x}"));
+    Some(Values::One(Cow::Owned(hex.collect())))
+}
+
+/// The alias that a text names, if it names one.
+fn alias_in(text: &str) -> Option<&str> {
+    if text.starts_with("alias/") {
+        return Some(text);
+    }
+    match Arn::parse(text)?.resource {
+        Resource::Alias(name) => Some(name),
+        Resource::Key(_) => None,
+    }
+}
+
+fn key_or_alias(state: &State, caller: &Caller, asked: &Asked<'_>) -> Result<KeyRef, ServiceError> {
+    match parse(state.region(), caller.account, asked.text)? {
         Named::Key(key) => Ok(key),
         Named::Alias(account, name) => {
             let region = state.region();
-            let not_found = || ServiceError::AliasNotFound {
-                arn: format!("arn:{}:kms:{region}:{account}:{name}", region.partition()),
-            };
             // A name that no alias can have is one that no alias has.
-            let name = AliasName::new(&name).map_err(|_| not_found())?;
-            let guarded = Guarded::Alias(account, name.clone());
-            let principal = Principal {
-                account: caller.account,
-                arn: &caller.arn,
-            };
-            let _permit = authorize(principal, action, guarded).map_err(Refusal::NotAuthorized)?;
-            Ok(state.alias(account, &name).ok_or_else(not_found)?.target)
+            let name = AliasName::new(&name).map_err(|_| name);
+            let found = name
+                .as_ref()
+                .ok()
+                .and_then(|name| state.alias(account, name));
+            match found {
+                Some(alias) => Ok(alias.target),
+                // Who asks about another account learns nothing.
+                None if account != caller.account => {
+                    Err(not_visible(state, caller, account, asked.action, asked).into())
+                }
+                None => Err(ServiceError::AliasNotFound {
+                    arn: format!(
+                        "arn:{}:kms:{region}:{account}:{}",
+                        region.partition(),
+                        name.as_ref().map_or_else(String::as_str, AliasName::as_str)
+                    ),
+                }),
+            }
         }
     }
 }
@@ -152,6 +248,8 @@ pub(crate) fn alias_name(text: &str) -> Result<AliasName, ServiceError> {
 
 #[cfg(test)]
 mod tests {
+    use keyrum_state::Refusal;
+
     use super::*;
     use crate::testing::{OTHER, OWN, TestRegion, root_of};
 
@@ -259,7 +357,9 @@ mod tests {
         let key = region.key(1);
         region.alias("alias/a/b", key);
         let resolve = |account: &str, text: &str| {
-            key_or_alias(&region.state, &root_of(account), "DescribeKey", text)
+            let asked = Asked::of("DescribeKey", text);
+            let found = asked.look_up(&region.state, &root_of(account));
+            found.map(|key| key.reference())
         };
         assert_eq!(resolve(OWN, "alias/a/b"), Ok(key));
         assert_eq!(

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use keyrum_state::{
-    AutomaticRotation, Command, CompletedRotation, DueRotation, Key, KeyRef, NewMaterial,
+    AutomaticRotation, Command, CompletedRotation, DueRotation, Key, KeyRef, NewMaterial, NoFacts,
     ROTATE_KEYS_MAX, Refusal, Rotation, State, permit_key,
 };
 use keyrum_types::{
@@ -155,7 +155,7 @@ impl Service {
     ) -> Result<GetKeyRotationStatusOutput, ServiceError> {
         let key = self.key_only(ctx, &input.key_id, Accounts::Any)?;
         let state = self.read(ctx).await?;
-        let key = permit_key(&state, &ctx.caller, key, "GetKeyRotationStatus")?;
+        let key = permit_key(&state, &ctx.caller, key, "GetKeyRotationStatus", &NoFacts)?;
         rotation_status(&state, key.key())
     }
 
@@ -168,7 +168,7 @@ impl Service {
         let limit = LIST_KEY_ROTATIONS.check(&input.page)?;
         let key = self.key_only(ctx, &input.key_id, Accounts::Own)?;
         let state = self.read(ctx).await?;
-        let key = permit_key(&state, &ctx.caller, key, "ListKeyRotations")?;
+        let key = permit_key(&state, &ctx.caller, key, "ListKeyRotations", &NoFacts)?;
         let markers = Markers {
             key: self.token_key(),
             operation: "ListKeyRotations",

@@ -3,7 +3,7 @@
 use keyrum_state::{Command, Key};
 
 use crate::page::{LIST_RESOURCE_TAGS, Markers, Page, PageRequest};
-use crate::resolve::Accounts;
+use crate::resolve::{Accounts, Asked};
 use crate::{RequestContext, Service, ServiceError};
 
 /// What TagResource is asked.
@@ -73,21 +73,16 @@ impl Service {
         input: ListResourceTagsInput,
     ) -> Result<Page<(String, String)>, ServiceError> {
         let limit = LIST_RESOURCE_TAGS.check(&input.page)?;
-        self.with_key(
-            ctx,
-            &input.key_id,
-            Accounts::Own,
-            "ListResourceTags",
-            |key| {
-                let markers = Markers {
-                    key: self.token_key(),
-                    operation: "ListResourceTags",
-                    account: ctx.caller.account,
-                    filter: key.id.to_string(),
-                };
-                list_resource_tags(key, &input.page, limit, markers)
-            },
-        )
+        let asked = Asked::of("ListResourceTags", &input.key_id);
+        self.with_key(ctx, Accounts::Own, asked, |key| {
+            let markers = Markers {
+                key: self.token_key(),
+                operation: "ListResourceTags",
+                account: ctx.caller.account,
+                filter: key.id.to_string(),
+            };
+            list_resource_tags(key, &input.page, limit, markers)
+        })
         .await
     }
 }

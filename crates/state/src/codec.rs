@@ -16,7 +16,7 @@ pub const FORMAT_VERSION: u8 = 1;
 
 /// The format of a proposal whose caller has details: they follow what the first format has.
 ///
-/// A build of feature level 1 cannot read it, so it is written only in Regions above that.
+/// Builds that know no level above 1 cannot read it, so it is written only in Regions above that.
 const WITH_DETAILS: u8 = 2;
 
 /// The largest record or chunk that is read, in bytes. A command holds at most a policy of

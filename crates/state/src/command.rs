@@ -1,6 +1,7 @@
 //! What a caller asked for, with everything the outside world contributes already filled in.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use keyrum_types::{
     AccountId, AliasName, GrantId, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, Region,
@@ -51,7 +52,67 @@ impl Caller {
             details: CallerDetails::default(),
         }
     }
+
+    /// Whether this is an account's root user.
+    pub fn is_root(&self) -> bool {
+        self.arn.ends_with(":root")
+    }
+
+    /// As a message to another Region carries it: messages have no details, so those that
+    /// authorization asks for stand among the conditions.
+    pub(crate) fn to_cross(&self) -> Self {
+        let details = &self.details;
+        let mut conditions = self.conditions.clone();
+        let mut add = |name: &str, values: Vec<String>| {
+            conditions.insert(name.to_owned(), values);
+        };
+        if !details.unique_id.is_empty() {
+            add(UNIQUE_ID, vec![details.unique_id.clone()]);
+        }
+        if !details.session_policies.is_empty() {
+            add(SESSION_POLICIES, details.session_policies.clone());
+        }
+        if let Some(ip) = details.source_ip {
+            add("aws:sourceip", vec![ip.to_string()]);
+        }
+        if let Some(user_agent) = &details.user_agent {
+            add("aws:useragent", vec![user_agent.clone()]);
+        }
+        if let Some(at) = details.at {
+            let seconds = (at.0 / 1000).to_string();
+            add("aws:epochtime", vec![seconds.clone()]);
+            add("aws:currenttime", vec![seconds]);
+            add("aws:securetransport", vec![details.secure.to_string()]);
+        }
+        Self {
+            conditions,
+            details: CallerDetails::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The reverse, where the message arrived.
+    pub(crate) fn come_across(&self) -> Self {
+        let first = |name: &str| self.conditions.get(name).and_then(|values| values.first());
+        Self {
+            details: CallerDetails {
+                unique_id: first(UNIQUE_ID).cloned().unwrap_or_default(),
+                session_policies: self
+                    .conditions
+                    .get(SESSION_POLICIES)
+                    .cloned()
+                    .unwrap_or_default(),
+                ..CallerDetails::default()
+            },
+            ..self.clone()
+        }
+    }
 }
+
+/// Under these names, which no condition key has, conditions of a caller in a message carry what its
+/// details said.
+const UNIQUE_ID: &str = "keyrum:uniqueid";
+const SESSION_POLICIES: &str = "keyrum:sessionpolicies";
 
 /// What is known of a caller and of the request, beside who it is; only proposals of the second
 /// format carry it, and only where there is any.
@@ -68,6 +129,14 @@ pub struct CallerDetails {
     pub unique_id: String,
     /// Policies of the session, as texts: what it may do at most.
     pub session_policies: Vec<String>,
+    /// When the request came, by the clock of the node that took it.
+    pub at: Option<UnixMillis>,
+    /// The address it came from.
+    pub source_ip: Option<IpAddr>,
+    /// What the program calls itself.
+    pub user_agent: Option<String>,
+    /// Whether it came over TLS.
+    pub secure: bool,
 }
 
 /// One entry of a Region's log that carries a command.

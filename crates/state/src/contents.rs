@@ -16,6 +16,7 @@ use keyrum_types::{
 use rpds::RedBlackTreeMapSync as Map;
 use serde::{Deserialize, Serialize};
 
+use crate::AUTHORIZATION_LEVEL;
 use crate::channel::Channel;
 use crate::family::{Awaited, Family, Message, Stamp, Subject};
 use crate::grant::{Grant, Grants};
@@ -24,7 +25,7 @@ use crate::{Alias, Digest, Imports, Key, KeyRef, LastUse, NewMaterial, import};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
 /// by this build: the node stops.
-pub const FEATURE_LEVEL_SUPPORTED: u32 = 2;
+pub const FEATURE_LEVEL_SUPPORTED: u32 = AUTHORIZATION_LEVEL;
 
 /// One fact. Released variants keep their meaning and their place for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

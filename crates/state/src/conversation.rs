@@ -13,7 +13,7 @@ mod imports;
 
 use std::sync::Arc;
 
-use keyrum_types::{KeyState, MultiRegionRole, Region, UnixMillis};
+use keyrum_types::{KeyState, MultiRegionRole, Region, UnixMillis, key_arn};
 
 use crate::access::{Call, Permitted};
 use crate::event::FamilyChange;
@@ -242,6 +242,12 @@ fn only_enabled(key: &Key) -> Result<(), Refusal> {
 
 pub(crate) fn replicate(call: &Call<'_>, key: KeyRef, new: &NewReplica<'_>) -> Outcome {
     let target = call.key(key)?;
+    // Identities and their policies are the same everywhere, so this is decided here.
+    let _permit = call.in_region(new.region, "CreateKey", "*")?;
+    if !new.tags.is_empty() {
+        let arn = key_arn(new.region, key.account, key.id);
+        let _permit = call.in_region(new.region, "TagResource", &arn)?;
+    }
     let present = target.key();
     not_moving(call.state, present)?;
     not_creating(present)?;
@@ -320,7 +326,7 @@ pub(crate) fn request_move(call: &Call<'_>, key: KeyRef, to: &Region) -> Outcome
     let request = Message::MoveRequest {
         record,
         materials,
-        caller: call.caller.clone(),
+        caller: call.caller.to_cross(),
     };
     let change = FamilyChange::MoveRequested { to: to.clone() };
     let sent = vec![(to.clone(), request)];

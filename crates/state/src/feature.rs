@@ -3,7 +3,8 @@
 //! | level | since then |
 //! |---|---|
 //! | 1 | the first: a key answers to every caller of the account that owns it |
-//! | 2 | policies, grants and identities decide; proposals may carry a caller's details |
+//! | 2, 3 | the same: logs of the first builds may have raised to them |
+//! | 4 | policies, grants and identities decide; proposals may carry a caller's details |
 //!
 //! Whether every member supports a level is for the proposer to know. `decide` takes any higher
 //! level, since a build that refused what it does not know would differ from one that does; a
@@ -12,7 +13,7 @@
 use crate::{Event, Outcome, Refusal, State};
 
 /// From which level on policies, grants and identities decide.
-pub const AUTHORIZATION_LEVEL: u32 = 2;
+pub const AUTHORIZATION_LEVEL: u32 = 4;
 
 pub(crate) fn raise(state: &State, level: u32) -> Outcome {
     let present = state.feature_level();

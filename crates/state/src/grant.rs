@@ -1,25 +1,27 @@
 //! Grants on keys: CreateGrant, RetireGrant, RevokeGrant, and the rows they are kept in.
 //!
-//! A grant belongs to one key in one Region and dies with it; families do not share grants. Grants are
-//! kept and listed, but nothing is decided by them yet except who may retire one: callers are the
-//! roots of their accounts, which may all that a grant could allow on their own keys.
-//!
-//! Deviation: the root of another account that a grant names may not use the key yet.
+//! A grant belongs to one key in one Region and dies with it; families do not share grants. Which of a
+//! key's grants allow what a caller asks for, [`applicable`] says; what such a grant is worth beside the
+//! policies, `keyrum-authz` knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use keyrum_authz::{Denied, DeniedReason, DeniedResource};
+use keyrum_authz::{
+    Asker, Constraints, Denied, DeniedReason, DeniedResource, GrantHit, NamedAs, PrincipalKind,
+    ResourceSide, constraints_met, grant_names, may_grant_on,
+};
 use keyrum_types::{
     AccountId, GrantId, GrantOperation, KeySpec, KeyState, KeyUsage, UnixMillis, key_arn,
 };
 use rpds::RedBlackTreeMapSync as Map;
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Call, Permitted};
+use crate::access::{Asking, Call, Permitted, Standing, not_visible, session_policies};
 use crate::contents::{Row, RowName};
-use crate::{Caller, Event, Key, KeyRef, Outcome, Refusal, State};
+use crate::facts::{Facts, NoFacts, OfGrant};
+use crate::{AUTHORIZATION_LEVEL, Caller, Event, Key, KeyRef, Outcome, Refusal, State};
 
 /// How many grants a key may have. Source: AWS KMS Developer Guide, "Resource quotas".
 pub const GRANTS_PER_KEY_MAX: u32 = 50_000;
@@ -46,6 +48,16 @@ pub struct GrantConstraints {
     pub context_subset: Option<BTreeMap<String, String>>,
     /// The resource for which a service asks.
     pub source_arn: Option<String>,
+}
+
+impl GrantConstraints {
+    fn view(&self) -> Constraints<'_> {
+        Constraints {
+            context_equals: self.context_equals.as_ref(),
+            context_subset: self.context_subset.as_ref(),
+            source_arn: self.source_arn.as_deref(),
+        }
+    }
 }
 
 /// What a grant says: all of it but its name for itself and its beginning.
@@ -99,6 +111,7 @@ pub(crate) struct Grants {
     all: Map<(KeyRef, GrantId), Arc<Grant>>,
     counts: Map<KeyRef, u32>,
     named: Map<(KeyRef, String, GrantId), ()>,
+    granted: Map<(KeyRef, GrantPrincipal), Map<GrantId, ()>>,
     retirable: Map<GrantPrincipal, Map<(KeyRef, GrantId), ()>>,
 }
 
@@ -108,6 +121,7 @@ impl Grants {
             all: Map::new_sync(),
             counts: Map::new_sync(),
             named: Map::new_sync(),
+            granted: Map::new_sync(),
             retirable: Map::new_sync(),
         }
     }
@@ -125,6 +139,10 @@ impl Grants {
         if let Some(name) = &grant.terms.name {
             self.named.insert_mut((key, name.clone(), id), ());
         }
+        let granted = (key, grant.terms.grantee.clone());
+        let theirs = self.granted.get(&granted).cloned();
+        let theirs = theirs.unwrap_or_else(Map::new_sync).insert(id, ());
+        self.granted.insert_mut(granted, theirs);
         if let Some(retiring) = &grant.terms.retiring {
             let theirs = self.retirable.get(retiring).cloned();
             let theirs = theirs.unwrap_or_else(Map::new_sync).insert((key, id), ());
@@ -142,6 +160,12 @@ impl Grants {
         }
         if let Some(name) = &former.terms.name {
             self.named.remove_mut(&(key, name.clone(), id));
+        }
+        let granted = (key, former.terms.grantee.clone());
+        let theirs = self.granted.get(&granted)?.remove(&id);
+        match theirs.is_empty() {
+            true => _ = self.granted.remove_mut(&granted),
+            false => self.granted.insert_mut(granted, theirs),
         }
         if let Some(retiring) = &former.terms.retiring {
             let theirs = self.retirable.get(retiring)?.remove(&(key, id));
@@ -184,6 +208,16 @@ impl State {
         range
             .map(|(_, grant)| grant)
             .take_while(move |grant| grant.key == key)
+    }
+
+    /// A key's grants to one principal, in the order of their ids.
+    fn grants_to(&self, key: KeyRef, grantee: GrantPrincipal) -> impl Iterator<Item = &Arc<Grant>> {
+        let theirs = self.all_grants().granted.get(&(key, grantee));
+        let ids = theirs.into_iter().flat_map(Map::keys);
+        ids.map(move |id| {
+            let grant = self.grant(key, *id);
+            grant.expect("the index lists only grants that exist")
+        })
     }
 
     /// The grants that a principal may retire since they name it, after `after`, in the order of their
@@ -277,13 +311,116 @@ fn check_terms(key: &Key, terms: &GrantTerms) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(crate) fn create(
-    call: &Call<'_>,
-    target: &Permitted<'_>,
-    id: GrantId,
+/// The strongest of the key's grants that allow a caller an operation: one that names the caller itself
+/// and not its role, and one that the caller's own account issued.
+pub(crate) fn applicable(
+    state: &State,
+    key: KeyRef,
+    asker: &Asker<'_>,
+    action: &str,
+    facts: &dyn Facts,
+    caller: &Caller,
+) -> Option<GrantHit> {
+    let hits = grants_for(state, key, asker, action, facts, caller);
+    let hits = hits.map(|(grant, named)| GrantHit {
+        issuer: grant.issuer,
+        named,
+    });
+    hits.max_by_key(|hit| (hit.issuer == asker.account, hit.named == NamedAs::Itself))
+}
+
+/// The key's grants that allow a caller an operation, and as what each names the caller.
+fn grants_for<'s>(
+    state: &'s State,
+    key: KeyRef,
+    asker: &Asker<'_>,
+    action: &str,
+    facts: &dyn Facts,
+    caller: &Caller,
+) -> impl Iterator<Item = (&'s Arc<Grant>, NamedAs)> {
+    let operation = match state.grant_count(key) {
+        0 => None,
+        _ => GrantOperation::from_name(action),
+    };
+    let names = operation.map(|_| names_of(asker)).unwrap_or_default();
+    let all = names
+        .into_iter()
+        .flat_map(move |name| state.grants_to(key, name));
+    all.filter_map(move |grant| {
+        let operation = operation?;
+        let named = match &grant.terms.grantee {
+            GrantPrincipal::Aws(arn) => grant_names(arn, asker),
+            GrantPrincipal::Service(_) => NamedAs::Itself,
+        };
+        let source = caller.conditions.get("aws:sourcearn");
+        let source = source.and_then(|values| values.first()).map(String::as_str);
+        let none = BTreeMap::new();
+        let context = facts.encryption_context().unwrap_or(&none);
+        let allows = grant.terms.operations.contains(&operation)
+            && constraints_met(&grant.terms.constraints.view(), operation, context, source);
+        (allows && named != NamedAs::No).then_some((grant, named))
+    })
+}
+
+/// All that grants may call a caller.
+fn names_of(asker: &Asker<'_>) -> Vec<GrantPrincipal> {
+    if asker.kind == PrincipalKind::Service {
+        return vec![GrantPrincipal::Service(asker.arn.to_owned())];
+    }
+    let role_id = asker.unique_id.split_once(':').map(|(role, _)| role);
+    let account = match asker.kind {
+        PrincipalKind::Root => None,
+        // A grant to an account's root is one to the account.
+        _ => root_of(asker.arn, asker.account),
+    };
+    let names = [
+        Some(asker.arn),
+        asker.role_arn,
+        Some(asker.unique_id),
+        role_id,
+    ];
+    let names = names.into_iter().flatten().filter(|name| !name.is_empty());
+    let names = names.map(str::to_owned).chain(account);
+    names.map(GrantPrincipal::Aws).collect()
+}
+
+fn root_of(arn: &str, account: AccountId) -> Option<String> {
+    let partition = arn.split(':').nth(1)?;
+    Some(format!("arn:{partition}:iam::{account}:root"))
+}
+
+/// Whether a caller may create a grant of these terms. One who may only because of another grant cannot
+/// give more than that one.
+fn permit_create<'s>(
+    call: &Call<'s>,
+    key: KeyRef,
     terms: &GrantTerms,
-) -> Outcome {
-    let key = target.reference();
+) -> Result<Permitted<'s>, Refusal> {
+    if call.state.feature_level() < AUTHORIZATION_LEVEL {
+        return call.key(key);
+    }
+    let refusal = match call.key_without_grants(key) {
+        Ok(target) => return Ok(target),
+        Err(refusal) => refusal,
+    };
+    let target = call.key(key)?;
+    let sessions = session_policies(call.caller);
+    let identity = Standing::of(call.state, call.caller, sessions.as_deref());
+    let (caller, action) = (call.caller, call.action());
+    let mut parents = grants_for(call.state, key, &identity.asker, action, &NoFacts, caller);
+    let child = (&terms.operations[..], &terms.constraints.view());
+    let covers = parents.any(|(parent, _)| {
+        let parent = &parent.terms;
+        may_grant_on((&parent.operations, &parent.constraints.view()), child)
+    });
+    match covers {
+        true => Ok(target),
+        false => Err(refusal),
+    }
+}
+
+pub(crate) fn create(call: &Call<'_>, key: KeyRef, id: GrantId, terms: &GrantTerms) -> Outcome {
+    let target = permit_create(call, key, terms)?;
     check_terms(target.key(), terms)?;
     match target.key().state {
         KeyState::Enabled | KeyState::Unavailable | KeyState::Updating => {}
@@ -332,31 +469,69 @@ pub(crate) fn retire(call: &Call<'_>, key: KeyRef, id: GrantId) -> Outcome {
     let (state, caller) = (call.state, call.caller);
     let own = key.account == caller.account;
     match state.grant(key, id) {
-        Some(grant) if may_retire(caller, grant) => {
-            Ok(vec![Event::GrantRetired { key, grant: id }])
+        Some(grant) => {
+            let allowed = match state.feature_level() < AUTHORIZATION_LEVEL {
+                true => retire_by_account(call, grant),
+                false => permit_retire(call, grant),
+            };
+            allowed.map(|()| vec![Event::GrantRetired { key, grant: id }])
         }
         None if own && state.key(key).is_none() => Err(Refusal::NoSuchKey { key }),
         None if own => Err(Refusal::NoSuchGrant { key, grant: id }),
-        Some(_) | None => Err(Refusal::NotAuthorized(Denied {
-            principal: caller.arn.clone(),
-            action: call.action.to_owned(),
-            resource: match own {
-                true => DeniedResource::Arn(key_arn(state.region(), key.account, key.id)),
-                false => DeniedResource::OtherAccount,
-            },
-            reason: DeniedReason::NoResourceBasedPolicy,
-        })),
+        None => {
+            let (owner, action) = (key.account, call.action());
+            Err(not_visible(state, caller, owner, action, call.command))
+        }
     }
 }
 
-/// The account that issued a grant, whom it names for that, and its grantee if it says so.
-/// Source: AWS KMS API Reference, RetireGrant.
-fn may_retire(caller: &Caller, grant: &Grant) -> bool {
+/// Whether a caller may retire a grant: one whom it names for that, its grantee if it says so, and those
+/// to whom the account that issued it leaves that. Source: AWS KMS API Reference, RetireGrant.
+fn permit_retire(call: &Call<'_>, grant: &Grant) -> Result<(), Refusal> {
+    let sessions = session_policies(call.caller);
+    let identity = Standing::of(call.state, call.caller, sessions.as_deref());
+    let named = |principal: &GrantPrincipal| match principal {
+        GrantPrincipal::Aws(arn) => grant_names(arn, &identity.asker),
+        GrantPrincipal::Service(name) => match identity.asker.arn == name {
+            true => NamedAs::Itself,
+            false => NamedAs::No,
+        },
+    };
+    let terms = &grant.terms;
+    let by_operation = terms.operations.contains(&GrantOperation::RetireGrant);
+    let grantee = by_operation.then_some(&terms.grantee);
+    let named = terms.retiring.iter().chain(grantee).map(named).max();
+    let side = ResourceSide::Retirement {
+        owner: grant.key.account,
+        issuer: grant.issuer,
+        named: named.unwrap_or(NamedAs::No),
+    };
+    let facts = OfGrant(grant);
+    let asking = Asking::new(call.state, identity, call.action(), &facts);
+    asking.on_side(grant.key, &side).map(drop)
+}
+
+/// The rule below [`AUTHORIZATION_LEVEL`].
+fn retire_by_account(call: &Call<'_>, grant: &Grant) -> Result<(), Refusal> {
+    let caller = call.caller;
     let is_caller = |principal: &GrantPrincipal| matches!(principal, GrantPrincipal::Aws(arn) if *arn == caller.arn);
     let terms = &grant.terms;
-    caller.account == grant.issuer
+    if caller.account == grant.issuer
         || terms.retiring.as_ref().is_some_and(is_caller)
         || (is_caller(&terms.grantee) && terms.operations.contains(&GrantOperation::RetireGrant))
+    {
+        return Ok(());
+    }
+    let key = grant.key;
+    Err(Refusal::NotAuthorized(Denied {
+        principal: caller.arn.clone(),
+        action: call.action().to_owned(),
+        resource: match key.account == caller.account {
+            true => DeniedResource::Arn(key_arn(call.state.region(), key.account, key.id)),
+            false => DeniedResource::OtherAccount,
+        },
+        reason: DeniedReason::NoResourceBasedPolicy,
+    }))
 }
 
 /// A deleted key's grants go with it.

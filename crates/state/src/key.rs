@@ -1,7 +1,6 @@
 //! What a Region remembers of a KMS key and of an alias.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use keyrum_types::{
     AccountId, KeyId, KeySpec, KeyState, KeyUsage, MaterialId, MultiRegionRole, Origin, Region,
@@ -9,7 +8,7 @@ use keyrum_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyRef, NewMaterial};
+use crate::{KeyRef, NewMaterial, StoredPolicy};
 
 /// One KMS key. Compact on purpose: a Region holds a hundred thousand in memory.
 ///
@@ -38,7 +37,7 @@ pub struct Key {
     /// At most 8192 characters.
     pub description: Box<str>,
     /// The policy as put; `None` for the default policy. At most 32,768 bytes.
-    pub policy: Option<Arc<str>>,
+    pub policy: Option<StoredPolicy>,
     /// At most 50.
     pub tags: BTreeMap<String, String>,
     /// Every version of the material, oldest first; the last is current. Empty until the origin's
@@ -83,7 +82,7 @@ impl Key {
     /// The policy's text: as put, or the default policy as the real service lays it out.
     pub fn policy_text(&self, region: &Region) -> String {
         match &self.policy {
-            Some(text) => text.as_ref().to_owned(),
+            Some(policy) => policy.text().to_owned(),
             None => keyrum_authz::default_policy(region, self.account),
         }
     }

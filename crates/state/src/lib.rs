@@ -27,6 +27,7 @@ mod conversation;
 mod dedup;
 mod digest;
 mod event;
+mod facts;
 mod family;
 mod feature;
 mod grant;
@@ -40,12 +41,13 @@ mod policy;
 mod refusal;
 mod rotation;
 mod seed;
+mod stored_policy;
 mod tag;
 
 use keyrum_types::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-pub use access::{Permitted, permit_key};
+pub use access::{Permitted, not_visible, permit_account, permit_key};
 pub use alias::ALIASES_PER_KEY_MAX;
 pub use channel::Channel;
 pub use clock::CLOCK_JUMP_MAX_MS;
@@ -56,6 +58,7 @@ pub use contents::{FEATURE_LEVEL_SUPPORTED, State};
 pub use dedup::{ANSWERS_PER_NODE_BYTES_MAX, NODES_MAX, REQUESTS_PER_NODE_MAX, WINDOWS_MAX};
 pub use digest::Digest;
 pub use event::{Event, FamilyChange};
+pub use facts::{Facts, NoFacts, of_context};
 pub use family::{
     Awaited, Entry, Family, FamilyRecord, Initial, Message, SharedImports, SharedRotation, Stamp,
     Transit,
@@ -70,12 +73,13 @@ pub use import::{
 pub use key::{Alias, Deletion, Key};
 pub use last_use::{KEY_USES_MAX, KeyUse, LastUse};
 pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_GRANTS_MAX, TICK_KEYS_MAX};
-pub use policy::POLICY_BYTES_MAX;
+pub use policy::{POLICY_BYTES_MAX, POLICY_NAME};
 pub use refusal::Refusal;
 pub use rotation::{
     AutomaticRotation, CompletedRotation, ON_DEMAND_ROTATIONS_MAX, PendingRotation,
     ROTATE_KEYS_MAX, Rotation,
 };
+pub use stored_policy::StoredPolicy;
 pub use tag::TAGS_PER_KEY_MAX;
 
 use access::{Call, region_only, required};
@@ -154,7 +158,7 @@ pub fn decide(
         Ok(Call {
             state,
             caller: required(caller, action)?,
-            action,
+            command,
             at,
         })
     };
@@ -314,10 +318,7 @@ pub fn decide(
             };
             seed::create(state, &seed, at)
         }
-        Command::CreateGrant { key, grant, terms } => {
-            let call = call()?;
-            grant::create(&call, &call.key(*key)?, *grant, terms)
-        }
+        Command::CreateGrant { key, grant, terms } => grant::create(&call()?, *key, *grant, terms),
         Command::RetireGrant { key, grant } => grant::retire(&call()?, *key, *grant),
         Command::RevokeGrant { key, grant } => grant::revoke(state, &call()?.key(*key)?, *grant),
     }

@@ -11,14 +11,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keyrum_types::{
-    AliasName, KeyId, KeySpec, KeyState, KeyUsage, MultiRegionRole, Origin, UnixMillis, WaitingDays,
+    AliasName, KeyId, KeySpec, KeyState, KeyUsage, MultiRegionRole, Origin, UnixMillis,
+    WaitingDays, key_arn,
 };
 
 use crate::access::{Call, Permitted};
 use crate::contents::{Row, RowName};
 use crate::{
-    Deletion, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, conversation, grant,
-    import, policy, tag,
+    Deletion, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, StoredPolicy, conversation,
+    grant, import, policy, tag,
 };
 
 /// How many keys an account may have in a Region; every state counts.
@@ -56,6 +57,10 @@ pub(crate) fn create(call: Call<'_>, new: NewKey<'_>) -> Outcome {
         account,
         id: new.id,
     };
+    if !new.tags.is_empty() {
+        let arn = key_arn(call.state.region(), account, new.id);
+        let _permit = call.including("TagResource", &arn)?;
+    }
     // Ids are random, so this is a second command for the same key rather than chance.
     if call.state.key(key).is_some() {
         return Err(Refusal::KeyExists { key });
@@ -85,7 +90,7 @@ pub(crate) fn create(call: Call<'_>, new: NewKey<'_>) -> Outcome {
             created: call.at,
             deletion: None,
             description: new.description.into(),
-            policy: new.policy.map(Arc::from),
+            policy: new.policy.map(StoredPolicy::from),
             tags,
             materials: new.material.cloned().into_iter().collect(),
         },

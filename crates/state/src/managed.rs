@@ -5,7 +5,6 @@
 //! it: it has a policy, and is rotated automatically from the start.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use keyrum_types::{AliasName, KeyId, KeySpec, KeyState, KeyUsage, Origin, RotationDays};
 
@@ -53,7 +52,7 @@ pub(crate) fn create(call: Call<'_>, new: NewManagedKey<'_>) -> Outcome {
                 created: call.at,
                 deletion: None,
                 description: new.description.into(),
-                policy: Some(Arc::from(new.policy)),
+                policy: Some(new.policy.into()),
                 tags: BTreeMap::new(),
                 materials: vec![new.material.clone()],
             },

@@ -2,27 +2,55 @@
 //!
 //! A policy is text here; what makes a text one, `keyrum-authz` knows.
 
-use std::sync::Arc;
-
+use keyrum_authz::{MalformedPolicy, Policy, PolicyKind};
 use keyrum_types::key_arn;
 
-use crate::access::Call;
-use crate::{Event, KeyRef, Outcome, Refusal, State};
+use crate::access::{self, Call};
+use crate::{AUTHORIZATION_LEVEL, Event, KeyRef, Outcome, Refusal, State, StoredPolicy};
 
 /// How long a policy may be, in bytes. The wire allows 131,072 characters.
 /// Source: AWS KMS Developer Guide, "Resource quotas".
 pub const POLICY_BYTES_MAX: u32 = 32_768;
 
+/// The name of a key's only policy. Source: AWS KMS API Reference, PutKeyPolicy, `PolicyName`.
+pub const POLICY_NAME: &str = "default";
+
 /// Whether `text` may become the policy of `key`, which need not exist yet.
 pub(crate) fn check(call: &Call<'_>, key: KeyRef, text: &str, bypass: bool) -> Result<(), Refusal> {
-    check_for(call.state, &call.caller.arn, key, text, bypass)
+    let (state, caller) = (call.state, call.caller);
+    if state.feature_level() < AUTHORIZATION_LEVEL {
+        return check_for(state, &caller.arn, key, text, bypass);
+    }
+    let policy = parse(text)?;
+    if !bypass && !access::may_put_policy(state, caller, key, &policy, call.command) {
+        return Err(Refusal::MalformedPolicy(MalformedPolicy::LocksCallerOut));
+    }
+    Ok(())
 }
 
 /// Whether `text` has the form of a policy.
 pub(crate) fn check_form(state: &State, key: KeyRef, text: &str) -> Result<(), Refusal> {
-    check_for(state, "", key, text, true)
+    match state.feature_level() < AUTHORIZATION_LEVEL {
+        true => check_for(state, "", key, text, true),
+        false => parse(text).map(drop),
+    }
 }
 
+fn parse(text: &str) -> Result<Policy, Refusal> {
+    check_length(text)?;
+    Policy::parse(text, PolicyKind::Key).map_err(Refusal::MalformedPolicy)
+}
+
+fn check_length(text: &str) -> Result<(), Refusal> {
+    match text.len() > POLICY_BYTES_MAX as usize {
+        true => Err(Refusal::PolicyTooLong {
+            limit: POLICY_BYTES_MAX,
+        }),
+        false => Ok(()),
+    }
+}
+
+/// The rule below [`AUTHORIZATION_LEVEL`].
 fn check_for(
     state: &State,
     caller: &str,
@@ -30,11 +58,7 @@ fn check_for(
     text: &str,
     bypass: bool,
 ) -> Result<(), Refusal> {
-    if text.len() > POLICY_BYTES_MAX as usize {
-        return Err(Refusal::PolicyTooLong {
-            limit: POLICY_BYTES_MAX,
-        });
-    }
+    check_length(text)?;
     let arn = key_arn(state.region(), key.account, key.id);
     keyrum_authz::check_policy(text, caller, key.account, &arn, bypass)
         .map_err(Refusal::MalformedPolicy)
@@ -44,7 +68,8 @@ fn check_for(
 pub(crate) fn put(call: Call<'_>, key: KeyRef, policy: &str, bypass: bool) -> Outcome {
     let target = call.key(key)?;
     check(&call, key, policy, bypass)?;
-    if target.key().policy.as_deref() == Some(policy) {
+    let present = target.key().policy.as_ref();
+    if present.is_some_and(|present| present.text() == policy) {
         return Ok(vec![]);
     }
     Ok(vec![Event::KeyPolicyPut {
@@ -54,5 +79,5 @@ pub(crate) fn put(call: Call<'_>, key: KeyRef, policy: &str, bypass: bool) -> Ou
 }
 
 pub(crate) fn policy_put(state: &mut State, key: KeyRef, policy: &str) {
-    state.edit_key(key, |key| key.policy = Some(Arc::from(policy)));
+    state.edit_key(key, |key| key.policy = Some(StoredPolicy::from(policy)));
 }

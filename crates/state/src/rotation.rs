@@ -393,7 +393,7 @@ mod tests {
     use keyrum_types::{KeyId, KeyUsage, MultiRegionRole, SealedMaterial};
 
     use super::*;
-    use crate::{Caller, KeyRef, permit_key};
+    use crate::{Caller, KeyRef, NoFacts, permit_key};
 
     /// Catches missed dates that make more than one rotation, and a schedule that drifts from its
     /// grid or stands still.
@@ -451,7 +451,7 @@ mod tests {
         state.put(Row::Key(Arc::new(key)));
         let caller = Caller::root(&"us-east-1".parse().unwrap(), account);
         let on_demand = |state: &State| {
-            let target = permit_key(state, &caller, name, "RotateKeyOnDemand").unwrap();
+            let target = permit_key(state, &caller, name, "RotateKeyOnDemand", &NoFacts).unwrap();
             rotate_on_demand(state, &target, &version(3), UnixMillis(10))
         };
         let far = UnixMillis(10).plus_days(90);

@@ -3,15 +3,14 @@
 //! What it leads to is told in the events that lead there otherwise: a key is made, material is
 //! imported, versions follow each other as if by automatic rotation.
 
-use std::sync::Arc;
-
 use keyrum_types::{
     KeySpec, KeyState, KeyUsage, MultiRegionRole, Origin, RotationKind, UnixMillis,
 };
 
 use crate::lifecycle::KEYS_PER_ACCOUNT_MAX;
 use crate::{
-    AutomaticRotation, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, policy, tag,
+    AutomaticRotation, Event, Key, KeyRef, NewMaterial, Outcome, Refusal, State, StoredPolicy,
+    policy, tag,
 };
 
 /// A SeedKey command's parts.
@@ -69,7 +68,7 @@ pub(crate) fn create(state: &State, seed: &Seed<'_>, at: UnixMillis) -> Outcome 
             created: at,
             deletion: None,
             description: seed.description.into(),
-            policy: seed.policy.map(Arc::from),
+            policy: seed.policy.map(StoredPolicy::from),
             tags,
             materials: first.filter(|_| !external).cloned().into_iter().collect(),
         },

@@ -19,7 +19,9 @@ pub(super) fn policy(account: &str, name: &str) -> Value {
 pub(super) fn locking(account: &str) -> Value {
     let text = policy(account, "locking");
     let text = text.as_str().expect("a text");
-    text.replace("kms:*", "kms:Encrypt").into()
+    let locked = text.replace(r#""Action":"kms:*""#, r#""NotAction":"kms:PutKeyPolicy""#);
+    assert_ne!(locked, text);
+    locked.into()
 }
 
 fn listed(values: &[&str]) -> Vec<Value> {

@@ -136,7 +136,7 @@ pub(super) async fn generate_data_key_without_plaintext(
     Ok(answer.finish())
 }
 
-pub(super) fn generate_random(
+pub(super) async fn generate_random(
     service: &Service,
     ctx: &RequestContext,
     input: &mut Fields<'_>,
@@ -146,7 +146,7 @@ pub(super) fn generate_random(
         custom_key_store_id: input.text("CustomKeyStoreId"),
         recipient: recipient(input),
     };
-    let random = service.generate_random(ctx, request)?;
+    let random = service.generate_random(ctx, request).await?;
     let mut answer = writer_for(random.bytes());
     secret(&mut answer, "Plaintext", &random);
     secret_for_recipient(&mut answer, &random);

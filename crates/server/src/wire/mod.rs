@@ -90,7 +90,7 @@ impl Backend for Service {
                     encryption::generate_data_key_without_plaintext(service, context, input).await
                 }
                 "GenerateMac" => mac::generate_mac(service, context, input).await,
-                "GenerateRandom" => encryption::generate_random(service, context, input),
+                "GenerateRandom" => encryption::generate_random(service, context, input).await,
                 "GetKeyLastUsage" => last_use::get_key_last_usage(service, context, input).await,
                 "GetKeyPolicy" => policy::get_key_policy(service, context, input).await,
                 "GetKeyRotationStatus" => {

@@ -11,6 +11,7 @@ use keyrum_types::{
 use zeroize::Zeroizing;
 
 use super::checks::{Wanted, check_algorithm};
+use crate::resolve::NONE;
 use crate::{RecipientInput, RequestContext, SecretOutput, Service, ServiceError};
 
 /// What DeriveSharedSecret is asked.
@@ -101,6 +102,8 @@ impl Service {
         let wanted = Wanted {
             operation: CryptographicOperation::DeriveSharedSecret,
             text: &input.key_id,
+            named: [("kms:keyagreementalgorithm", input.algorithm.name()), NONE],
+            recipient: recipient.as_ref(),
             usage: KeyUsage::KeyAgreement,
             tokens: self.judge_tokens(&input.grant_tokens).await?,
         };
@@ -133,6 +136,8 @@ impl Service {
         let wanted = Wanted {
             operation: CryptographicOperation::Encapsulate,
             text: &input.key_id,
+            named: [NONE; 2],
+            recipient: None,
             usage: KeyUsage::EncapsulateDecapsulate,
             tokens: self.judge_tokens(&input.grant_tokens).await?,
         };
@@ -162,6 +167,8 @@ impl Service {
         let wanted = Wanted {
             operation: CryptographicOperation::Decapsulate,
             text: &input.key_id,
+            named: [NONE; 2],
+            recipient: None,
             usage: KeyUsage::EncapsulateDecapsulate,
             tokens: self.judge_tokens(&input.grant_tokens).await?,
         };

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use keyrum_crypto::{EncryptionContext, InvalidCiphertext, KeyName, Parsed, parse};
+use keyrum_authz::{Denied, DeniedResource};
+use keyrum_crypto::{Attested, EncryptionContext, InvalidCiphertext, KeyName, Parsed, parse};
 use keyrum_state::{Caller, Key, KeyRef, NewMaterial, Refusal, State, permit_key};
 use keyrum_types::{
     Arn, CryptographicOperation, EncryptionAlgorithm, KeySpec, KeyState, KeyUsage, MessageType,
@@ -10,7 +11,7 @@ use keyrum_types::{
 };
 
 use crate::grant::Tokens;
-use crate::resolve;
+use crate::resolve::{Asked, NONE, NamedFacts};
 use crate::{DataKeySpec, ServiceError};
 
 /// Longest encryption context: the bytes of all names and values together.
@@ -32,8 +33,7 @@ pub(super) fn name_of(key: &Key) -> KeyName {
 /// A key to encrypt with, as a request names it.
 pub(super) struct Destination<'a> {
     pub(super) operation: &'static str,
-    pub(super) action: &'static str,
-    pub(super) text: &'a str,
+    pub(super) asked: Asked<'a>,
     pub(super) algorithm: EncryptionAlgorithm,
     pub(super) context: &'a EncryptionContext,
 }
@@ -44,8 +44,7 @@ impl Destination<'_> {
         state: &'s State,
         caller: &Caller,
     ) -> Result<&'s Arc<Key>, ServiceError> {
-        let key = resolve::key_or_alias(state, caller, self.action, self.text)?;
-        Ok(permit_key(state, caller, key, self.action)?.key())
+        self.asked.look_up(state, caller)
     }
 
     /// Parameters and usage.
@@ -80,6 +79,9 @@ impl Destination<'_> {
 pub(super) struct Wanted<'a> {
     pub(super) operation: CryptographicOperation,
     pub(super) text: &'a str,
+    /// Condition keys, and the value each has.
+    pub(super) named: NamedFacts,
+    pub(super) recipient: Option<&'a Attested>,
     pub(super) usage: KeyUsage,
     pub(super) tokens: Tokens,
 }
@@ -92,8 +94,14 @@ impl Wanted<'_> {
         caller: &Caller,
     ) -> Result<(&'s Arc<Key>, &'s NewMaterial), ServiceError> {
         let operation = self.operation.name();
-        let key = resolve::key_or_alias(state, caller, operation, self.text)?;
-        let key = permit_key(state, caller, key, operation)?.key();
+        let asked = Asked {
+            action: operation,
+            text: self.text,
+            named: self.named,
+            recipient: self.recipient,
+            context: None,
+        };
+        let key = asked.look_up(state, caller)?;
         self.tokens.check()?;
         check_usage(state, key, self.usage, operation)?;
         check_state(key)?;
@@ -103,13 +111,28 @@ impl Wanted<'_> {
 
 /// A ciphertext to decrypt, and what a request says of its key.
 pub(super) struct Source<'a> {
-    pub(super) action: &'static str,
     pub(super) text: Option<&'a str>,
+    /// The name is the text's, if there is one.
+    pub(super) asked: Asked<'a>,
     pub(super) algorithm: EncryptionAlgorithm,
     pub(super) context: &'a EncryptionContext,
     pub(super) tokens: Tokens,
     /// `None` if it shall be ignored.
     pub(super) blob: Option<Blob<'a>>,
+}
+
+/// A refusal about the key that a ciphertext names. Whether it is absent or another account's is not told.
+fn of_ciphertext(refusal: Refusal) -> ServiceError {
+    match refusal {
+        Refusal::NotAuthorized(denied) if denied.resource != DeniedResource::OtherAccount => {
+            Refusal::NotAuthorized(Denied {
+                resource: DeniedResource::OfCiphertext,
+                ..denied
+            })
+            .into()
+        }
+        _ => ServiceError::CiphertextKeyMissing,
+    }
 }
 
 /// A ciphertext as it came, and taken apart as a symmetric key's: whose it is shows later.
@@ -152,15 +175,15 @@ impl<'a> Source<'a> {
     where
         'a: 's,
     {
-        let key = self.look_up(state, caller)?;
+        let key = self.look_up(state, caller, NONE)?;
         let blob = self.blob()?;
         self.check_parameters(key)?;
         self.check_use(state, key, blob)
     }
 
-    /// Finds the key that the request or the ciphertext names.
-    fn look_up<'s>(&self, state: &'s State, caller: &Caller) -> Result<&'s Arc<Key>, ServiceError> {
-        let key = match (self.text, &self.blob) {
+    /// The key that the request or the ciphertext names; `None` if the text names none.
+    fn named_key(&self, state: &State, caller: &Caller) -> Result<Option<KeyRef>, ServiceError> {
+        match (self.text, &self.blob) {
             (Some(text), blob) => {
                 if let Some(Blob {
                     parsed: Ok(parsed), ..
@@ -169,21 +192,33 @@ impl<'a> Source<'a> {
                 {
                     return Err(ServiceError::IncorrectKey);
                 }
-                let key = resolve::key_or_alias(state, caller, self.action, text)?;
-                permit_key(state, caller, key, self.action)?.key()
+                Ok(self.asked.key(state, caller).ok())
             }
             (None, Some(blob)) => {
                 let name = blob.parsed?.name();
-                let key = KeyRef {
+                Ok(Some(KeyRef {
                     account: name.account,
                     id: name.key,
-                };
-                // Whether it is absent or not this caller's to see is not told.
-                permit_key(state, caller, key, self.action)
-                    .map_err(|_| ServiceError::CiphertextKeyMissing)?
-                    .key()
+                }))
             }
-            (None, None) => return Err(ServiceError::KeyIdRequired),
+            (None, None) => Err(ServiceError::KeyIdRequired),
+        }
+    }
+
+    /// Finds that key, for a caller who may do this to it. `fact` is one more for conditions.
+    fn look_up<'s>(
+        &self,
+        state: &'s State,
+        caller: &Caller,
+        fact: (&'static str, &'static str),
+    ) -> Result<&'s Arc<Key>, ServiceError> {
+        let mut asked = self.asked;
+        asked.named[1] = fact;
+        let key = match (self.named_key(state, caller)?, self.text) {
+            (Some(key), None) => permit_key(state, caller, key, asked.action, &asked)
+                .map_err(of_ciphertext)?
+                .key(),
+            (_, Some(_) | None) => asked.look_up(state, caller)?,
         };
         self.tokens.check()?;
         Ok(key)
@@ -260,8 +295,16 @@ pub(super) fn re_encrypt_checks<'s>(
     source: &Source<'s>,
     destination: &Destination<'_>,
 ) -> Result<(Opening<'s>, &'s Arc<Key>, &'s NewMaterial), ServiceError> {
-    let from = source.look_up(state, caller)?;
-    let to = destination.look_up(state, caller)?;
+    // Whether both are one key is asked of either, before it is known whether the caller may know it.
+    let one = source.named_key(state, caller)?.is_some_and(|from| {
+        let to = destination.asked.key(state, caller);
+        to.is_ok_and(|to| to == from)
+    });
+    let same = ("kms:reencryptonsamekey", if one { "true" } else { "false" });
+    let from = source.look_up(state, caller, same)?;
+    let mut asked = destination.asked;
+    asked.named[1] = same;
+    let to = asked.look_up(state, caller)?;
     let blob = source.blob()?;
     source.check_parameters(from)?;
     destination.check_parameters(state, to)?;

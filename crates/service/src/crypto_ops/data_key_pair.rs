@@ -7,6 +7,7 @@ use keyrum_types::{
 
 use super::checks::Destination;
 use crate::error::spec_in_region;
+use crate::resolve::Asked;
 use crate::{RecipientInput, RequestContext, SecretOutput, Service, ServiceError};
 
 /// What GenerateDataKeyPair and GenerateDataKeyPairWithoutPlaintext are asked.
@@ -71,11 +72,20 @@ impl Service {
     ) -> Result<GenerateDataKeyPairOutput, ServiceError> {
         let recipient = self.attest(input.recipient.as_ref())?;
         let state = self.read(ctx).await?;
+        let algorithm = EncryptionAlgorithm::SymmetricDefault;
         let wanted = Destination {
             operation: operation.name(),
-            action: operation.name(),
-            text: &input.key_id,
-            algorithm: EncryptionAlgorithm::SymmetricDefault,
+            asked: Asked {
+                action: operation.name(),
+                text: &input.key_id,
+                context: Some(&input.context),
+                named: [
+                    ("kms:encryptionalgorithm", algorithm.name()),
+                    ("kms:datakeypairspec", input.spec.name()),
+                ],
+                recipient: recipient.as_ref(),
+            },
+            algorithm,
             context: &input.context,
         };
         let found = wanted.look_up(&state, &ctx.caller)?;

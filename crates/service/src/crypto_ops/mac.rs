@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::checks::{Wanted, check_algorithm};
 use crate::grant::Tokens;
+use crate::resolve::NONE;
 use crate::{RequestContext, Service, ServiceError};
 
 /// What GenerateMac is asked.
@@ -52,6 +53,8 @@ impl GenerateMacInput {
         let wanted = Wanted {
             operation,
             text: &self.key_id,
+            named: [("kms:macalgorithm", self.algorithm.name()), NONE],
+            recipient: None,
             usage: KeyUsage::GenerateVerifyMac,
             tokens,
         };

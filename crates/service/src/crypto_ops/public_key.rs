@@ -1,12 +1,12 @@
 //! GetPublicKey.
 
-use keyrum_state::{Key, Refusal, State, permit_key};
+use keyrum_state::{Key, Refusal, State};
 use keyrum_types::{KeySpec, KeyState, KeyUsage, key_arn};
 
 use super::checks::{check_state, current_material};
 use crate::grant::Tokens;
 use crate::materials::Ready;
-use crate::resolve;
+use crate::resolve::Asked;
 use crate::{Algorithms, RequestContext, Service, ServiceError};
 
 /// What GetPublicKey is asked.
@@ -69,8 +69,8 @@ fn find<'s>(
     input: &GetPublicKeyInput,
     tokens: Tokens,
 ) -> Result<&'s Key, ServiceError> {
-    let key = resolve::key_or_alias(state, &ctx.caller, "GetPublicKey", &input.key_id)?;
-    let key = permit_key(state, &ctx.caller, key, "GetPublicKey")?.key();
+    let asked = Asked::of("GetPublicKey", &input.key_id);
+    let key = asked.look_up(state, &ctx.caller)?;
     tokens.check()?;
     if key.state != KeyState::Disabled {
         check_state(key)?;

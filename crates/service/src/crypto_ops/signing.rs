@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::checks::{Wanted, check_algorithm, check_message};
 use crate::grant::Tokens;
+use crate::resolve::NONE;
 use crate::{RequestContext, Service, ServiceError};
 
 /// What Sign is asked.
@@ -60,9 +61,16 @@ impl SignInput {
         state: &'s State,
         (operation, tokens): (CryptographicOperation, Tokens),
     ) -> Result<(&'s Key, &'s NewMaterial, SigningAlgorithm), ServiceError> {
+        // An algorithm that we have no name for is none that a condition could name.
+        let algorithm = self.algorithm.map(|of| ("kms:signingalgorithm", of.name()));
         let wanted = Wanted {
             operation,
             text: &self.key_id,
+            named: [
+                algorithm.unwrap_or(NONE),
+                ("kms:messagetype", self.message_type.name()),
+            ],
+            recipient: None,
             usage: KeyUsage::SignVerify,
             tokens,
         };

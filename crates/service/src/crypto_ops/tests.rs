@@ -6,6 +6,7 @@ use keyrum_types::{KeyId, MaterialId, SealedMaterial, WaitingDays};
 
 use super::*;
 use crate::grant::Tokens;
+use crate::resolve::{Asked, NONE};
 use crate::testing::{OTHER, OWN, TestRegion, root_of};
 
 fn blob(region: &TestRegion, key: KeyRef) -> Vec<u8> {
@@ -53,8 +54,8 @@ impl<'a> Decrypt<'a> {
 
     fn source(&self) -> Source<'_> {
         Source {
-            action: "Decrypt",
             text: self.text,
+            asked: Asked::of("Decrypt", self.text.unwrap_or_default()),
             algorithm: self.algorithm,
             context: &self.context,
             tokens: self.tokens,
@@ -360,8 +361,7 @@ fn only_what_a_later_state_may_know_is_asked_again() {
 fn destination<'a>(text: &'a str, context: &'a EncryptionContext) -> Destination<'a> {
     Destination {
         operation: "Encrypt",
-        action: "Encrypt",
-        text,
+        asked: Asked::of("Encrypt", text),
         algorithm: EncryptionAlgorithm::SymmetricDefault,
         context,
     }
@@ -572,6 +572,8 @@ fn other_uses_are_refused_in_the_apis_order() {
     let mut wanted = Wanted {
         operation: CryptographicOperation::Sign,
         text: &text,
+        named: [NONE; 2],
+        recipient: None,
         usage: KeyUsage::SignVerify,
         tokens: Tokens::Known,
     };

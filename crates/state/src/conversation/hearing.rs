@@ -8,11 +8,12 @@ use keyrum_types::{KeyState, MaterialId, MultiRegionRole, Origin, Region, UnixMi
 
 use super::{Leading, after, changed, confirm_own, imports, led, only_enabled};
 use crate::event::FamilyChange;
+use crate::facts::PrimaryRegion;
 use crate::family::{
     Entry, Family, FamilyRecord, Message, SharedImports, Transit, all_held, held, rotation_of,
 };
 use crate::rotation::Rotation;
-use crate::{Caller, Event, Key, NewMaterial, Refusal, State, import, permit_key};
+use crate::{Caller, Event, Key, NewMaterial, Refusal, State, StoredPolicy, import, permit_key};
 
 /// What a message leads to. Never refuses: what says nothing new changes nothing.
 pub(crate) fn hear(state: &State, from: &Region, message: &Message, at: UnixMillis) -> Vec<Event> {
@@ -157,7 +158,10 @@ fn judge_move(state: &State, from: &Region, record: &FamilyRecord, caller: &Call
         };
         vec![(from.clone(), answer)]
     };
-    let allowed = permit_key(state, caller, name, "UpdatePrimaryRegion").and_then(|target| {
+    let caller = caller.come_across();
+    let asked = PrimaryRegion(state.region());
+    let allowed = permit_key(state, &caller, name, "UpdatePrimaryRegion", &asked);
+    let allowed = allowed.and_then(|target| {
         let key = target.key();
         only_enabled(key)?;
         let family = state.family(name).filter(|family| {
@@ -282,7 +286,7 @@ fn arrival(
         created: at,
         deletion: None,
         description: initial.description.into(),
-        policy: initial.policy,
+        policy: initial.policy.as_deref().map(StoredPolicy::from),
         tags: initial.tags,
         materials: in_order(record, new.iter()),
     };

@@ -1,12 +1,13 @@
 //! Random commands over a small world, so that they meet.
 
+use keyrum_authz::managed_key_policy;
 use keyrum_state::{
     AutomaticRotation, Command, DueRotation, GrantConstraints, GrantPrincipal, GrantTerms,
     ImportTerms, KeyRef, KeyUse, LastUse, NewMaterial, Proposal, RequestId, State,
 };
 use keyrum_types::{
-    AliasName, CryptographicOperation, GrantOperation, ImportType, KeySpec, KeyUsage, MaterialId,
-    Origin, RotationDays, UnixMillis, WaitingDays,
+    AliasName, CryptographicOperation, GrantOperation, ImportType, KeySpec, KeyUsage,
+    ManagedService, MaterialId, Origin, RotationDays, UnixMillis, WaitingDays,
 };
 
 use crate::script::{account, caller, grant_id, key_id, material};
@@ -220,7 +221,7 @@ impl World {
                 voters: 3,
             },
             23 if b.is_multiple_of(8) => Command::RaiseFeatureLevel {
-                level: (b / 64).into(),
+                level: (b / 40).into(),
             },
             23 => Command::Tick,
             24..=25 => Command::EnableKeyRotation {
@@ -292,8 +293,14 @@ impl World {
             38 => {
                 self.keys += 1;
                 let service = ["s3", "sqs", "none"][usize::from(a % 3)];
+                let alias = AliasName::new(&format!("alias/aws/{service}")).unwrap();
+                let managed = ManagedService::of_alias(&alias).map(|service| {
+                    let region = "us-east-1".parse().unwrap();
+                    managed_key_policy(&region, key.account, &alias, service)
+                });
+                let policy = managed.unwrap_or(policy);
                 Command::CreateManagedKey {
-                    alias: AliasName::new(&format!("alias/aws/{service}")).unwrap(),
+                    alias,
                     key: key_id(self.keys, false),
                     description: text,
                     policy,

@@ -31,7 +31,7 @@ pub(crate) fn key_text(key: &Key) -> String {
         text += &format!(" description={}", key.description);
     }
     if let Some(policy) = &key.policy {
-        text += &format!(" policy={policy}");
+        text += &format!(" policy={}", policy.text());
     }
     if !key.tags.is_empty() {
         text += &format!(" tags={:?}", key.tags);
