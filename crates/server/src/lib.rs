@@ -31,6 +31,8 @@ mod http_tests;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
+mod signature_tests;
+#[cfg(test)]
 mod testing;
 
 pub use admin::Admin;

@@ -10,6 +10,8 @@ mod request_uid;
 mod response;
 mod stamp;
 mod tls;
+#[cfg(test)]
+mod tls_tests;
 
 use std::future::Future;
 use std::io;

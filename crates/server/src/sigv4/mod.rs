@@ -13,7 +13,7 @@ mod keys;
 #[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod vector_tests;
 

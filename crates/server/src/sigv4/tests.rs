@@ -9,16 +9,16 @@ use super::*;
 use crate::http::{Origin, RequestUid};
 use crate::testing::{EXPIRED, Keys};
 
-pub(super) const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
-pub(super) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+pub(crate) const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
+pub(crate) const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const TOKEN: &str = "a+token/of==some";
 const BODY: &str = r#"{"KeyId":"alias/é","Plaintext":"AAAA"}"#;
 
 /// 2015-08-30 12:36:00 UTC.
-pub(super) const NOW: u64 = 1_440_938_160;
+pub(crate) const NOW: u64 = 1_440_938_160;
 
 /// A request as it arrives at this second.
-pub(super) fn incoming(
+pub(crate) fn incoming(
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
@@ -39,7 +39,7 @@ pub(super) fn incoming(
 }
 
 /// What a server that takes declared credentials only says of a request.
-pub(super) fn identify(request: &Incoming, keys: &Keys) -> Result<String, ApiError> {
+pub(crate) fn identify(request: &Incoming, keys: &Keys) -> Result<String, ApiError> {
     identify_with(
         &Verifier::default(),
         request,
@@ -49,7 +49,7 @@ pub(super) fn identify(request: &Incoming, keys: &Keys) -> Result<String, ApiErr
     .map(|caller| caller.expect("nobody is taken unchecked").arn)
 }
 
-pub(super) fn identify_with(
+pub(crate) fn identify_with(
     verifier: &Verifier,
     request: &Incoming,
     keys: &Keys,
@@ -60,7 +60,7 @@ pub(super) fn identify_with(
     identified.now_or_never().expect("nothing to wait for")
 }
 
-pub(super) fn keys() -> Keys {
+pub(crate) fn keys() -> Keys {
     Keys(BTreeMap::from([
         (ACCESS_KEY, (SECRET, None)),
         ("ASIATEMPORARY", ("other", Some(TOKEN))),
@@ -69,23 +69,23 @@ pub(super) fn keys() -> Keys {
 
 /// What a client signs, and how.
 #[derive(Clone)]
-pub(super) struct Client {
-    pub(super) method: &'static str,
+pub(crate) struct Client {
+    pub(crate) method: &'static str,
     /// In the order they are sent.
-    pub(super) headers: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(&'static str, String)>,
     /// Which of them are signed, in order.
-    pub(super) signed: Vec<&'static str>,
-    pub(super) query: String,
-    pub(super) body: String,
-    pub(super) access_key: &'static str,
-    pub(super) secret: &'static str,
-    pub(super) day: String,
-    pub(super) stamp: String,
+    pub(crate) signed: Vec<&'static str>,
+    pub(crate) query: String,
+    pub(crate) body: String,
+    pub(crate) access_key: &'static str,
+    pub(crate) secret: &'static str,
+    pub(crate) day: String,
+    pub(crate) stamp: String,
 }
 
 impl Client {
     /// Signs as SDKs do.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let stamp = text(&date::basic(NOW)).to_owned();
         Self {
             method: "POST",
@@ -106,9 +106,14 @@ impl Client {
         }
     }
 
-    fn set(&mut self, name: &'static str, value: &str) {
+    pub(crate) fn set(&mut self, name: &'static str, value: &str) {
         self.headers.retain(|(other, _)| *other != name);
         self.headers.push((name, value.to_owned()));
+    }
+
+    /// The same, signed at another time.
+    pub(crate) fn now(self, seconds: u64) -> Self {
+        self.at(seconds)
     }
 
     fn at(mut self, seconds: u64) -> Self {
@@ -159,7 +164,7 @@ impl Client {
         incoming(self.method, &target, &headers, &self.body, NOW)
     }
 
-    pub(super) fn authorization(&self) -> String {
+    pub(crate) fn authorization(&self) -> String {
         format!(
             "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={}",
             self.access_key,
@@ -170,12 +175,12 @@ impl Client {
     }
 
     /// The request with its signature in a header.
-    pub(super) fn request(&self) -> Incoming {
+    pub(crate) fn request(&self) -> Incoming {
         let authorization = self.authorization();
         self.with_authorization(&authorization)
     }
 
-    pub(super) fn with_authorization(&self, authorization: &str) -> Incoming {
+    pub(crate) fn with_authorization(&self, authorization: &str) -> Incoming {
         self.arriving(&self.query, &[("authorization", authorization)])
     }
 
