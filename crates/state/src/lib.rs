@@ -30,6 +30,7 @@ mod event;
 mod family;
 mod feature;
 mod grant;
+mod identity;
 mod import;
 mod key;
 mod last_use;
@@ -37,9 +38,11 @@ mod lifecycle;
 mod managed;
 mod metadata;
 mod policy;
+mod policy_form;
 mod refusal;
 mod rotation;
 mod seed;
+mod stored_policy;
 mod tag;
 
 use keyrum_types::UnixMillis;
@@ -64,6 +67,13 @@ pub use feature::AUTHORIZATION_LEVEL;
 pub use grant::{
     GRANTS_PER_KEY_MAX, Grant, GrantConstraints, GrantPrincipal, GrantTerms, grant_operations_for,
 };
+pub use identity::{
+    ACCESS_KEYS_MAX, ACCOUNTS_MAX, AccessKey, AccessKeyOwner, Account, BOUNDARY_CHARS_MAX,
+    DELETED_IDENTITIES_MAX, Identity, IdentityBook, IdentityName, IdentityNews, IdentityRecord,
+    POLICIES_CHARS_MAX, ROLES_PER_ACCOUNT_MAX, Role, SESSION_KEYS_MAX, SESSION_SECONDS_MAX,
+    SESSION_SECONDS_MIN, SessionKey, TRUST_CHARS_MAX, USERS_PER_ACCOUNT_MAX, User,
+    access_key_secret_name, session_key_secret_name,
+};
 pub use import::{
     EXPIRY_DAYS_MAX, ImportDetails, ImportTerms, Imports, check_import, check_import_parameters,
 };
@@ -71,11 +81,13 @@ pub use key::{Alias, Deletion, Key};
 pub use last_use::{KEY_USES_MAX, KeyUse, LastUse};
 pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_GRANTS_MAX, TICK_KEYS_MAX};
 pub use policy::POLICY_BYTES_MAX;
+pub use policy_form::{Policy, PolicyKind};
 pub use refusal::Refusal;
 pub use rotation::{
     AutomaticRotation, CompletedRotation, ON_DEMAND_ROTATIONS_MAX, PendingRotation,
     ROTATE_KEYS_MAX, Rotation,
 };
+pub use stored_policy::StoredPolicy;
 pub use tag::TAGS_PER_KEY_MAX;
 
 use access::{Call, region_only, required};
@@ -320,6 +332,18 @@ pub fn decide(
         }
         Command::RetireGrant { key, grant } => grant::retire(&call()?, *key, *grant),
         Command::RevokeGrant { key, grant } => grant::revoke(state, &call()?.key(*key)?, *grant),
+        Command::PutIdentity { identity, expected } => {
+            region_only(caller, action)?;
+            identity::put(state, identity, *expected, at)
+        }
+        Command::DeleteIdentity { name, expected } => {
+            region_only(caller, action)?;
+            identity::delete(state, name, *expected)
+        }
+        Command::ShareIdentities { with } => {
+            region_only(caller, action)?;
+            identity::share(state, with)
+        }
     }
 }
 
@@ -362,6 +386,10 @@ fn evolve(state: &mut State, event: &Event) {
         Event::GrantCreated { .. } | Event::GrantRetired { .. } | Event::GrantRevoked { .. } => {
             grant::evolve(state, event);
         }
+        Event::IdentityPut { .. }
+        | Event::IdentityDeleted { .. }
+        | Event::IdentitiesShared { .. }
+        | Event::IdentityHeard { .. } => identity::evolve(state, event),
     }
 }
 
