@@ -34,26 +34,25 @@ impl Resource {
     }
 }
 
-/// Evidence that a caller may do `action` to `resource`.
+/// Evidence that a caller may do an action to what it was asked about; its holder keeps the two
+/// together.
 ///
-/// The fields are private and only [`authorize`] makes one, so a forgotten check does not
-/// compile. It is not `Clone`: one decision allows one action.
+/// The fields are private and only [`decide`](crate::decide) and [`authorize`] make one, so a
+/// forgotten check does not compile. It is not `Clone`: one decision allows one action.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use = "a permit is evidence for the code that acts on it"]
 pub struct Permit {
     action: &'static str,
-    resource: Resource,
 }
 
 impl Permit {
+    pub(crate) fn new(action: &'static str) -> Self {
+        Self { action }
+    }
+
     /// The allowed action, without `kms:`.
     pub fn action(&self) -> &'static str {
         self.action
-    }
-
-    /// What it is allowed on.
-    pub fn resource(&self) -> &Resource {
-        &self.resource
     }
 }
 
@@ -66,7 +65,7 @@ pub fn authorize(
     resource: Resource,
 ) -> Result<Permit, Denied> {
     if resource.owner() == caller.account {
-        return Ok(Permit { action, resource });
+        return Ok(Permit::new(action));
     }
     Err(Denied {
         principal: caller.arn.to_owned(),
@@ -118,7 +117,7 @@ impl fmt::Display for DeniedResource {
     }
 }
 
-/// Which layer of authorization said no. More follow once policies are evaluated.
+/// Which layer of authorization said no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeniedReason {
     /// `because no identity-based policy allows the kms:<action> action`.
@@ -132,6 +131,18 @@ pub enum DeniedReason {
     /// A command that only the Region gives itself came with a caller. A fault inside Keyrum:
     /// the API cannot cause it.
     RegionOnly,
+    /// `with an explicit deny in an identity-based policy`.
+    DeniedByIdentityPolicy,
+    /// `with an explicit deny in a resource-based policy`.
+    DeniedByResourcePolicy,
+    /// `with an explicit deny in a session policy`.
+    DeniedBySessionPolicy,
+    /// `with an explicit deny in a permissions boundary`.
+    DeniedByPermissionsBoundary,
+    /// `because no session policy allows the kms:<action> action`.
+    NoSessionPolicy,
+    /// `because no permissions boundary allows the kms:<action> action`.
+    NoPermissionsBoundary,
 }
 
 impl fmt::Display for DeniedReason {
@@ -141,6 +152,12 @@ impl fmt::Display for DeniedReason {
             Self::NoResourceBasedPolicy => "no resource-based policy allows it",
             Self::NoCaller => "the command has no caller",
             Self::RegionOnly => "only the Region gives itself this command",
+            Self::DeniedByIdentityPolicy => "an identity-based policy denies it",
+            Self::DeniedByResourcePolicy => "a resource-based policy denies it",
+            Self::DeniedBySessionPolicy => "a session policy denies it",
+            Self::DeniedByPermissionsBoundary => "a permissions boundary denies it",
+            Self::NoSessionPolicy => "no session policy allows it",
+            Self::NoPermissionsBoundary => "no permissions boundary allows it",
         })
     }
 }
@@ -163,13 +180,9 @@ mod tests {
     #[test]
     fn an_account_may_use_its_own_keys() {
         let key = Resource::Key(OWN.parse().unwrap(), KeyId::single_region([1; 16]));
-        let permit = authorize(
-            caller("arn:aws:iam::000000000001:root"),
-            "EnableKey",
-            key.clone(),
-        );
+        let permit = authorize(caller("arn:aws:iam::000000000001:root"), "EnableKey", key);
         let permit = permit.unwrap();
-        assert_eq!((permit.action(), permit.resource()), ("EnableKey", &key));
+        assert_eq!(permit.action(), "EnableKey");
     }
 
     /// Catches a foreign account reaching a key, an alias or the account itself.

@@ -12,12 +12,28 @@
 //!
 //! It knows no clock, randomness, disk or network, and decides the same everywhere.
 
+mod condition;
+mod decide;
 mod decision;
+mod evaluation;
+mod form;
+mod grant;
+mod json;
+mod malformed;
 mod managed;
 mod policy;
 mod principal;
+mod question;
+mod statement;
+mod template;
+mod values;
 
+pub use decide::{GrantHit, IdentitySide, ResourceSide, decide, locks_out};
 pub use decision::{Denied, DeniedReason, DeniedResource, Permit, Principal, Resource, authorize};
+pub use form::check_policy;
+pub use grant::{Constraints, at_least_as_strict, constraints_met, grant_names, may_grant_on};
+pub use malformed::MalformedPolicy;
 pub use managed::{VIA_SERVICE, managed_key_allows, managed_key_policy};
-pub use policy::{MalformedPolicy, check_policy, default_policy};
-pub use principal::{NotAPrincipal, check_grant_principal};
+pub use policy::{Policy, PolicyKind, default_policy};
+pub use principal::{NamedAs, NamedPrincipal, NotAPrincipal, check_grant_principal};
+pub use question::{Asker, Context, NoContext, PrincipalKind, Question, Values};

@@ -1,19 +1,38 @@
 //! The principals a key policy may name, and which callers each covers.
 //!
 //! Source: IAM User Guide, "AWS JSON policy elements: Principal"; AWS KMS Developer Guide,
-//! "Key policies". Whether a named user or role exists is not looked up yet.
+//! "Key policies". Whether a named user or role exists is for the caller to look up.
 
 use keyrum_types::AccountId;
 
-/// One AWS principal named by a policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Named {
+use crate::question::{Asker, PrincipalKind};
+
+/// One principal named by a policy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NamedPrincipal {
     /// Everybody.
     Anyone,
     /// An account: its root user and, through the account's own policies, all its identities.
     Account(AccountId),
     /// A user, role, session or federated user, by its ARN.
-    Identity(String),
+    Arn(String),
+    /// A user (`AIDA...`) or a role (`AROA...`), by its unique id.
+    UniqueId(String),
+    /// An AWS service, such as `sqs.amazonaws.com`.
+    Service(String),
+}
+
+/// As what a text names somebody who asks. The order is that of strength.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NamedAs {
+    /// Not at all.
+    No,
+    /// As an identity of the account it names.
+    Account,
+    /// As a session of the role it names.
+    Role,
+    /// As the one it names: a user, a session, a federated user, a service or an account's root user.
+    Itself,
 }
 
 /// Why a text names no AWS principal.
@@ -33,7 +52,7 @@ pub fn check_grant_principal(arn: &str) -> Result<AccountId, NotAPrincipal> {
     if !arn.starts_with("arn:") {
         return Err(NotAPrincipal::Invalid);
     }
-    Named::parse(arn)?;
+    NamedPrincipal::parse(arn)?;
     let account = arn
         .split(':')
         .nth(4)
@@ -41,7 +60,7 @@ pub fn check_grant_principal(arn: &str) -> Result<AccountId, NotAPrincipal> {
     account.ok_or(NotAPrincipal::Invalid)
 }
 
-impl Named {
+impl NamedPrincipal {
     pub(crate) fn parse(text: &str) -> Result<Self, NotAPrincipal> {
         if text == "*" {
             return Ok(Self::Anyone);
@@ -66,18 +85,57 @@ impl Named {
         let named = |rest: &str| !rest.is_empty() && !rest.ends_with('/');
         match (service, resource.split_once('/')) {
             ("iam", None) if resource == "root" => Ok(Self::Account(account)),
-            ("iam", Some(("user" | "role", rest))) if named(rest) => {
-                Ok(Self::Identity(text.to_owned()))
-            }
+            ("iam", Some(("user" | "role", rest))) if named(rest) => Ok(Self::Arn(text.to_owned())),
             ("sts", Some(("federated-user", rest))) if named(rest) => {
-                Ok(Self::Identity(text.to_owned()))
+                Ok(Self::Arn(text.to_owned()))
             }
             ("sts", Some(("assumed-role", rest)))
                 if rest.split('/').count() == 2 && !rest.starts_with('/') && named(rest) =>
             {
-                Ok(Self::Identity(text.to_owned()))
+                Ok(Self::Arn(text.to_owned()))
             }
             _ => Err(NotAPrincipal::Invalid),
+        }
+    }
+
+    /// Reads a policy's `AWS` principal, which may also be a unique id.
+    pub(crate) fn of_policy(text: &str) -> Result<Self, NotAPrincipal> {
+        let is_id = (16..=128).contains(&text.len())
+            && (text.starts_with("AIDA") || text.starts_with("AROA"))
+            && (text.bytes()).all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        if is_id {
+            return Ok(Self::UniqueId(text.to_owned()));
+        }
+        Self::parse(text)
+    }
+
+    /// As what it names `asker`.
+    pub fn names(&self, asker: &Asker<'_>) -> NamedAs {
+        let found = |named: NamedAs, is_so: bool| if is_so { named } else { NamedAs::No };
+        match self {
+            Self::Anyone => NamedAs::Itself,
+            Self::Account(account) => match asker.kind {
+                _ if *account != asker.account => NamedAs::No,
+                PrincipalKind::Service => NamedAs::No,
+                PrincipalKind::Root => NamedAs::Itself,
+                PrincipalKind::User | PrincipalKind::AssumedRole | PrincipalKind::FederatedUser => {
+                    NamedAs::Account
+                }
+            },
+            Self::Arn(arn) if asker.role_arn == Some(arn) => NamedAs::Role,
+            Self::Arn(arn) => {
+                let service = asker.kind == PrincipalKind::Service;
+                found(NamedAs::Itself, arn == asker.arn && !service)
+            }
+            Self::UniqueId(id) => match asker.unique_id.strip_prefix(&**id) {
+                Some("") => NamedAs::Itself,
+                Some(rest) => found(NamedAs::Role, rest.starts_with(':')),
+                None => NamedAs::No,
+            },
+            Self::Service(name) => {
+                let service = asker.kind == PrincipalKind::Service;
+                found(NamedAs::Itself, service && name == asker.arn)
+            }
         }
     }
 
@@ -87,7 +145,8 @@ impl Named {
         match self {
             Self::Anyone => true,
             Self::Account(named) => *named == account,
-            Self::Identity(arn) => arn == caller || role_of_session(arn, caller),
+            Self::Arn(arn) => arn == caller || role_of_session(arn, caller),
+            Self::UniqueId(_) | Self::Service(_) => false,
         }
     }
 }
@@ -126,7 +185,7 @@ mod tests {
             "arn:aws:sts::111122223333:assumed-role/r/session",
             "arn:aws:sts::111122223333:federated-user/f",
         ] {
-            assert!(Named::parse(good).is_ok(), "{good}");
+            assert!(NamedPrincipal::parse(good).is_ok(), "{good}");
         }
         for invalid in [
             "",
@@ -142,7 +201,7 @@ mod tests {
             "arn:aws:s3:::bucket",
         ] {
             assert_eq!(
-                Named::parse(invalid),
+                NamedPrincipal::parse(invalid),
                 Err(NotAPrincipal::Invalid),
                 "{invalid}"
             );
@@ -154,7 +213,7 @@ mod tests {
             "arn::::::",
         ] {
             assert_eq!(
-                Named::parse(malformed),
+                NamedPrincipal::parse(malformed),
                 Err(NotAPrincipal::MalformedArn),
                 "{malformed}"
             );
@@ -183,7 +242,7 @@ mod tests {
     #[test]
     fn a_role_covers_its_sessions() {
         let account = "111122223333".parse().unwrap();
-        let role = Named::parse("arn:aws:iam::111122223333:role/path/r").unwrap();
+        let role = NamedPrincipal::parse("arn:aws:iam::111122223333:role/path/r").unwrap();
         assert!(role.covers("arn:aws:sts::111122223333:assumed-role/r/s", account));
         assert!(!role.covers("arn:aws:sts::111122223333:assumed-role/path/s", account));
         assert!(!role.covers("arn:aws:sts::999922223333:assumed-role/r/s", account));

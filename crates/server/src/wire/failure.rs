@@ -514,6 +514,24 @@ fn not_authorized(denied: &Denied) -> ApiError {
         DeniedReason::NoResourceBasedPolicy => {
             format!("because no resource-based policy allows the kms:{action} action")
         }
+        DeniedReason::NoSessionPolicy => {
+            format!("because no session policy allows the kms:{action} action")
+        }
+        DeniedReason::NoPermissionsBoundary => {
+            format!("because no permissions boundary allows the kms:{action} action")
+        }
+        DeniedReason::DeniedByIdentityPolicy => {
+            "with an explicit deny in an identity-based policy".to_owned()
+        }
+        DeniedReason::DeniedByResourcePolicy => {
+            "with an explicit deny in a resource-based policy".to_owned()
+        }
+        DeniedReason::DeniedBySessionPolicy => {
+            "with an explicit deny in a session policy".to_owned()
+        }
+        DeniedReason::DeniedByPermissionsBoundary => {
+            "with an explicit deny in a permissions boundary".to_owned()
+        }
         DeniedReason::NoCaller | DeniedReason::RegionOnly => {
             return ApiError::fault(
                 "KMSInternalException",
@@ -560,7 +578,17 @@ fn malformed_policy(malformed: &MalformedPolicy) -> ApiError {
         | MalformedPolicy::InvalidEffect
         | MalformedPolicy::NoPrincipal
         | MalformedPolicy::InvalidPrincipals
-        | MalformedPolicy::LocksCallerOut => "MalformedPolicyDocumentException",
+        | MalformedPolicy::LocksCallerOut
+        | MalformedPolicy::PrincipalProhibited
+        | MalformedPolicy::NoAction
+        | MalformedPolicy::NoResource
+        | MalformedPolicy::NoVendor
+        | MalformedPolicy::ResourceNotArn { .. }
+        | MalformedPolicy::InvalidSid
+        | MalformedPolicy::DuplicateSid
+        | MalformedPolicy::NotAnAssumeRoleAction
+        | MalformedPolicy::ResourceProhibited
+        | MalformedPolicy::OverlyPermissiveCondition { .. } => "MalformedPolicyDocumentException",
     };
     // `authz` words these as the API does.
     ApiError::client(code, malformed.to_string())

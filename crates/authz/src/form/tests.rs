@@ -1,6 +1,7 @@
 //! Tests of the policy's form and of the lockout check.
 
 use super::*;
+use crate::default_policy;
 
 const ROOT: &str = "arn:aws:iam::111122223333:root";
 const KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab";
