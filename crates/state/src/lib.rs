@@ -38,7 +38,6 @@ mod lifecycle;
 mod managed;
 mod metadata;
 mod policy;
-mod policy_form;
 mod refusal;
 mod rotation;
 mod seed;
@@ -81,7 +80,6 @@ pub use key::{Alias, Deletion, Key};
 pub use last_use::{KEY_USES_MAX, KeyUse, LastUse};
 pub use lifecycle::{KEYS_PER_ACCOUNT_MAX, TICK_ALIASES_MAX, TICK_GRANTS_MAX, TICK_KEYS_MAX};
 pub use policy::POLICY_BYTES_MAX;
-pub use policy_form::{Policy, PolicyKind};
 pub use refusal::Refusal;
 pub use rotation::{
     AutomaticRotation, CompletedRotation, ON_DEMAND_ROTATIONS_MAX, PendingRotation,

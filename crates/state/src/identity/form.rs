@@ -1,7 +1,7 @@
 //! What an identity must look like.
 //! Source: IAM User Guide, "IAM and AWS STS quotas"; IAM API Reference, CreateUser, CreateRole, Tag.
 
-use crate::policy_form::{Policy, PolicyKind};
+use keyrum_authz::{Policy, PolicyKind};
 
 use super::{Account, Identity, Role, SessionKey, User};
 use crate::{Refusal, StoredPolicy};

@@ -213,6 +213,9 @@ pub struct Role {
     /// At most 50.
     pub tags: BTreeMap<String, String>,
     /// Who may assume it.
+    ///
+    /// Deviation: the real service refuses one that names a user or role which does not exist, and
+    /// keeps whom it names by unique id. Here a name in it means whoever has the name.
     pub trust: StoredPolicy,
     /// Policies by name.
     pub policies: BTreeMap<String, StoredPolicy>,
