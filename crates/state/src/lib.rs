@@ -69,9 +69,9 @@ pub use grant::{
 pub use identity::{
     ACCESS_KEYS_MAX, ACCOUNTS_MAX, AccessKey, AccessKeyOwner, Account, BOUNDARY_CHARS_MAX,
     DELETED_IDENTITIES_MAX, Identity, IdentityBook, IdentityName, IdentityNews, IdentityRecord,
-    POLICIES_CHARS_MAX, ROLES_PER_ACCOUNT_MAX, Role, SESSION_KEYS_MAX, SESSION_SECONDS_MAX,
-    SESSION_SECONDS_MIN, SessionKey, TRUST_CHARS_MAX, USERS_PER_ACCOUNT_MAX, User,
-    access_key_secret_name, session_key_secret_name,
+    POLICIES_CHARS_MAX, ROLES_PER_ACCOUNT_MAX, ResolvedCaller, Role, SESSION_KEYS_MAX,
+    SESSION_SECONDS_MAX, SESSION_SECONDS_MIN, SessionKey, TRUST_CHARS_MAX, USERS_PER_ACCOUNT_MAX,
+    User, access_key_secret_name, session_key_secret_name,
 };
 pub use import::{
     EXPIRY_DAYS_MAX, ImportDetails, ImportTerms, Imports, check_import, check_import_parameters,

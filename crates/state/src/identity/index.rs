@@ -153,6 +153,16 @@ pub enum AccessKeyOwner<'s> {
     User(&'s User),
 }
 
+impl AccessKeyOwner<'_> {
+    /// Its name.
+    pub fn name(&self) -> IdentityName {
+        match self {
+            Self::Root(account) => IdentityName::Account(account.account),
+            Self::User(user) => IdentityName::User(user.account, user.name.clone()),
+        }
+    }
+}
+
 impl State {
     /// An identity, with the number of its last change.
     pub fn identity(&self, name: &IdentityName) -> Option<&Shared> {

@@ -6,6 +6,7 @@
 //!
 //! Below [`crate::AUTHORIZATION_LEVEL`] there are none.
 
+mod asker;
 mod changes;
 mod form;
 mod index;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::StoredPolicy;
 
+pub use asker::ResolvedCaller;
 pub use changes::{
     ACCESS_KEYS_MAX, ACCOUNTS_MAX, DELETED_IDENTITIES_MAX, ROLES_PER_ACCOUNT_MAX, SESSION_KEYS_MAX,
     USERS_PER_ACCOUNT_MAX,
