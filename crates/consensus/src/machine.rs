@@ -299,7 +299,12 @@ impl Machine {
 fn sends(event: &Event) -> bool {
     matches!(
         event,
-        Event::KeyReplicated { .. } | Event::FamilyChanged { .. } | Event::MessagesSent { .. }
+        Event::KeyReplicated { .. }
+            | Event::FamilyChanged { .. }
+            | Event::MessagesSent { .. }
+            | Event::IdentityPut { .. }
+            | Event::IdentityDeleted { .. }
+            | Event::IdentitiesShared { .. }
     )
 }
 

@@ -157,16 +157,42 @@ impl DomainKeyring {
         secret: &MaterialSecret,
         entropy: &dyn Entropy,
     ) -> SealedMaterial {
+        self.seal_as(
+            MATERIAL,
+            &material_name(name, material),
+            secret.expose(),
+            entropy,
+        )
+    }
+
+    /// Seals what belongs to an identity, such as an access key's secret. `name` says what it is of: it
+    /// opens under the same name only, and never as material.
+    pub fn seal_identity(
+        &self,
+        name: &str,
+        secret: &[u8],
+        entropy: &dyn Entropy,
+    ) -> SealedMaterial {
+        self.seal_as(IDENTITY, name.as_bytes(), secret, entropy)
+    }
+
+    fn seal_as(
+        &self,
+        purpose: &'static str,
+        name: &[u8],
+        secret: &[u8],
+        entropy: &dyn Entropy,
+    ) -> SealedMaterial {
         let mut sealed = vec![0; SECRET_AT];
         sealed[0] = SEALING_FORMAT;
         sealed[VERSION_AT..SALT_AT].copy_from_slice(&DOMAIN_KEY_VERSION.to_be_bytes());
         entropy.fill(&mut sealed[SALT_AT..]);
-        let key = self.sealing_key(&sealed[SALT_AT..NONCE_AT]);
+        let key = self.sealing_key(purpose, &sealed[SALT_AT..NONCE_AT]);
         let nonce = nonce_of(&sealed[NONCE_AT..SECRET_AT]);
-        let aad = Self::associated_data(&sealed[..SALT_AT], name, material);
+        let aad = [&sealed[..SALT_AT], name].concat();
         // The buffer has its final size before the secret enters it, so that no copy stays behind.
-        sealed.reserve_exact(secret.expose().len() + TAG_BYTES);
-        sealed.extend_from_slice(secret.expose());
+        sealed.reserve_exact(secret.len() + TAG_BYTES);
+        sealed.extend_from_slice(secret);
         let tag = cipher(key.as_slice())
             .seal_in_place_separate_tag(nonce, Aad::from(&aad), &mut sealed[SECRET_AT..])
             .expect("AES-GCM takes every plaintext under 64 GiB");
@@ -181,6 +207,25 @@ impl DomainKeyring {
         material: MaterialId,
         sealed: &SealedMaterial,
     ) -> Result<MaterialSecret, UnsealError> {
+        let opened = self.unseal_as(MATERIAL, &material_name(name, material), sealed)?;
+        MaterialSecret::from_slice(&opened).ok_or(UnsealError::Damaged)
+    }
+
+    /// Opens what [`DomainKeyring::seal_identity`] made under the same name.
+    pub fn unseal_identity(
+        &self,
+        name: &str,
+        sealed: &SealedMaterial,
+    ) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
+        self.unseal_as(IDENTITY, name.as_bytes(), sealed)
+    }
+
+    fn unseal_as(
+        &self,
+        purpose: &'static str,
+        name: &[u8],
+        sealed: &SealedMaterial,
+    ) -> Result<Zeroizing<Vec<u8>>, UnsealError> {
         let sealed = &sealed.0;
         match sealed.first() {
             Some(&SEALING_FORMAT) if sealed.len() > OVERHEAD_BYTES => {}
@@ -195,30 +240,32 @@ impl DomainKeyring {
         if version != DOMAIN_KEY_VERSION {
             return Err(UnsealError::OtherDomainKey { version });
         }
-        let key = self.sealing_key(&sealed[SALT_AT..NONCE_AT]);
+        let key = self.sealing_key(purpose, &sealed[SALT_AT..NONCE_AT]);
         let nonce = nonce_of(&sealed[NONCE_AT..SECRET_AT]);
-        let aad = Self::associated_data(&sealed[..SALT_AT], name, material);
+        let aad = [&sealed[..SALT_AT], name].concat();
         if sealed.len() > OVERHEAD_BYTES + MATERIAL_BYTES_MAX {
             return Err(UnsealError::Damaged);
         }
         let mut buffer = Zeroizing::new(sealed[SECRET_AT..].to_vec());
-        let secret = cipher(key.as_slice())
+        let length = cipher(key.as_slice())
             .open_in_place(nonce, Aad::from(&aad), buffer.as_mut_slice())
-            .map_err(|_| UnsealError::Damaged)?;
-        MaterialSecret::from_slice(secret).ok_or(UnsealError::Damaged)
+            .map_err(|_| UnsealError::Damaged)?
+            .len();
+        buffer.truncate(length);
+        Ok(buffer)
     }
 
-    fn sealing_key(&self, salt: &[u8]) -> Zeroizing<[u8; 32]> {
-        derive(
-            &prf_key(self.expose()),
-            "keyrum material sealing 1",
-            &[salt],
-        )
+    fn sealing_key(&self, purpose: &'static str, salt: &[u8]) -> Zeroizing<[u8; 32]> {
+        derive(&prf_key(self.expose()), purpose, &[salt])
     }
+}
 
-    fn associated_data(head: &[u8], name: KeyName, material: MaterialId) -> Vec<u8> {
-        [head, &name.to_bytes(), &material.0].concat()
-    }
+/// What sealings are for; each purpose has keys of its own.
+const MATERIAL: &str = "keyrum material sealing 1";
+const IDENTITY: &str = "keyrum identity sealing 1";
+
+fn material_name(name: KeyName, material: MaterialId) -> Vec<u8> {
+    [&name.to_bytes()[..], &material.0].concat()
 }
 
 #[cfg(test)]
@@ -309,6 +356,38 @@ mod tests {
         for bad in ["", "+000000000000001", "ABCDEF0123456789", "1"] {
             assert!(bad.parse::<Fingerprint>().is_err(), "{bad}");
         }
+    }
+
+    /// Catches a secret of an identity that opens under another name, in another Region, or as
+    /// material, and the reverse.
+    #[test]
+    fn secrets_of_identities_are_kept_apart() {
+        let entropy = CountingEntropy(1.into());
+        let keyring = DomainKeyring::generate(&entropy);
+        let sealed = keyring.seal_identity("access key A", b"a secret", &entropy);
+        let opened = |keyring: &DomainKeyring, name| {
+            let opened = keyring.unseal_identity(name, &sealed);
+            opened.map(|opened| opened.to_vec())
+        };
+        assert_eq!(opened(&keyring, "access key A"), Ok(b"a secret".to_vec()));
+        let damaged = Err(UnsealError::Damaged);
+        assert_eq!(opened(&keyring, "access key B"), damaged);
+        let other = DomainKeyring::generate(&entropy);
+        assert_eq!(opened(&other, "access key A"), damaged);
+        for at in 0..sealed.0.len() {
+            let mut changed = sealed.clone();
+            changed.0[at] ^= 4;
+            let refused = keyring.unseal_identity("access key A", &changed);
+            assert!(refused.is_err(), "byte {at}");
+        }
+
+        let secret = MaterialSecret::generate(&entropy);
+        let id = secret.id(name(1).key);
+        let material = keyring.seal(name(1), id, &secret, &entropy);
+        // Even under the very bytes that material is bound to.
+        let same = material_name(name(1), id);
+        let crossed = keyring.unseal_as(IDENTITY, &same, &material);
+        assert_eq!(crossed.err(), Some(UnsealError::Damaged));
     }
 
     /// Catches tokens of one Region that another takes.

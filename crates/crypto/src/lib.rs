@@ -21,6 +21,7 @@ mod key_file;
 mod keyring;
 mod keys;
 mod material;
+mod session_token;
 #[cfg(test)]
 mod testing;
 mod token;
@@ -43,6 +44,7 @@ pub use keys::{
     generate_material, given_material, import_material,
 };
 pub use material::{KeyName, MATERIAL_BYTES, MATERIAL_BYTES_MAX, MaterialSecret};
+pub use session_token::{SESSION_KEY_BYTES, SessionTokenKey, session_key_version};
 pub use token::TokenKey;
 pub use wrap::{
     Crossing, InvalidRegionPublicKey, RegionKey, RegionPublicKey, UnwrapError, Unwrapping,
@@ -141,6 +143,7 @@ mod tests {
         assert_eq!(traits!(MaterialSecret), [false; 3]);
         assert_eq!(traits!(DomainKeyring), [false; 3]);
         assert_eq!(traits!(TokenKey), [false; 3]);
+        assert_eq!(traits!(SessionTokenKey), [false; 3]);
         assert_eq!(traits!(RegionKey), [false; 3]);
         assert_eq!(traits!(Wrapping), [false; 3]);
         assert_eq!(traits!(Unwrapping<'static>), [false; 3]);

@@ -31,6 +31,8 @@ type Kdf = hpke::kdf::HkdfSha256;
 
 /// Not one of the formats of sealings under a domain key, so that one is never taken for the other.
 const WRAPPING_FORMAT: u8 = 0x82;
+/// The same of what belongs to an identity, so that neither is taken for material.
+const IDENTITY_FORMAT: u8 = 0x83;
 const NONCE_AT: usize = 1 + REGION_KEY_BYTES;
 const SECRET_AT: usize = NONCE_AT + NONCE_LEN;
 /// What HPKE is asked for a key under.
@@ -194,15 +196,37 @@ impl Wrapping {
         secret: &MaterialSecret,
         entropy: &dyn Entropy,
     ) -> SealedMaterial {
+        let name = associated_data(name, material);
+        self.wrap_as(WRAPPING_FORMAT, &name, secret.expose(), entropy)
+    }
+
+    /// Wraps what belongs to an identity, as material is. `name` says what it is of.
+    pub fn wrap_identity(
+        &self,
+        name: &str,
+        secret: &[u8],
+        entropy: &dyn Entropy,
+    ) -> SealedMaterial {
+        let name = identity_data(name);
+        self.wrap_as(IDENTITY_FORMAT, &name, secret, entropy)
+    }
+
+    fn wrap_as(
+        &self,
+        format: u8,
+        name: &[u8],
+        secret: &[u8],
+        entropy: &dyn Entropy,
+    ) -> SealedMaterial {
         // Its final size before the secret enters it, so that no copy stays behind.
-        let mut wrapped = Vec::with_capacity(OVERHEAD_BYTES + secret.expose().len());
-        wrapped.push(WRAPPING_FORMAT);
+        let mut wrapped = Vec::with_capacity(OVERHEAD_BYTES + secret.len());
+        wrapped.push(format);
         wrapped.extend_from_slice(&self.shared);
         wrapped.resize(SECRET_AT, 0);
         entropy.fill(&mut wrapped[NONCE_AT..]);
         let nonce = nonce_of(&wrapped[NONCE_AT..]);
-        wrapped.extend_from_slice(secret.expose());
-        let aad = Aad::from(associated_data(name, material));
+        wrapped.extend_from_slice(secret);
+        let aad = Aad::from(name);
         let tag = self
             .cipher
             .seal_in_place_separate_tag(nonce, aad, &mut wrapped[SECRET_AT..])
@@ -228,12 +252,38 @@ impl Unwrapping<'_> {
         material: MaterialId,
         wrapped: &SealedMaterial,
     ) -> Result<MaterialSecret, UnwrapError> {
+        let opened = self.unwrap_as(WRAPPING_FORMAT, &associated_data(name, material), wrapped)?;
+        let secret = MaterialSecret::from_slice(&opened).ok_or(UnwrapError::Damaged)?;
+        // The name is a hash of the bytes, so even the sender cannot give one version for another.
+        if secret.id(name.key) == material {
+            Ok(secret)
+        } else {
+            Err(UnwrapError::Damaged)
+        }
+    }
+
+    /// Opens what [`Wrapping::wrap_identity`] made for this Region under the same name.
+    pub fn unwrap_identity(
+        &mut self,
+        name: &str,
+        wrapped: &SealedMaterial,
+    ) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
+        self.unwrap_as(IDENTITY_FORMAT, &identity_data(name), wrapped)
+    }
+
+    fn unwrap_as(
+        &mut self,
+        expected: u8,
+        name: &[u8],
+        wrapped: &SealedMaterial,
+    ) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
         let wrapped = &wrapped.0;
         match wrapped.first() {
-            Some(&WRAPPING_FORMAT)
-                if (OVERHEAD_BYTES + 1..=OVERHEAD_BYTES + MATERIAL_BYTES_MAX)
-                    .contains(&wrapped.len()) => {}
-            Some(&format) if format != WRAPPING_FORMAT => {
+            Some(&format)
+                if format == expected
+                    && (OVERHEAD_BYTES + 1..=OVERHEAD_BYTES + MATERIAL_BYTES_MAX)
+                        .contains(&wrapped.len()) => {}
+            Some(&format) if format != expected => {
                 return Err(UnwrapError::OtherFormat { format });
             }
             _ => return Err(UnwrapError::Damaged),
@@ -242,18 +292,13 @@ impl Unwrapping<'_> {
         shared.copy_from_slice(&wrapped[1..NONCE_AT]);
         let cipher = self.agree(shared)?;
         let nonce = nonce_of(&wrapped[NONCE_AT..SECRET_AT]);
-        let aad = Aad::from(associated_data(name, material));
         let mut opened = Zeroizing::new(wrapped[SECRET_AT..].to_vec());
-        let opened = cipher
-            .open_in_place(nonce, aad, opened.as_mut_slice())
-            .map_err(|_| UnwrapError::Damaged)?;
-        let secret = MaterialSecret::from_slice(opened).ok_or(UnwrapError::Damaged)?;
-        // The name is a hash of the bytes, so even the sender cannot give one version for another.
-        if secret.id(name.key) == material {
-            Ok(secret)
-        } else {
-            Err(UnwrapError::Damaged)
-        }
+        let length = cipher
+            .open_in_place(nonce, Aad::from(name), opened.as_mut_slice())
+            .map_err(|_| UnwrapError::Damaged)?
+            .len();
+        opened.truncate(length);
+        Ok(opened)
     }
 
     fn agree(&mut self, shared: [u8; REGION_KEY_BYTES]) -> Result<&LessSafeKey, UnwrapError> {
@@ -289,6 +334,11 @@ impl Crossing<'_> {
 
 fn associated_data(name: KeyName, material: MaterialId) -> Vec<u8> {
     [&name.to_bytes()[..], &material.0].concat()
+}
+
+/// What material is bound to begins with 12 digits, so the two never look alike.
+fn identity_data(name: &str) -> Vec<u8> {
+    [b"identity ", name.as_bytes()].concat()
 }
 
 impl fmt::Display for RegionPublicKey {
@@ -460,6 +510,41 @@ mod tests {
         );
         let unsealed = domain.unseal(scene.name, scene.material, &scene.wrapped);
         assert!(unsealed.is_err());
+    }
+
+    /// Catches a secret of an identity that opens under another name or in another Region, or that is
+    /// taken for material.
+    #[test]
+    fn secrets_of_identities_cross_regions() {
+        let entropy = CountingEntropy(1.into());
+        let [from, to, other] = &regions();
+        let crossing = Crossing { from, to };
+        let scene = scene(&entropy);
+        let wrapping = scene.key.public().wrapping(crossing, &entropy).unwrap();
+        let wrapped = wrapping.wrap_identity("access key A", b"a secret", &entropy);
+        assert!(!wrapped.0.windows(8).any(|part| part == b"a secret"));
+        let open = |crossing, name| {
+            let opened = scene
+                .key
+                .unwrapping(crossing)
+                .unwrap_identity(name, &wrapped);
+            opened.map(|opened| opened.to_vec())
+        };
+        assert_eq!(open(crossing, "access key A"), Ok(b"a secret".to_vec()));
+        let damaged = Err(UnwrapError::Damaged);
+        assert_eq!(open(crossing, "access key B"), damaged);
+        assert_eq!(open(Crossing { from, to: other }, "access key A"), damaged);
+        let mut unwrapping = scene.key.unwrapping(crossing);
+        let taken = unwrapping.unwrap(scene.name, scene.material, &wrapped);
+        assert!(matches!(
+            taken.err(),
+            Some(UnwrapError::OtherFormat { format: 0x83 })
+        ));
+        let taken = unwrapping.unwrap_identity("access key A", &scene.wrapped);
+        assert!(matches!(
+            taken.err(),
+            Some(UnwrapError::OtherFormat { format: 0x82 })
+        ));
     }
 
     /// Catches material of another length than 32 bytes that does not cross, or is not refused out

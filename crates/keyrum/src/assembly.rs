@@ -284,6 +284,7 @@ impl Running {
         let group = Group::start(config, world.clone(), store, links).await?;
         group.delay_eventual_reads(topology.propagation_delay);
         let settings = Settings {
+            identity_home: None,
             test_clock: topology.test_clock,
             hold_transient: topology.hold_transient,
             attestation_roots,

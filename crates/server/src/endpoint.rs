@@ -17,7 +17,7 @@ use keyrum_types::AccountId;
 use tokio::time::Instant;
 
 use crate::error::ApiError;
-use crate::http::{Handler, Incoming, error_answer, json_answer, plain_answer};
+use crate::http::{Handler, Incoming, RequestFacts, error_answer, json_answer, plain_answer};
 use crate::identity;
 use crate::model::Operation;
 use crate::regions::{Chosen, Regions, any_node};
@@ -138,7 +138,7 @@ impl Endpoint {
         let signer = self
             .signatures
             .identify(request, claim, accepted, chosen.node.credentials());
-        let caller = match signer.await? {
+        let mut caller = match signer.await? {
             Some(signer) => {
                 identity::speaks_for_itself(headers)?;
                 signer
@@ -150,6 +150,15 @@ impl Endpoint {
                 caller
             }
         };
+        let access_key = claim.map(Claim::access_key);
+        let facts = RequestFacts::of(request, access_key);
+        let details = &mut caller.details;
+        details.request = request.id.bytes();
+        details.access_key = access_key.unwrap_or_default().to_owned();
+        details.at = Some(request.at);
+        details.source_ip = facts.source;
+        details.user_agent = facts.user_agent.map(str::to_owned);
+        details.secure = facts.tls.is_some();
         Ok(RequestContext {
             caller,
             mode,

@@ -255,6 +255,7 @@ impl Credentials for Keys {
                         arn: format!("arn:aws:iam::111122223333:user/{access_key}"),
                         conditions: BTreeMap::new(),
                         grant_tokens: Vec::new(),
+                        details: Default::default(),
                     },
                 }),
                 _ => Err(CredentialError::Unknown),

@@ -15,9 +15,12 @@ use std::time::Duration;
 use futures_util::future::select_ok;
 use keyrum_consensus::world::BoxFuture;
 use keyrum_consensus::{Delivery, NodeStatus, ReadMode, Receipt, Receiver};
-use keyrum_crypto::{Crossing, KeyName, RegionKey, RegionPublicKey};
-use keyrum_state::{Channel, Command, FamilyRecord, KeyRef, Message, NewMaterial, Refusal, decide};
-use keyrum_types::{NodeId, Region};
+use keyrum_crypto::{Crossing, KeyName, RegionKey, RegionPublicKey, Unwrapping, Wrapping};
+use keyrum_state::{
+    AUTHORIZATION_LEVEL, Channel, Command, FamilyRecord, Identity, KeyRef, Message, NewMaterial,
+    Refusal, StoredPolicy, decide,
+};
+use keyrum_types::{NodeId, Region, SealedMaterial};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -339,25 +342,15 @@ impl Inner {
         let crossing = Crossing { from, to };
         let pinned = self.couriers.pinned.borrow().get(to).copied();
         let pinned = pinned.ok_or_else(|| format!("no public key is pinned for {to}"))?;
-        let entropy = &*self.world.entropy;
-        // Made when there is something to wrap.
-        let mut wrapping = None;
-        let mut wrap = |key: KeyRef, material: &NewMaterial| {
-            let name = name_of(key);
-            let secret = self.keyring.unseal(name, material.id, &material.sealed);
-            let secret = secret.map_err(|error| format!("material of {}: {error}", key.id))?;
-            let wrapping = match &mut wrapping {
-                Some(wrapping) => wrapping,
-                none => {
-                    let made = pinned.wrapping(crossing, entropy);
-                    none.insert(made.map_err(|error| error.to_string())?)
-                }
-            };
-            Ok(wrapping.wrap(name, material.id, &secret, entropy))
+        let mut wrapper = Wrapper {
+            inner: self,
+            crossing,
+            pinned,
+            wrapping: None,
         };
         let mut travelling = Vec::with_capacity(batch.len());
         for (number, message) in batch {
-            travelling.push((*number, resealed(message, &mut wrap)?));
+            travelling.push((*number, resealed(message, &mut wrapper)?));
         }
         Ok(travelling)
     }
@@ -372,17 +365,13 @@ impl Inner {
         let crossing = Crossing { from, to };
         let own = self.couriers.own.as_ref();
         let own = own.ok_or_else(|| "this node has no key for other Regions".to_owned())?;
-        let mut unwrapping = own.unwrapping(crossing);
-        let mut unwrap = |key: KeyRef, material: &NewMaterial| {
-            let name = name_of(key);
-            let secret = unwrapping.unwrap(name, material.id, &material.sealed);
-            let secret = secret.map_err(|error| format!("material of {}: {error}", key.id))?;
-            let entropy = &*self.world.entropy;
-            Ok(self.keyring.seal(name, material.id, &secret, entropy))
+        let mut unwrapper = Unwrapper {
+            inner: self,
+            unwrapping: own.unwrapping(crossing),
         };
         let mut arrived = Vec::with_capacity(messages.len());
         for (number, message) in messages {
-            arrived.push((*number, resealed(message, &mut unwrap)?));
+            arrived.push((*number, resealed(message, &mut unwrapper)?));
         }
         Ok(arrived)
     }
@@ -432,6 +421,17 @@ impl Service {
             return Ok(Receipt::Taken(cursor));
         };
         let through = *through;
+        // Members with an older program could not read it. It is brought again.
+        if group.state().feature_level() < AUTHORIZATION_LEVEL
+            && messages
+                .iter()
+                .any(|(_, message)| matches!(message, Message::Identity(_)))
+        {
+            return Err(format!(
+                "identities wait until every node of {} runs a program that knows them",
+                self.region()
+            ));
+        }
         let inner = self.inner.clone();
         let sender = from.clone();
         let unwrap = move || inner.unwrap(&sender, &messages);
@@ -509,10 +509,34 @@ fn bytes_of(message: &Message) -> usize {
             bytes_of_record(record) + descriptions
         }
         Message::Confirmation { materials, .. } => SMALL + 32 * materials.len(),
+        Message::Identity(news) => news.identity.as_ref().map_or(SMALL, bytes_of_identity),
         Message::Tombstone { .. } | Message::MoveAnswer { .. } | Message::ImportReport { .. } => {
             SMALL
         }
     }
+}
+
+fn bytes_of_identity(identity: &Identity) -> usize {
+    let policy = |policy: &StoredPolicy| policy.text().len();
+    let named = |policies: &BTreeMap<String, StoredPolicy>| -> usize {
+        policies.values().map(|each| SMALL + policy(each)).sum()
+    };
+    let tagged = |tags: &BTreeMap<String, String>| -> usize {
+        let tags = tags.iter();
+        tags.map(|(name, value)| name.len() + value.len()).sum()
+    };
+    let parts = match identity {
+        Identity::Account(_) | Identity::SessionKey(_) => 0,
+        Identity::User(user) => {
+            let boundary = user.boundary.as_ref().map_or(0, policy);
+            named(&user.policies) + boundary + tagged(&user.tags)
+        }
+        Identity::Role(role) => {
+            let boundary = role.boundary.as_ref().map_or(0, policy) + policy(&role.trust);
+            named(&role.policies) + boundary + tagged(&role.tags)
+        }
+    };
+    SMALL + SMALL * identity.access_keys().len() + parts
 }
 
 fn bytes_of_record(record: &FamilyRecord) -> usize {
@@ -530,18 +554,100 @@ fn bytes_of_record(record: &FamilyRecord) -> usize {
     SMALL + roster + 32 * record.materials.len()
 }
 
-/// The message with other sealings of the same material.
-fn resealed(
-    message: &Message,
-    mut reseal: impl FnMut(KeyRef, &NewMaterial) -> Result<keyrum_types::SealedMaterial, String>,
-) -> Result<Message, String> {
-    let mut message = message.clone();
-    let key = message.key();
-    if let Message::Record { materials, .. } | Message::MoveRequest { materials, .. } = &mut message
-    {
-        for material in materials {
-            material.sealed = reseal(key, material)?;
+/// From one sealing of a secret to another.
+trait Reseal {
+    /// Of one version of a key's material.
+    fn material(&mut self, key: KeyRef, material: &NewMaterial) -> Result<SealedMaterial, String>;
+
+    /// Of what belongs to an identity, bound to a name.
+    fn identity(&mut self, name: &str, sealed: &SealedMaterial) -> Result<SealedMaterial, String>;
+}
+
+/// From the own domain key to another Region's key.
+struct Wrapper<'i> {
+    inner: &'i Inner,
+    crossing: Crossing<'i>,
+    pinned: RegionPublicKey,
+    /// Made when there is something to wrap.
+    wrapping: Option<Wrapping>,
+}
+
+impl Wrapper<'_> {
+    fn wrapping(&mut self) -> Result<&Wrapping, String> {
+        if self.wrapping.is_none() {
+            let entropy = &*self.inner.world.entropy;
+            let made = self.pinned.wrapping(self.crossing, entropy);
+            self.wrapping = Some(made.map_err(|error| error.to_string())?);
         }
+        Ok(self.wrapping.as_ref().expect("it was just made"))
+    }
+}
+
+impl Reseal for Wrapper<'_> {
+    fn material(&mut self, key: KeyRef, material: &NewMaterial) -> Result<SealedMaterial, String> {
+        let (inner, name) = (self.inner, name_of(key));
+        let secret = inner.keyring.unseal(name, material.id, &material.sealed);
+        let secret = secret.map_err(|error| format!("material of {}: {error}", key.id))?;
+        let wrapping = self.wrapping()?;
+        Ok(wrapping.wrap(name, material.id, &secret, &*inner.world.entropy))
+    }
+
+    fn identity(&mut self, name: &str, sealed: &SealedMaterial) -> Result<SealedMaterial, String> {
+        let inner = self.inner;
+        let secret = inner.keyring.unseal_identity(name, sealed);
+        let secret = secret.map_err(|error| format!("{name}: {error}"))?;
+        let wrapping = self.wrapping()?;
+        Ok(wrapping.wrap_identity(name, &secret, &*inner.world.entropy))
+    }
+}
+
+/// From the own key for other Regions to the own domain key.
+struct Unwrapper<'i> {
+    inner: &'i Inner,
+    unwrapping: Unwrapping<'i>,
+}
+
+impl Reseal for Unwrapper<'_> {
+    fn material(&mut self, key: KeyRef, material: &NewMaterial) -> Result<SealedMaterial, String> {
+        let (inner, name) = (self.inner, name_of(key));
+        let secret = self.unwrapping.unwrap(name, material.id, &material.sealed);
+        let secret = secret.map_err(|error| format!("material of {}: {error}", key.id))?;
+        let entropy = &*inner.world.entropy;
+        Ok(inner.keyring.seal(name, material.id, &secret, entropy))
+    }
+
+    fn identity(&mut self, name: &str, sealed: &SealedMaterial) -> Result<SealedMaterial, String> {
+        let secret = self.unwrapping.unwrap_identity(name, sealed);
+        let secret = secret.map_err(|error| format!("{name}: {error}"))?;
+        let entropy = &*self.inner.world.entropy;
+        Ok(self.inner.keyring.seal_identity(name, &secret, entropy))
+    }
+}
+
+/// The message with other sealings of the same secrets.
+fn resealed(message: &Message, reseal: &mut dyn Reseal) -> Result<Message, String> {
+    let mut message = message.clone();
+    match &mut message {
+        Message::Record { record, materials }
+        | Message::MoveRequest {
+            record, materials, ..
+        } => {
+            for material in materials {
+                material.sealed = reseal.material(record.key, material)?;
+            }
+        }
+        Message::Identity(news) => {
+            let identity = &mut Arc::make_mut(news).identity;
+            for (name, secret) in identity.iter_mut().flat_map(Identity::secrets_mut) {
+                *secret = reseal.identity(&name, secret)?;
+            }
+        }
+        // They carry no secrets.
+        Message::Confirmation { .. }
+        | Message::Tombstone { .. }
+        | Message::MoveAnswer { .. }
+        | Message::ImportedRecord { .. }
+        | Message::ImportReport { .. } => {}
     }
     Ok(message)
 }
@@ -579,7 +685,7 @@ mod tests {
             let (_, small) = tombstone(number);
             let materials = (0..=255).map(|byte| keyrum_types::MaterialId([byte; 32]));
             let large = Message::Confirmation {
-                key: small.key(),
+                key: small.key().unwrap(),
                 incarnation: Default::default(),
                 materials: materials.collect(),
             };

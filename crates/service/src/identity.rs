@@ -11,18 +11,17 @@ pub struct GetCallerIdentityOutput {
     pub account: AccountId,
     /// The caller's ARN.
     pub arn: String,
-    /// The caller's unique id: an account's root has the account's number.
+    /// The caller's unique id, of a role's session with the session's name; an account's root has the
+    /// account's number.
     pub user_id: String,
 }
 
 impl Service {
     /// Who is calling. Needs no state and no quorum.
     pub fn get_caller_identity(&self, ctx: &RequestContext) -> GetCallerIdentityOutput {
-        // Deviation: identities have no unique ids yet, so others than root show their name.
-        let name = ctx.caller.arn.rsplit(['/', ':']).next().unwrap_or_default();
-        let user_id = match name {
-            "root" => ctx.caller.account.to_string(),
-            name => name.to_owned(),
+        let user_id = match &ctx.caller.details.unique_id {
+            none if none.is_empty() => ctx.caller.account.to_string(),
+            id => id.clone(),
         };
         GetCallerIdentityOutput {
             account: ctx.caller.account,

@@ -16,6 +16,7 @@ mod error;
 mod generation;
 mod grant;
 mod hold;
+mod identities;
 mod identity;
 mod import;
 mod last_use;
@@ -31,6 +32,7 @@ mod replica_key;
 mod resolve;
 mod rotation;
 mod seed;
+mod sts;
 mod tag;
 #[cfg(test)]
 mod testing;
@@ -63,6 +65,10 @@ pub use grant::{
     CreateGrantInput, CreateGrantOutput, GrantEntry, ListGrantsInput, ListRetirableGrantsInput,
     RetireGrantInput, RevokeGrantInput,
 };
+pub use identities::{
+    AccountPlan, CredentialError, Credentials, IdentityError, IdentityReport, KeyPlan,
+    NewAccessKey, RolePlan, Spread, UserPlan,
+};
 pub use identity::GetCallerIdentityOutput;
 pub use import::{
     DeleteImportedKeyMaterialInput, GetParametersForImportInput, GetParametersForImportOutput,
@@ -86,11 +92,13 @@ pub use rotation::{
     KeyMaterialState, ListKeyRotationsInput, RotateKeyOnDemandOutput, RotationEntry,
 };
 pub use seed::{KeySeed, RotationSeed, SeedError};
+pub use sts::{AssumeRoleInput, AssumeRoleOutput, StsError, TemporaryCredentials};
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
 
 use courier::{Couriers, Desk};
 use generation::Late;
 use hold::Hold;
+use identities::LookUps;
 use last_use::Uses;
 use materials::{MATERIALS_BYTES_MAX, MATERIALS_MAX, Materials};
 use resolve::{Accounts, Asked};
@@ -107,6 +115,9 @@ pub struct Settings {
     /// Whether tags of CreateKey choose the key's id and material, as with LocalStack: test clusters
     /// only.
     pub custom_tags: bool,
+    /// The Region whose log changes identities, unless it is known already; this node's own if
+    /// absent.
+    pub identity_home: Option<Region>,
 }
 
 /// Who asks, and how fresh an answer must be.
@@ -139,6 +150,7 @@ struct Inner {
     /// Held while what is due is carried out.
     carrying_out: tokio::sync::Mutex<()>,
     late: Late,
+    look_ups: LookUps,
 }
 
 impl Service {
@@ -177,6 +189,7 @@ impl Service {
             uses: Uses::default(),
             carrying_out: tokio::sync::Mutex::default(),
             late: Late::default(),
+            look_ups: LookUps::default(),
         });
         let desk = Desk(Arc::downgrade(&inner));
         inner.group.receive_with(Arc::new(desk));

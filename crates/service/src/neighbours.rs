@@ -6,14 +6,19 @@
 //! by the clock. A key once pinned stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use keyrum_crypto::{RegionKey, RegionPublicKey};
 use keyrum_types::{NodeId, Region};
+use tokio::time::sleep;
 
 use crate::Service;
 use crate::courier::Route;
+
+/// How long until Regions that joined are told of identities, after that failed.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where the peers of each Region's nodes reach them.
 pub type Addresses = BTreeMap<Region, BTreeMap<NodeId, String>>;
@@ -91,13 +96,21 @@ impl Service {
             }
             outbox.borrow_and_update();
             leader.borrow_and_update();
+            let told = !group.is_leader() || self.tell_newcomers().await;
             if group.is_leader() && self.waits_for_other_than(&served) {
                 let known = self.look_up_neighbours().await;
                 if known.iter().any(|region| !served.contains(region)) {
                     continue;
                 }
             }
+            let again = async {
+                match told {
+                    true => std::future::pending().await,
+                    false => sleep(TELL_AGAIN).await,
+                }
+            };
             let changed = tokio::select! {
+                () = again => continue,
                 // They end with the group.
                 Some(()) = couriers.next() => return,
                 changed = known.changed() => changed,

@@ -8,7 +8,6 @@
 //! Below [`AUTHORIZATION_LEVEL`] the account that owns a key may do everything to it and nobody else
 //! anything; the policy of AWS managed keys is obeyed there too.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keyrum_authz::{
@@ -19,7 +18,9 @@ use keyrum_authz::{
 use keyrum_types::{AccountId, AliasName, Region, UnixMillis, alias_arn, key_arn};
 
 use crate::facts::{Facts, InRegion, Situation};
-use crate::{AUTHORIZATION_LEVEL, Alias, Caller, Command, Key, KeyRef, Refusal, State, grant};
+use crate::{
+    AUTHORIZATION_LEVEL, Alias, Caller, Command, Key, KeyRef, Refusal, ResolvedCaller, State, grant,
+};
 
 /// The service that all actions here belong to.
 const KMS: &str = "kms";
@@ -79,9 +80,8 @@ fn permit<'s>(
             false => not_visible(state, caller, key.account, action, facts),
         });
     };
-    let sessions = session_policies(caller);
-    let identity = Standing::of(state, caller, sessions.as_deref());
-    let asking = Asking::new(state, identity, action, facts);
+    let standing = Standing::of(state, caller);
+    let asking = Asking::new(state, standing, action, facts);
     let permit = asking.on_key(found, grants)?;
     Ok(Permitted { key: found, permit })
 }
@@ -94,9 +94,8 @@ pub(crate) fn may_put_policy(
     policy: &Policy,
     facts: &dyn Facts,
 ) -> bool {
-    let sessions = session_policies(caller);
-    let identity = Standing::of(state, caller, sessions.as_deref());
-    let asking = Asking::new(state, identity, "PutKeyPolicy", facts);
+    let standing = Standing::of(state, caller);
+    let asking = Asking::new(state, standing, "PutKeyPolicy", facts);
     let side = ResourceSide::Key {
         owner: key.account,
         policy: KeyPolicy::Is(policy),
@@ -122,8 +121,7 @@ pub fn not_visible(
     if state.feature_level() < AUTHORIZATION_LEVEL {
         return refusal;
     }
-    let sessions = session_policies(caller);
-    let standing = Standing::of(state, caller, sessions.as_deref());
+    let standing = Standing::of(state, caller);
     let side = ResourceSide::Key {
         owner,
         policy: KeyPolicy::Unreadable,
@@ -193,65 +191,42 @@ pub fn permit_account(
     if state.feature_level() < AUTHORIZATION_LEVEL {
         return by_account(caller, action, Resource::Account(caller.account));
     }
-    let sessions = session_policies(caller);
-    let identity = Standing::of(state, caller, sessions.as_deref());
-    let asking = Asking::new(state, identity, action, facts);
+    let standing = Standing::of(state, caller);
+    let asking = Asking::new(state, standing, action, facts);
     asking.ask(resource, None, &ResourceSide::None)
-}
-
-/// The policies of a caller's session, taken apart; `None` if one is none: such a session may do nothing.
-pub(crate) fn session_policies(caller: &Caller) -> Option<Vec<Policy>> {
-    let parse = |text: &String| Policy::parse(text, PolicyKind::Session).ok();
-    caller.details.session_policies.iter().map(parse).collect()
 }
 
 /// A caller as the state knows it.
 pub(crate) struct Standing<'a> {
     caller: &'a Caller,
-    pub(crate) asker: Asker<'a>,
-    side: IdentitySide<'a>,
-    tags: Option<&'a BTreeMap<String, String>>,
+    known: Option<ResolvedCaller<'a>>,
 }
 
 impl<'a> Standing<'a> {
-    /// `sessions` as [`session_policies`] gives them.
-    pub(crate) fn of(
-        _state: &'a State,
-        caller: &'a Caller,
-        sessions: Option<&'a [Policy]>,
-    ) -> Self {
-        let kind = kind_of(&caller.arn);
-        let asker = Asker {
-            kind,
-            account: caller.account,
-            arn: &caller.arn,
-            role_arn: None,
-            unique_id: &caller.details.unique_id,
-        };
-        let side = IdentitySide {
-            root: kind == PrincipalKind::Root && sessions.is_some(),
-            policies: Vec::new(),
-            boundary: None,
-            session: sessions.unwrap_or_default().iter().collect(),
-        };
-        Self {
-            caller,
-            asker,
-            side,
-            tags: None,
+    pub(crate) fn of(state: &'a State, caller: &'a Caller) -> Self {
+        let known = state.resolve(caller);
+        Self { caller, known }
+    }
+
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        match &self.known {
+            Some(known) => known.asker(),
+            // Somebody who is not there any more: no policy and no grant means them.
+            None => Asker {
+                kind: PrincipalKind::FederatedUser,
+                account: self.caller.account,
+                arn: &self.caller.arn,
+                role_arn: None,
+                unique_id: "",
+            },
         }
     }
-}
 
-/// What kind of principal an ARN names.
-fn kind_of(arn: &str) -> PrincipalKind {
-    let resource = arn.rsplit(':').next().unwrap_or_default();
-    match resource.split('/').next() {
-        Some("root") => PrincipalKind::Root,
-        Some("user") => PrincipalKind::User,
-        Some("assumed-role") => PrincipalKind::AssumedRole,
-        Some("federated-user") => PrincipalKind::FederatedUser,
-        _ => PrincipalKind::Service,
+    fn side(&self) -> IdentitySide<'_> {
+        self.known
+            .as_ref()
+            .map(ResolvedCaller::side)
+            .unwrap_or_default()
     }
 }
 
@@ -265,7 +240,7 @@ enum Grants {
 /// One caller's question about one action.
 pub(crate) struct Asking<'a> {
     state: &'a State,
-    identity: Standing<'a>,
+    standing: Standing<'a>,
     action: &'static str,
     facts: &'a dyn Facts,
 }
@@ -273,13 +248,13 @@ pub(crate) struct Asking<'a> {
 impl<'a> Asking<'a> {
     pub(crate) fn new(
         state: &'a State,
-        identity: Standing<'a>,
+        standing: Standing<'a>,
         action: &'static str,
         facts: &'a dyn Facts,
     ) -> Self {
         Self {
             state,
-            identity,
+            standing,
             action,
             facts,
         }
@@ -287,11 +262,11 @@ impl<'a> Asking<'a> {
 
     fn on_key(&self, key: &Key, grants: Grants) -> Result<Permit, Refusal> {
         let arn = key_arn(self.state.region(), key.account, key.id);
-        let (asker, caller) = (&self.identity.asker, self.identity.caller);
+        let (asker, caller) = (self.standing.asker(), self.standing.caller);
         let grant = match grants {
             Grants::Count => {
                 let name = key.reference();
-                grant::applicable(self.state, name, asker, self.action, self.facts, caller)
+                grant::applicable(self.state, name, &asker, self.action, self.facts, caller)
             }
             Grants::DoNotCount => None,
         };
@@ -322,22 +297,31 @@ impl<'a> Asking<'a> {
         key: Option<&Key>,
         side: &ResourceSide<'_>,
     ) -> Result<Permit, Refusal> {
+        if self.standing.known.is_none() {
+            // Not even what policies leave to everybody.
+            let (caller, reason) = (self.standing.caller, DeniedReason::NoIdentityBasedPolicy);
+            return Err(denied(
+                caller,
+                self.action,
+                DeniedResource::OtherAccount,
+                reason,
+            ));
+        }
         let situation = Situation {
             state: self.state,
-            caller: self.identity.caller,
+            caller: self.standing.caller,
             facts: self.facts,
             key,
             action: self.action,
-            caller_tags: self.identity.tags,
         };
         let question = Question {
-            asker: self.identity.asker,
+            asker: self.standing.asker(),
             service: KMS,
             action: self.action,
             resource,
             context: &situation,
         };
-        let decided = keyrum_authz::decide(&question, &self.identity.side, side);
+        let decided = keyrum_authz::decide(&question, &self.standing.side(), side);
         decided.map_err(Refusal::NotAuthorized)
     }
 }

@@ -10,7 +10,7 @@ use keyrum_types::{
 use serde::{Deserialize, Serialize};
 
 use crate::family::Message;
-use crate::{AutomaticRotation, GrantTerms, ImportTerms, KeyUse};
+use crate::{AutomaticRotation, GrantTerms, Identity, IdentityName, ImportTerms, KeyUse};
 
 /// Names one proposal for good, so that a retry inside the cluster is recognised.
 ///
@@ -460,6 +460,26 @@ pub enum Command {
         /// Which of its grants.
         grant: GrantId,
     },
+    /// Makes an identity, or replaces the one of its name. The Region's own.
+    PutIdentity {
+        /// The whole identity; its dates are filled in.
+        identity: Identity,
+        /// The number of its last change that the author saw, 0 if there was no such identity;
+        /// `None` for whatever there is.
+        expected: Option<u64>,
+    },
+    /// Takes an identity away. The Region's own.
+    DeleteIdentity {
+        /// Which.
+        name: IdentityName,
+        /// As for PutIdentity.
+        expected: Option<u64>,
+    },
+    /// Has another Region told of every identity from then on. The Region's own.
+    ShareIdentities {
+        /// Which Region.
+        with: Region,
+    },
 }
 
 impl Command {
@@ -498,6 +518,9 @@ impl Command {
             Self::CreateGrant { .. } => "CreateGrant",
             Self::RetireGrant { .. } => "RetireGrant",
             Self::RevokeGrant { .. } => "RevokeGrant",
+            Self::PutIdentity { .. } => "PutIdentity",
+            Self::DeleteIdentity { .. } => "DeleteIdentity",
+            Self::ShareIdentities { .. } => "ShareIdentities",
         }
     }
 }

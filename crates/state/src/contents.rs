@@ -20,6 +20,7 @@ use crate::AUTHORIZATION_LEVEL;
 use crate::channel::Channel;
 use crate::family::{Awaited, Family, Message, Stamp, Subject};
 use crate::grant::{Grant, Grants};
+use crate::identity::{Identities, IdentityBook, IdentityName, IdentityRecord};
 use crate::rotation::{self, Rotation};
 use crate::{Alias, Digest, Imports, Key, KeyRef, LastUse, NewMaterial, import};
 
@@ -84,6 +85,14 @@ pub(crate) enum Row {
         awaited: Arc<Awaited>,
     },
     Grant(Arc<Grant>),
+    Identity(Arc<IdentityRecord>),
+    /// Absent before the first identity.
+    IdentityBook(IdentityBook),
+    /// Only where identities are changed. Of the name in small letters.
+    DeletedIdentity {
+        name: IdentityName,
+        revision: u64,
+    },
 }
 
 /// Which fact.
@@ -100,6 +109,9 @@ pub(crate) enum RowName<'a> {
     Imports(KeyRef),
     Awaited(KeyRef),
     Grant(KeyRef, GrantId),
+    Identity(&'a IdentityName),
+    /// By the name in small letters.
+    DeletedIdentity(&'a IdentityName),
 }
 
 /// The facts there is one of.
@@ -160,6 +172,7 @@ pub struct State {
     /// [`State::expiry`].
     expiring: Map<(UnixMillis, KeyRef), ()>,
     grants: Grants,
+    identities: Identities,
     digest: Digest,
 }
 
@@ -216,6 +229,7 @@ impl State {
             awaited: Map::new_sync(),
             expiring: Map::new_sync(),
             grants: Grants::new(),
+            identities: Identities::new(),
             digest,
         }
     }
@@ -533,6 +547,15 @@ impl State {
         });
         let grants = self.grants.iter();
         let grants = grants.map(|grant| Row::Grant(Arc::clone(grant)));
+        let identities = self.identities.iter();
+        let identities = identities.map(|record| Row::Identity(Arc::clone(record)));
+        let book = self.identities.book().cloned();
+        let book = book.map(Row::IdentityBook).into_iter();
+        let deleted = self.identities.deleted();
+        let deleted = deleted.map(|(name, revision)| Row::DeletedIdentity {
+            name: name.clone(),
+            revision,
+        });
         registers
             .chain(keys)
             .chain(aliases)
@@ -547,10 +570,17 @@ impl State {
             .chain(imports)
             .chain(awaited)
             .chain(grants)
+            .chain(identities)
+            .chain(book)
+            .chain(deleted)
     }
 
     pub(crate) fn all_grants(&self) -> &Grants {
         &self.grants
+    }
+
+    pub(crate) fn all_identities(&self) -> &Identities {
+        &self.identities
     }
 
     pub(crate) fn registers(&self) -> &Registers {
@@ -705,6 +735,15 @@ impl State {
                 former.map(|awaited| Row::Awaited { key: *key, awaited })
             }
             Row::Grant(grant) => self.grants.put(grant).map(Row::Grant),
+            Row::Identity(record) => self.identities.put(record).map(Row::Identity),
+            Row::IdentityBook(book) => self.identities.set_book(book).map(Row::IdentityBook),
+            Row::DeletedIdentity { name, revision } => {
+                let former = self.identities.put_deleted(name, *revision);
+                former.map(|revision| Row::DeletedIdentity {
+                    name: name.clone(),
+                    revision,
+                })
+            }
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
@@ -772,6 +811,14 @@ impl State {
                 former.map(|awaited| Row::Awaited { key, awaited })
             }
             RowName::Grant(key, id) => self.grants.remove(key, id).map(Row::Grant),
+            RowName::Identity(name) => self.identities.remove(name).map(Row::Identity),
+            RowName::DeletedIdentity(name) => {
+                let former = self.identities.remove_deleted(name);
+                former.map(|revision| Row::DeletedIdentity {
+                    name: name.clone(),
+                    revision,
+                })
+            }
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
@@ -783,7 +830,7 @@ impl State {
         let message = self.outbox.get(&name).map(Arc::clone)?;
         self.outbox.remove_mut(&name);
         if let Some(subject) = message.subject()
-            && self.waiting_on(to, subject) == Some(number)
+            && self.waiting_on(to, subject.clone()) == Some(number)
         {
             self.waiting.remove_mut(&(to.clone(), subject));
         }

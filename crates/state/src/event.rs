@@ -3,6 +3,8 @@
 //! Audit records and `keyrum log show` derive from events, so each carries what a reader needs
 //! without the state it was applied to.
 
+use std::sync::Arc;
+
 use keyrum_types::{
     AccountId, AliasName, GrantId, KeyState, MaterialId, Origin, Region, RotationDays,
     RotationKind, UnixMillis,
@@ -11,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::family::{Awaited, Family, Message};
 use crate::rotation::Rotation;
-use crate::{Grant, Imports, Key, KeyRef, KeyUse, NewMaterial};
+use crate::{
+    Grant, IdentityName, IdentityNews, IdentityRecord, Imports, Key, KeyRef, KeyUse, NewMaterial,
+};
 
 /// One change. Released variants keep their meaning and their place for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -283,6 +287,30 @@ pub enum Event {
         key: KeyRef,
         /// Which of its grants.
         grant: GrantId,
+    },
+    /// An identity is there, or is so, from now on. Told to the Regions that are told of identities.
+    IdentityPut {
+        /// The whole identity, its secrets sealed.
+        record: IdentityRecord,
+    },
+    /// An identity is gone. Told like the last.
+    IdentityDeleted {
+        /// Which.
+        name: IdentityName,
+        /// The change's number.
+        revision: u64,
+    },
+    /// Another Region is told of all identities, from now on.
+    IdentitiesShared {
+        /// Which.
+        with: Region,
+    },
+    /// An identity is there, is so, or is gone, as the Region that leads identities told.
+    IdentityHeard {
+        /// That Region.
+        from: Region,
+        /// What it told, secrets sealed for this Region.
+        news: Arc<IdentityNews>,
     },
 }
 

@@ -46,8 +46,6 @@ pub(crate) struct Situation<'a> {
     pub(crate) facts: &'a dyn Facts,
     pub(crate) key: Option<&'a Key>,
     pub(crate) action: &'static str,
-    /// Tags of the caller's user or role.
-    pub(crate) caller_tags: Option<&'a BTreeMap<String, String>>,
 }
 
 impl Context for Situation<'_> {
@@ -92,11 +90,8 @@ impl Situation<'_> {
         Some(now.0.saturating_sub(since.0) / UnixMillis::DAY_MS)
     }
 
-    /// The engine knows who asks; this is what it does not.
+    /// The engine knows who asks; this is what it does not. Tags of who asks are among the conditions.
     fn of_caller(&self, name: &str) -> Option<Values<'_>> {
-        if let Some(tag) = name.strip_prefix("aws:principaltag/") {
-            return self.caller_tags.and_then(|tags| tagged(tags, tag));
-        }
         if name == "aws:requestedregion" {
             return Some(text(self.state.region().as_str()));
         }

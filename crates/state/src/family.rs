@@ -13,7 +13,7 @@ use keyrum_types::{KeySpec, KeyUsage, MaterialId, Origin, Region, RotationKind, 
 use serde::{Deserialize, Serialize};
 
 use crate::rotation::{AutomaticRotation, CompletedRotation, PendingRotation, Rotation};
-use crate::{Caller, Key, KeyRef, NewMaterial, Refusal, State};
+use crate::{Caller, IdentityName, IdentityNews, Key, KeyRef, NewMaterial, Refusal, State};
 
 /// When a record was written, in its family's own time. Ordered.
 #[derive(
@@ -272,21 +272,26 @@ pub enum Message {
         /// Whether its bytes are there.
         here: bool,
     },
+    /// From the Region that leads identities: how one is now. Its secrets are sealed for the Region
+    /// whose log holds the message.
+    Identity(Arc<IdentityNews>),
 }
 
-/// Messages of one kind about one key, of which a newer one replaces an older one that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Messages of one kind about one key or identity, of which a newer one replaces an older one that
+/// waits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Subject {
     Record(KeyRef),
     Confirmation(KeyRef),
     Tombstone(KeyRef),
     ImportReport(KeyRef),
+    Identity(IdentityName),
 }
 
 impl Message {
-    /// Which key it is about.
-    pub fn key(&self) -> KeyRef {
-        match self {
+    /// Which key it is about; `None` if it is about an identity.
+    pub fn key(&self) -> Option<KeyRef> {
+        Some(match self {
             Self::Record { record, .. }
             | Self::MoveRequest { record, .. }
             | Self::ImportedRecord { record, .. } => record.key,
@@ -294,7 +299,8 @@ impl Message {
             | Self::Tombstone { key, .. }
             | Self::MoveAnswer { key, .. }
             | Self::ImportReport { key, .. } => *key,
-        }
+            Self::Identity(_) => return None,
+        })
     }
 
     /// What it replaces; `None` for what must arrive whatever comes after it.
@@ -309,6 +315,7 @@ impl Message {
             Self::Confirmation { key, .. } => Some(Subject::Confirmation(*key)),
             Self::Tombstone { key, .. } => Some(Subject::Tombstone(*key)),
             Self::ImportReport { key, .. } => Some(Subject::ImportReport(*key)),
+            Self::Identity(news) => Some(Subject::Identity(news.name.folded())),
             Self::MoveRequest { .. } | Self::MoveAnswer { .. } | Self::ImportedRecord { .. } => {
                 None
             }

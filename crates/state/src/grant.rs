@@ -18,7 +18,7 @@ use keyrum_types::{
 use rpds::RedBlackTreeMapSync as Map;
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Asking, Call, Permitted, Standing, not_visible, session_policies};
+use crate::access::{Asking, Call, Permitted, Standing, not_visible};
 use crate::contents::{Row, RowName};
 use crate::facts::{Facts, NoFacts, OfGrant};
 use crate::{AUTHORIZATION_LEVEL, Caller, Event, Key, KeyRef, Outcome, Refusal, State};
@@ -404,10 +404,9 @@ fn permit_create<'s>(
         Err(refusal) => refusal,
     };
     let target = call.key(key)?;
-    let sessions = session_policies(call.caller);
-    let identity = Standing::of(call.state, call.caller, sessions.as_deref());
-    let (caller, action) = (call.caller, call.action());
-    let mut parents = grants_for(call.state, key, &identity.asker, action, &NoFacts, caller);
+    let standing = Standing::of(call.state, call.caller);
+    let (asker, caller, action) = (standing.asker(), call.caller, call.action());
+    let mut parents = grants_for(call.state, key, &asker, action, &NoFacts, caller);
     let child = (&terms.operations[..], &terms.constraints.view());
     let covers = parents.any(|(parent, _)| {
         let parent = &parent.terms;
@@ -488,11 +487,11 @@ pub(crate) fn retire(call: &Call<'_>, key: KeyRef, id: GrantId) -> Outcome {
 /// Whether a caller may retire a grant: one whom it names for that, its grantee if it says so, and those
 /// to whom the account that issued it leaves that. Source: AWS KMS API Reference, RetireGrant.
 fn permit_retire(call: &Call<'_>, grant: &Grant) -> Result<(), Refusal> {
-    let sessions = session_policies(call.caller);
-    let identity = Standing::of(call.state, call.caller, sessions.as_deref());
+    let standing = Standing::of(call.state, call.caller);
+    let asker = standing.asker();
     let named = |principal: &GrantPrincipal| match principal {
-        GrantPrincipal::Aws(arn) => grant_names(arn, &identity.asker),
-        GrantPrincipal::Service(name) => match identity.asker.arn == name {
+        GrantPrincipal::Aws(arn) => grant_names(arn, &asker),
+        GrantPrincipal::Service(name) => match asker.arn == name {
             true => NamedAs::Itself,
             false => NamedAs::No,
         },
@@ -507,7 +506,7 @@ fn permit_retire(call: &Call<'_>, grant: &Grant) -> Result<(), Refusal> {
         named: named.unwrap_or(NamedAs::No),
     };
     let facts = OfGrant(grant);
-    let asking = Asking::new(call.state, identity, call.action(), &facts);
+    let asking = Asking::new(call.state, standing, call.action(), &facts);
     asking.on_side(grant.key, &side).map(drop)
 }
 

@@ -31,6 +31,7 @@ mod facts;
 mod family;
 mod feature;
 mod grant;
+mod identity;
 mod import;
 mod key;
 mod last_use;
@@ -66,6 +67,13 @@ pub use family::{
 pub use feature::AUTHORIZATION_LEVEL;
 pub use grant::{
     GRANTS_PER_KEY_MAX, Grant, GrantConstraints, GrantPrincipal, GrantTerms, grant_operations_for,
+};
+pub use identity::{
+    ACCESS_KEYS_MAX, ACCOUNTS_MAX, AccessKey, AccessKeyOwner, Account, BOUNDARY_CHARS_MAX,
+    DELETED_IDENTITIES_MAX, Identity, IdentityBook, IdentityName, IdentityNews, IdentityRecord,
+    POLICIES_CHARS_MAX, ROLES_PER_ACCOUNT_MAX, ResolvedCaller, Role, SESSION_KEYS_MAX,
+    SESSION_SECONDS_MAX, SESSION_SECONDS_MIN, SessionKey, TRUST_CHARS_MAX, USERS_PER_ACCOUNT_MAX,
+    User, access_key_secret_name, session_key_secret_name,
 };
 pub use import::{
     EXPIRY_DAYS_MAX, ImportDetails, ImportTerms, Imports, check_import, check_import_parameters,
@@ -321,6 +329,18 @@ pub fn decide(
         Command::CreateGrant { key, grant, terms } => grant::create(&call()?, *key, *grant, terms),
         Command::RetireGrant { key, grant } => grant::retire(&call()?, *key, *grant),
         Command::RevokeGrant { key, grant } => grant::revoke(state, &call()?.key(*key)?, *grant),
+        Command::PutIdentity { identity, expected } => {
+            region_only(caller, action)?;
+            identity::put(state, identity, *expected, at)
+        }
+        Command::DeleteIdentity { name, expected } => {
+            region_only(caller, action)?;
+            identity::delete(state, name, *expected)
+        }
+        Command::ShareIdentities { with } => {
+            region_only(caller, action)?;
+            identity::share(state, with)
+        }
     }
 }
 
@@ -363,6 +383,10 @@ fn evolve(state: &mut State, event: &Event) {
         Event::GrantCreated { .. } | Event::GrantRetired { .. } | Event::GrantRevoked { .. } => {
             grant::evolve(state, event);
         }
+        Event::IdentityPut { .. }
+        | Event::IdentityDeleted { .. }
+        | Event::IdentitiesShared { .. }
+        | Event::IdentityHeard { .. } => identity::evolve(state, event),
     }
 }
 

@@ -6,7 +6,7 @@ use keyrum_types::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::KeyRef;
+use crate::{IdentityName, KeyRef};
 
 /// Why a command was refused. It is part of the replicated result, so no variant carries
 /// anything that could differ between nodes. Each maps to exactly one API error, in `server`.
@@ -347,5 +347,55 @@ pub enum Refusal {
         key: KeyRef,
         /// The grant's id.
         grant: GrantId,
+    },
+    /// What is asked follows rules that do not hold yet.
+    #[error(
+        "the Region's feature level is below {needed}; it rises once every node runs a program that knows it"
+    )]
+    FeatureLevelTooLow {
+        /// The level from which on it can be.
+        needed: u32,
+    },
+    /// Identities are changed in one Region's log.
+    #[error("identities are changed in {home} and not here")]
+    IdentitiesLedElsewhere {
+        /// Which Region's.
+        home: Region,
+    },
+    /// Somebody changed it since the author looked.
+    #[error("{name} was changed meanwhile: its last change is number {revision}")]
+    IdentityChanged {
+        /// Which.
+        name: IdentityName,
+        /// Its last change; 0 if it is not there.
+        revision: u64,
+    },
+    /// There is none of that name.
+    #[error("{name} does not exist")]
+    NoSuchIdentity {
+        /// Which.
+        name: IdentityName,
+    },
+    /// It cannot be so.
+    #[error("{name} cannot be so: {problem}")]
+    InvalidIdentity {
+        /// Which.
+        name: IdentityName,
+        /// What is wrong, in a few words.
+        problem: String,
+    },
+    /// There are as many as there may be.
+    #[error("{limit} {what} are the most there can be")]
+    TooManyIdentities {
+        /// Of what.
+        what: String,
+        /// The limit.
+        limit: u32,
+    },
+    /// A unique id or an access key's id is another's, or was given twice.
+    #[error("the id {id} is taken")]
+    IdentityIdTaken {
+        /// Which.
+        id: String,
     },
 }

@@ -35,8 +35,12 @@ impl StoredPolicy {
     /// What it means. `None` if it is no policy of that kind: whoever decides must then allow
     /// nothing. A policy is always asked for as the same kind.
     pub fn parsed(&self, kind: PolicyKind) -> Option<&Policy> {
-        let parse = || Policy::parse(self.text(), kind).ok();
-        self.0.parsed.get_or_init(parse).as_ref()
+        let parse = || match kind {
+            // It may have been put when less was looked at.
+            PolicyKind::Key => Policy::of_stored(self.text()),
+            kind => Policy::parse(self.text(), kind),
+        };
+        self.0.parsed.get_or_init(|| parse().ok()).as_ref()
     }
 }
 

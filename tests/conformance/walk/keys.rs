@@ -299,11 +299,11 @@ async fn policies(kms: &Kms) {
         stored,
     )
     .await;
+    let long = json!({"KeyId": id, "Policy": "x".repeat(33_000)});
+    kms.no("PutKeyPolicy", long, "LimitExceededException").await;
     let body = json!({"KeyId": id, "Policy": locking(&kms.account)});
     let choices = [false.into(), true.into()];
     let pointer = "/BypassPolicyLockoutSafetyCheck";
     kms.vary("PutKeyPolicy", &body, pointer, &choices, stored)
         .await;
-    let long = json!({"KeyId": id, "Policy": "x".repeat(33_000)});
-    kms.no("PutKeyPolicy", long, "LimitExceededException").await;
 }

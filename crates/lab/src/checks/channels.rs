@@ -79,7 +79,9 @@ enum Subject {
 }
 
 fn subject(message: &Message) -> Subject {
-    let key = message.key();
+    let Some(key) = message.key() else {
+        unreachable!("no history of these checks tells of identities");
+    };
     match message {
         Message::Record { .. } | Message::ImportedRecord { request: None, .. } => {
             Subject::Record(key)
@@ -87,7 +89,8 @@ fn subject(message: &Message) -> Subject {
         Message::ImportReport { .. } => Subject::ImportReport(key),
         Message::Confirmation { .. } => Subject::Confirmation(key),
         Message::Tombstone { .. } => Subject::Tombstone(key),
-        Message::MoveRequest { .. }
+        Message::Identity(_)
+        | Message::MoveRequest { .. }
         | Message::MoveAnswer { .. }
         | Message::ImportedRecord { .. } => Subject::Lasting,
     }

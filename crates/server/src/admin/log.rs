@@ -100,12 +100,19 @@ fn keys_of(event: &Event) -> Vec<KeyRef> {
         Event::GrantCreated { grant } => vec![grant.key],
         Event::FamilyChanged { key, .. } => vec![*key],
         Event::KeyReplicated { key, .. } => vec![key.reference()],
-        Event::MessagesSent { sent } => sent.iter().map(|(_, message)| message.key()).collect(),
+        Event::MessagesSent { sent } => {
+            let about = sent.iter().filter_map(|(_, message)| message.key());
+            about.collect()
+        }
         Event::AliasCreated { target, .. } | Event::AliasDeleted { target, .. } => vec![*target],
         Event::AliasUpdated { former, target, .. } => vec![*former, *target],
         Event::ClockAdvanced { .. }
         | Event::ClockConfirmed { .. }
         | Event::FeatureLevelRaised { .. }
+        | Event::IdentityPut { .. }
+        | Event::IdentityDeleted { .. }
+        | Event::IdentitiesShared { .. }
+        | Event::IdentityHeard { .. }
         | Event::MessageTaken { .. }
         | Event::MessagesDelivered { .. } => Vec::new(),
         Event::KeyUsesRecorded { uses } => uses.iter().map(|used| used.key).collect(),
@@ -353,6 +360,27 @@ fn show_event(event: &Event) -> Value {
             "key": name(key),
             "grant": grant.to_string(),
         }),
+        Event::IdentityPut { record } => json!({
+            "event": "IdentityPut",
+            "identity": record.identity.name().to_string(),
+            "revision": record.revision,
+        }),
+        Event::IdentityDeleted { name, revision } => json!({
+            "event": "IdentityDeleted",
+            "identity": name.to_string(),
+            "revision": revision,
+        }),
+        Event::IdentitiesShared { with } => json!({
+            "event": "IdentitiesShared",
+            "with": with.as_str(),
+        }),
+        Event::IdentityHeard { from, news } => json!({
+            "event": "IdentityHeard",
+            "from": from.as_str(),
+            "identity": news.name.to_string(),
+            "revision": news.revision,
+            "gone": news.identity.is_none(),
+        }),
         Event::MessagesDelivered { to, through } => json!({
             "event": "MessagesDelivered",
             "to": to.as_str(),
@@ -407,6 +435,7 @@ fn show_sent(sent: &[(Region, Message)]) -> Vec<String> {
         Message::MoveRequest { .. } | Message::ImportedRecord { .. } => {
             format!("{to}: request to become primary")
         }
+        Message::Identity(news) => format!("{to}: {}", news.name),
         Message::ImportReport { here: true, .. } => format!("{to}: has the imported material"),
         Message::ImportReport { here: false, .. } => format!("{to}: lacks the imported material"),
         Message::MoveAnswer { refusal: None, .. } => format!("{to}: ready to become primary"),

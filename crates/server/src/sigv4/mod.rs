@@ -84,16 +84,14 @@ pub(crate) struct Found {
 }
 
 /// Why an access key is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CredentialError {
     /// Nobody has it; or its token is missing, not its own, or was given out by nobody.
     Unknown,
     /// It was temporary, and its time is over.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no credentials are temporary yet")
-    )]
     Expired,
+    /// It cannot be told.
+    Failed(ApiError),
 }
 
 /// Checks signatures.
@@ -167,6 +165,7 @@ impl Verifier {
         match found {
             Err(CredentialError::Unknown) => Err(unrecognized()),
             Err(CredentialError::Expired) => Err(expired_token()),
+            Err(CredentialError::Failed(error)) => Err(error),
             Ok(found) if right => Ok(found.caller),
             Ok(_) => Err(mismatch()),
         }

@@ -483,6 +483,16 @@ fn refused(refusal: Refusal, scene: Scene<'_>) -> ApiError {
             "Key material (id: {material}) has never been imported into KMS key {}.",
             scene.key(&key)
         )),
+        // Only operators' commands are refused so, and they have no API.
+        refusal @ (Refusal::FeatureLevelTooLow { .. }
+        | Refusal::IdentitiesLedElsewhere { .. }
+        | Refusal::IdentityChanged { .. }
+        | Refusal::NoSuchIdentity { .. }
+        | Refusal::InvalidIdentity { .. }
+        | Refusal::TooManyIdentities { .. }
+        | Refusal::IdentityIdTaken { .. }) => {
+            ApiError::fault("KMSInternalException", refusal.to_string())
+        }
         Refusal::MessagesMissing { .. } | Refusal::NeverSent { .. } => ApiError::fault(
             "KMSInternalException",
             "A message between Regions does not follow what was taken. Nothing was changed.",

@@ -24,7 +24,8 @@ mod tag;
 use futures_util::FutureExt as _;
 use keyrum_consensus::world::BoxFuture;
 use keyrum_service::{
-    Algorithms, KeyInput, Page, PageRequest, RecipientInput, RequestContext, SecretOutput, Service,
+    Algorithms, CredentialError as NoCredentials, KeyInput, Page, PageRequest, RecipientInput,
+    RequestContext, SecretOutput, Service,
 };
 use keyrum_types::EncryptionAlgorithm;
 
@@ -33,11 +34,44 @@ use crate::fields::Fields;
 use crate::json::{Blob, ObjectWriter};
 use crate::model::Operation;
 use crate::regions::Backend;
-use crate::sigv4::Credentials;
+use crate::sigv4::{CredentialError, Credentials, Found};
 use crate::sts::Identity;
 
-// No access keys can be declared yet.
-impl Credentials for Service {}
+impl Credentials for Service {
+    fn any_declared(&self) -> bool {
+        self.has_identities()
+    }
+
+    fn find<'a>(
+        &'a self,
+        access_key: &'a str,
+        session_token: Option<&'a str>,
+        thorough: bool,
+    ) -> BoxFuture<'a, Result<Found, CredentialError>> {
+        Box::pin(async move {
+            let found = Service::credentials(self, access_key, session_token, thorough).await;
+            match found {
+                Ok(found) => Ok(Found {
+                    secret: found.secret,
+                    caller: found.caller,
+                }),
+                // Of a key that is switched off the real service says no more than of one that is not.
+                Err(NoCredentials::Unknown | NoCredentials::Inactive) => {
+                    Err(CredentialError::Unknown)
+                }
+                Err(NoCredentials::Expired) => Err(CredentialError::Expired),
+                Err(NoCredentials::Service(error)) => {
+                    let scene = failure::Scene {
+                        region: self.region(),
+                        // No error of a look-up names an account's alias.
+                        account: "000000000000".parse().expect("twelve digits"),
+                    };
+                    Err(CredentialError::Failed(failure::api_error(error, scene)))
+                }
+            }
+        })
+    }
+}
 
 impl Backend for Service {
     fn credentials(&self) -> &dyn Credentials {

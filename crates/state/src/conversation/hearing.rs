@@ -13,14 +13,18 @@ use crate::family::{
     Entry, Family, FamilyRecord, Message, SharedImports, Transit, all_held, held, rotation_of,
 };
 use crate::rotation::Rotation;
-use crate::{Caller, Event, Key, NewMaterial, Refusal, State, StoredPolicy, import, permit_key};
+use crate::{
+    Caller, Event, Key, NewMaterial, Refusal, State, StoredPolicy, identity, import, permit_key,
+};
 
 /// What a message leads to. Never refuses: what says nothing new changes nothing.
 pub(crate) fn hear(state: &State, from: &Region, message: &Message, at: UnixMillis) -> Vec<Event> {
     let mut events = first_effect(state, from, message, at);
-    if !events.is_empty() {
+    if let Some(key) = message.key()
+        && !events.is_empty()
+    {
         // A confirmation, an entry that left, or stepping up may be what a rotation waited for.
-        if let Some(leading) = Leading::after(state, message.key(), &events) {
+        if let Some(leading) = Leading::after(state, key, &events) {
             events.extend(leading.complete_rotation(state.region(), at));
         }
     }
@@ -111,6 +115,7 @@ fn first_effect(state: &State, from: &Region, message: &Message, at: UnixMillis)
             })
             .into_iter()
             .collect(),
+        Message::Identity(news) => identity::hear(state, from, news),
     }
 }
 

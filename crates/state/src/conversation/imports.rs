@@ -46,7 +46,8 @@ pub(crate) fn take_along(state: &State, message: &Message) -> Option<Message> {
         | Message::Tombstone { .. }
         | Message::MoveAnswer { .. }
         | Message::ImportedRecord { .. }
-        | Message::ImportReport { .. } => return None,
+        | Message::ImportReport { .. }
+        | Message::Identity(_) => return None,
     };
     if record.origin != Origin::External {
         return None;

@@ -49,6 +49,7 @@ fn stamps_of_message(message: &Message, stamps: &mut BTreeSet<Stamp>) {
         Message::ImportReport {
             incarnation, since, ..
         } => stamps.extend([*incarnation, *since]),
+        Message::Identity(_) => {}
     }
 }
 
@@ -168,6 +169,7 @@ fn write_message(text: &mut String, ranks: &Ranks, message: &Message) {
             let (incarnation, since) = (ranks.of(*incarnation), ranks.of(*since));
             write!(text, "I{incarnation}e{epoch}s{since}{here}").unwrap();
         }
+        Message::Identity(_) => unreachable!("the model has families alone"),
         Message::MoveAnswer { at, refusal, .. } => {
             write!(text, "A{}{}", ranks.of(*at), refusal.is_some()).unwrap();
         }

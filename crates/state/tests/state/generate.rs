@@ -2,14 +2,16 @@
 
 use keyrum_authz::managed_key_policy;
 use keyrum_state::{
-    AutomaticRotation, Command, DueRotation, GrantConstraints, GrantPrincipal, GrantTerms,
-    ImportTerms, KeyRef, KeyUse, LastUse, NewMaterial, Proposal, RequestId, State,
+    AUTHORIZATION_LEVEL, Account, AutomaticRotation, Command, DueRotation, GrantConstraints,
+    GrantPrincipal, GrantTerms, Identity, IdentityName, ImportTerms, KeyRef, KeyUse, LastUse,
+    NewMaterial, Proposal, RequestId, Role, SessionKey, State, User,
 };
 use keyrum_types::{
     AliasName, CryptographicOperation, GrantOperation, ImportType, KeySpec, KeyUsage,
-    ManagedService, MaterialId, Origin, RotationDays, UnixMillis, WaitingDays,
+    ManagedService, MaterialId, Origin, RotationDays, SealedMaterial, UnixMillis, WaitingDays,
 };
 
+use crate::identities::{POLICY, TRUST, access_keys};
 use crate::script::{account, caller, grant_id, key_id, material};
 
 /// When a generated history begins.
@@ -27,7 +29,7 @@ pub(crate) struct Action {
 }
 
 /// How many kinds of action there are.
-pub(crate) const KINDS: u8 = 49;
+pub(crate) const KINDS: u8 = 56;
 
 /// Turns actions into proposals, remembering which ids are used up.
 pub(crate) struct World {
@@ -113,6 +115,9 @@ impl World {
                 | Command::RotateKeys { .. }
                 | Command::RecordKeyUses { .. }
                 | Command::SeedKey { .. }
+                | Command::PutIdentity { .. }
+                | Command::DeleteIdentity { .. }
+                | Command::ShareIdentities { .. }
         );
         let misplaced = b == 255;
         let caller = (of_region == misplaced).then(|| caller(1 + u64::from(b.is_multiple_of(11))));
@@ -292,11 +297,12 @@ impl World {
             }
             38 => {
                 self.keys += 1;
-                let service = ["s3", "sqs", "none"][usize::from(a % 3)];
+                let service = ["s3", "sqs", "ebs"][usize::from(a % 3)];
                 let alias = AliasName::new(&format!("alias/aws/{service}")).unwrap();
+                let own = account(1 + u64::from(b.is_multiple_of(11)));
                 let managed = ManagedService::of_alias(&alias).map(|service| {
                     let region = "us-east-1".parse().unwrap();
-                    managed_key_policy(&region, key.account, &alias, service)
+                    managed_key_policy(&region, own, &alias, service)
                 });
                 let policy = managed.unwrap_or(policy);
                 Command::CreateManagedKey {
@@ -336,6 +342,19 @@ impl World {
                     }),
                 }
             }
+            49 => Command::RaiseFeatureLevel {
+                level: AUTHORIZATION_LEVEL,
+            },
+            50..=53 => put_identity(a, b),
+            54 => Command::DeleteIdentity {
+                name: put_name(a, b),
+                expected: (b.is_multiple_of(5)).then(|| u64::from(b % 32)),
+            },
+            55 => Command::ShareIdentities {
+                with: ["us-east-1", "eu-west-1", "ap-south-1"][usize::from(b % 3)]
+                    .parse()
+                    .unwrap(),
+            },
             40..=42 | 45.. => {
                 self.grants += 1;
                 Command::CreateGrant {
@@ -358,6 +377,71 @@ impl World {
                 material: (!b.is_multiple_of(3)).then(|| material(u64::from(a % 5)).id),
             },
         }
+    }
+}
+
+/// One of few names, so that they come again.
+fn put_name(a: u8, b: u8) -> IdentityName {
+    let owner = account(1 + u64::from(b % 2));
+    let name = ["ada", "Ada", "bob", "c"][usize::from(a / 4 % 4)].to_owned();
+    match a % 4 {
+        0 => IdentityName::Account(owner),
+        1 => IdentityName::User(owner, name),
+        2 => IdentityName::Role(owner, name),
+        _ => IdentityName::SessionKey((b % 4).into()),
+    }
+}
+
+/// Few ids of access keys too, so that one is given to two.
+fn put_identity(a: u8, b: u8) -> Command {
+    let id = |prefix: &str| format!("{prefix}{:A<17}", ["X", "Y", "Z"][usize::from(b / 8 % 3)]);
+    let keys: Vec<_> = (0..b % 4)
+        .map(|n| format!("AKIA{:A<16}", (b / 4 + n) % 7))
+        .collect();
+    let access_keys = access_keys(Some(&keys.join(",")));
+    let tags = [("team".to_owned(), b.to_string())].into();
+    let created = UnixMillis(0);
+    let (path, boundary) = ("/".to_owned(), None);
+    let policies = [("p".to_owned(), POLICY.into())].into();
+    let identity = match put_name(a, b) {
+        IdentityName::Account(account) => Identity::Account(Account {
+            account,
+            alias: (a.is_multiple_of(3)).then(|| format!("acme-{b}")),
+            access_keys,
+            created,
+        }),
+        IdentityName::User(account, name) => Identity::User(User {
+            account,
+            path,
+            name,
+            id: id("AIDA"),
+            created,
+            tags,
+            policies,
+            boundary,
+            access_keys,
+        }),
+        IdentityName::Role(account, name) => Identity::Role(Role {
+            account,
+            path,
+            name,
+            id: id("AROA"),
+            created,
+            tags,
+            trust: TRUST.into(),
+            policies,
+            boundary,
+            session_seconds_max: 3600 * u32::from(b % 14),
+        }),
+        IdentityName::SessionKey(version) => Identity::SessionKey(SessionKey {
+            version,
+            secret: SealedMaterial([a].into()),
+            created,
+        }),
+    };
+    Command::PutIdentity {
+        identity,
+        expected: (b.is_multiple_of(5)).then(|| u64::from(b % 32)),
     }
 }
 

@@ -3,6 +3,7 @@
 mod families;
 mod generate;
 mod golden_log;
+mod identities;
 mod limits;
 mod properties;
 mod script;

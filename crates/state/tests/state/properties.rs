@@ -6,7 +6,8 @@ use keyrum_state::codec::{
     StateDecoder, decode_applied, decode_proposal, encode_applied, encode_proposal, encode_state,
 };
 use keyrum_state::{
-    Applied, Event, Imports, Key, KeyRef, NewMaterial, Proposal, Refusal, Rotation, State, apply,
+    AccessKeyOwner, Applied, Event, IdentityName, Imports, Key, KeyRef, Message, NewMaterial,
+    Proposal, Refusal, Rotation, State, apply,
 };
 use keyrum_types::{AliasName, KeyState, Origin, RotationDays, RotationKind, UnixMillis};
 use proptest::prelude::*;
@@ -117,7 +118,71 @@ fn check_contents(state: &State) {
     );
     let indexed: Vec<_> = state.rotations_due_by(UnixMillis(u64::MAX)).collect();
     assert_eq!(indexed, rotations_due);
+    check_identities(state);
     assert_eq!(state.digest(), state.recompute_digest());
+}
+
+/// What identities promise.
+fn check_identities(state: &State) {
+    let mut ids = BTreeSet::new();
+    let mut last = 0;
+    for record in state.identities() {
+        let name = record.identity.name();
+        assert_eq!(state.identity(&name), Some(record));
+        assert_eq!(state.identity_deleted(&name), None, "there and deleted");
+        last = last.max(record.revision);
+        if let IdentityName::User(account, _) | IdentityName::Role(account, _) = &name {
+            assert!(
+                state.account_is_declared(*account),
+                "{name} without its account"
+            );
+        }
+        if let Some(id) = record.identity.unique_id() {
+            assert!(ids.insert(id), "a unique id twice");
+            assert_eq!(state.identity_with_id(id), Some(&record.identity));
+            assert!(state.principal_exists(id));
+        }
+        for key in record.identity.access_keys() {
+            assert!(ids.insert(&key.id), "an access key of two");
+            let (found, owner, revision) = state.access_key(&key.id).unwrap();
+            assert_eq!((found, revision), (key, record.revision));
+            let owner = match owner {
+                AccessKeyOwner::Root(account) => IdentityName::Account(account.account),
+                AccessKeyOwner::User(user) => {
+                    assert!(state.principal_exists(&user.arn("aws")));
+                    IdentityName::User(user.account, user.name.clone())
+                }
+            };
+            assert_eq!(owner, name);
+        }
+    }
+    let number = state.identities().count();
+    let listed = state.accounts().map(|account| account.account);
+    let owned: usize = listed
+        .map(|account| 1 + state.users(account).count() + state.roles(account).count())
+        .sum();
+    assert_eq!(number, owned + state.session_keys().count());
+    let changes = state.identity_book().map_or(0, |book| book.revision);
+    assert!(last <= changes);
+    for to in state
+        .identity_book()
+        .into_iter()
+        .flat_map(|book| &book.told)
+    {
+        let waiting: Vec<_> = state.outbox(to).collect();
+        for record in state.identities() {
+            let name = record.identity.name();
+            let newest = waiting
+                .iter()
+                .rev()
+                .find_map(|(_, message)| match &***message {
+                    Message::Identity(news) if news.name == name => Some(news),
+                    _ => None,
+                });
+            let newest = newest.expect("nothing is carried in these histories");
+            assert_eq!(newest.identity.as_ref(), Some(&record.identity));
+        }
+    }
 }
 
 /// What a key's grants promise.

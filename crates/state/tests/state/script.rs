@@ -20,6 +20,7 @@ use keyrum_types::{
     WaitingDays,
 };
 
+use crate::identities;
 use crate::words::{
     awaited_text, event_text, grant_text, imports_text, key_text, last_use_text, material_name,
     message_text, refusal_name, rotation_text, with_key_names,
@@ -347,6 +348,9 @@ impl Script {
                 | Command::Delivered { .. }
                 | Command::RecordKeyUses { .. }
                 | Command::SeedKey { .. }
+                | Command::PutIdentity { .. }
+                | Command::DeleteIdentity { .. }
+                | Command::ShareIdentities { .. }
         );
         let mut caller = match line.option("as") {
             Some("region") => None,
@@ -386,6 +390,9 @@ impl Script {
 
     fn show(&mut self, line: &Line<'_>) -> Vec<String> {
         let state = self.of(line.region()).clone();
+        if let Some(lines) = identities::show(&state, &line.words) {
+            return lines;
+        }
         match line.words[0] {
             "clock" => vec![format!("{}", state.clock())],
             "counts" => {
@@ -656,6 +663,20 @@ fn command(line: &Line<'_>, state: &State) -> Command {
         "RevokeGrant" => Command::RevokeGrant {
             key: line.key(0),
             grant: line.grant(1),
+        },
+        "PutIdentity" => {
+            let option = |name: &str| line.option(name).map(str::to_owned);
+            Command::PutIdentity {
+                identity: identities::identity(&line.words, &option, line.tags()),
+                expected: line.option("expect").map(|text| text.parse().unwrap()),
+            }
+        }
+        "DeleteIdentity" => Command::DeleteIdentity {
+            name: identities::name(&line.words),
+            expected: line.option("expect").map(|text| text.parse().unwrap()),
+        },
+        "ShareIdentities" => Command::ShareIdentities {
+            with: line.words[0].parse().unwrap(),
         },
         // Without messages: `carry` has those.
         "Deliver" => Command::Deliver {

@@ -6,6 +6,8 @@ use keyrum_state::{
 };
 use keyrum_types::{AliasName, GrantId, KeyId, MaterialId, Region};
 
+use crate::identities::{news_text, record_text};
+
 /// What a version made by [`material`] is called in a transcript.
 pub(crate) fn material_name(id: &MaterialId) -> String {
     format!("m{}", id.0[0])
@@ -294,6 +296,15 @@ pub(crate) fn event_text(event: &Event) -> String {
         Event::GrantRetired { key, grant } | Event::GrantRevoked { key, grant } => {
             format!("{name} {} of {}", grant_name(grant), key.id)
         }
+        Event::IdentityPut { record } => format!("{name} {}", record_text(record)),
+        Event::IdentityDeleted {
+            name: identity,
+            revision,
+        } => format!("{name} {revision}: {identity}"),
+        Event::IdentitiesShared { with } => format!("{name} with {with}"),
+        Event::IdentityHeard { from, news } => {
+            format!("{name} from {from} {}", news_text(news))
+        }
         Event::MessagesSent { sent } => format!("{name} {}", sent_text(sent)),
         Event::MessageTaken { from, number } => format!("{name} {number} of {from}"),
         Event::MessagesDelivered { to, through } => format!("{name} {to} through={through}"),
@@ -339,7 +350,7 @@ pub(crate) fn sent_text(sent: &[(Region, Message)]) -> String {
 }
 
 pub(crate) fn message_text(message: &Message) -> String {
-    let record_text = |record: &FamilyRecord, materials: &[NewMaterial]| {
+    let family_record_text = |record: &FamilyRecord, materials: &[NewMaterial]| {
         let Stamp { epoch, version } = record.stamp;
         format!(
             "{} {epoch}.{version} primary={} [{}] with {} of {} materials",
@@ -352,7 +363,7 @@ pub(crate) fn message_text(message: &Message) -> String {
     };
     match message {
         Message::Record { record, materials } => {
-            format!("record {}", record_text(record, materials))
+            format!("record {}", family_record_text(record, materials))
         }
         Message::Confirmation {
             key,
@@ -369,7 +380,7 @@ pub(crate) fn message_text(message: &Message) -> String {
         }
         Message::MoveRequest {
             record, materials, ..
-        } => format!("request {}", record_text(record, materials)),
+        } => format!("request {}", family_record_text(record, materials)),
         Message::ImportedRecord {
             record,
             imports,
@@ -380,7 +391,7 @@ pub(crate) fn message_text(message: &Message) -> String {
             } else {
                 "record"
             };
-            let mut text = format!("{kind} {}", record_text(record, &[]));
+            let mut text = format!("{kind} {}", family_record_text(record, &[]));
             if let Some(awaited) = &imports.awaited {
                 let held_by: Vec<_> = awaited.held_by.keys().map(Region::as_str).collect();
                 let material = material_name(&awaited.material);
@@ -400,6 +411,7 @@ pub(crate) fn message_text(message: &Message) -> String {
             let has = if *here { "has" } else { "lacks" };
             format!("report {} @{} {has} it", key.id, incarnation.version)
         }
+        Message::Identity(news) => format!("identity {}", news_text(news)),
         Message::MoveAnswer { key, refusal, .. } => match refusal {
             None => format!("reserved {}", key.id),
             Some(refusal) => format!("refused {}: {refusal}", key.id),
@@ -482,6 +494,10 @@ variant_names!(
         GrantCreated,
         GrantRetired,
         GrantRevoked,
+        IdentityPut,
+        IdentityDeleted,
+        IdentitiesShared,
+        IdentityHeard,
     }
 );
 
@@ -540,5 +556,12 @@ variant_names!(
         TooManyGrants,
         GrantExists,
         NoSuchGrant,
+        FeatureLevelTooLow,
+        IdentitiesLedElsewhere,
+        IdentityChanged,
+        NoSuchIdentity,
+        InvalidIdentity,
+        TooManyIdentities,
+        IdentityIdTaken,
     }
 );
