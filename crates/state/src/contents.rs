@@ -6,139 +6,27 @@
 //!
 //! The maps are persistent: a clone shares everything with its origin and costs O(1).
 
+mod row;
+
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, LazyLock};
 
-use keyrum_types::{
-    AccountId, AliasName, GrantId, KeyId, MaterialId, NodeId, Origin, Region, UnixMillis,
-};
+use keyrum_types::{AccountId, AliasName, KeyId, MaterialId, NodeId, Origin, Region, UnixMillis};
 use rpds::RedBlackTreeMapSync as Map;
-use serde::{Deserialize, Serialize};
 
+pub(crate) use self::row::{Registers, Row, RowName, Window};
 use crate::AUTHORIZATION_LEVEL;
 use crate::channel::Channel;
 use crate::family::{Awaited, Family, Message, Stamp, Subject};
-use crate::grant::{Grant, Grants};
-use crate::identity::{Identities, IdentityBook, IdentityName, IdentityRecord};
+use crate::grant::Grants;
+use crate::identity::Identities;
 use crate::rotation::{self, Rotation};
 use crate::{Alias, Digest, Imports, Key, KeyRef, LastUse, NewMaterial, import};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
 /// by this build: the node stops.
 pub const FEATURE_LEVEL_SUPPORTED: u32 = AUTHORIZATION_LEVEL;
-
-/// One fact. Released variants keep their meaning and their place for good.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Row {
-    Registers(Registers),
-    Key(Arc<Key>),
-    Alias {
-        account: AccountId,
-        name: AliasName,
-        alias: Alias,
-    },
-    Window {
-        node: NodeId,
-        window: Window,
-    },
-    Answer {
-        node: NodeId,
-        sequence: u64,
-        outcome: Arc<[u8]>,
-    },
-    /// Absent while nobody has done anything about the key's rotation.
-    Rotation {
-        key: KeyRef,
-        rotation: Arc<Rotation>,
-    },
-    Family {
-        key: KeyRef,
-        family: Arc<Family>,
-    },
-    Buried {
-        key: KeyRef,
-        incarnation: Stamp,
-    },
-    Channel {
-        with: Region,
-        channel: Channel,
-    },
-    Sent {
-        to: Region,
-        number: u64,
-        message: Arc<Message>,
-    },
-    /// Absent while no use is known.
-    LastUse {
-        key: KeyRef,
-        last: LastUse,
-    },
-    /// Absent until something is imported into the key.
-    Imports {
-        key: KeyRef,
-        imports: Arc<Imports>,
-    },
-    /// In a family only. Absent while it waits for no import.
-    Awaited {
-        key: KeyRef,
-        awaited: Arc<Awaited>,
-    },
-    Grant(Arc<Grant>),
-    Identity(Arc<IdentityRecord>),
-    /// Absent before the first identity.
-    IdentityBook(IdentityBook),
-    /// Only where identities are changed. Of the name in small letters.
-    DeletedIdentity {
-        name: IdentityName,
-        revision: u64,
-    },
-}
-
-/// Which fact.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum RowName<'a> {
-    Key(KeyRef),
-    Alias(AccountId, &'a AliasName),
-    Window(NodeId),
-    Answer(NodeId, u64),
-    Rotation(KeyRef),
-    Family(KeyRef),
-    Sent(&'a Region, u64),
-    LastUse(KeyRef),
-    Imports(KeyRef),
-    Awaited(KeyRef),
-    Grant(KeyRef, GrantId),
-    Identity(&'a IdentityName),
-    /// By the name in small letters.
-    DeletedIdentity(&'a IdentityName),
-}
-
-/// The facts there is one of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Registers {
-    pub(crate) region: Region,
-    /// The largest time that was proposed and taken.
-    pub(crate) clock_base: UnixMillis,
-    /// How far the clock was moved ahead by hand, in milliseconds.
-    pub(crate) clock_offset_ms: u64,
-    pub(crate) feature_level: u32,
-}
-
-/// What is remembered of one node's proposals; see `dedup`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Window {
-    /// The node's newest boot seen.
-    pub(crate) boot: u64,
-    /// Sequences below it are forgotten.
-    pub(crate) floor: u64,
-    /// How many answers are remembered.
-    pub(crate) answers: u32,
-    /// How many bytes they have.
-    pub(crate) bytes: u64,
-    /// The Region's clock base when the node last proposed.
-    pub(crate) last_used: UnixMillis,
-}
 
 /// The state of one Region: keys, aliases, clock and the memory of recent requests.
 ///
