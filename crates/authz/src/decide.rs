@@ -163,12 +163,8 @@ fn weigh(
 ) -> Result<(), DeniedReason> {
     let view = View::new(question);
     let own = Own::of(identity, &question.asker, &view)?;
-    let mut denied = None;
     let ways = match *resource {
-        ResourceSide::None => {
-            denied = Some(DeniedReason::NoIdentityBasedPolicy);
-            [Some(Way::DELEGATED), None]
-        }
+        ResourceSide::None => [Some(Way::DELEGATED), None],
         ResourceSide::Key {
             owner,
             policy,
@@ -197,6 +193,7 @@ fn weigh(
             [way(&question.asker, issued, named), as_issuer]
         }
     };
+    let mut denied = None;
     for way in ways.into_iter().flatten() {
         match own.allows(way) {
             Ok(()) => return Ok(()),
