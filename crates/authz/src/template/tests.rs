@@ -1,5 +1,7 @@
 //! Tests of wildcards and variables.
 
+use proptest::prelude::*;
+
 use super::*;
 
 struct Ada;
@@ -120,5 +122,27 @@ fn arns() {
     ] {
         let pattern = ArnPattern::parse(pattern, true).unwrap();
         assert_eq!(pattern.matches(text, &Ada), want, "{pattern:?} {text}");
+    }
+}
+
+/// The meaning of wildcards, without any haste.
+fn fits_naively(pattern: &[char], text: &[char]) -> bool {
+    match pattern {
+        [] => text.is_empty(),
+        ['*', rest @ ..] => (0..=text.len()).any(|taken| fits_naively(rest, &text[taken..])),
+        ['?', rest @ ..] => !text.is_empty() && fits_naively(rest, &text[1..]),
+        [own, rest @ ..] => text.first() == Some(own) && fits_naively(rest, &text[1..]),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    /// Catches a pattern whose cutting at its `*` changes what it matches.
+    #[test]
+    fn wildcards_mean_what_they_say(pattern in "[ab*?é]{0,8}", text in "[abé]{0,8}") {
+        let chars = |text: &str| text.chars().collect::<Vec<_>>();
+        let naive = fits_naively(&chars(&pattern), &chars(&text));
+        prop_assert_eq!(fits(&pattern, &text), Some(naive));
     }
 }

@@ -1,7 +1,7 @@
 //! The engine beside an evaluator that others wrote: npm's `@cloud-copilot/iam-simulate` 0.1.173.
 //!
 //! 6,000 random requests with the policies that have a say in them are made from fixed numbers
-//! (`compare/generate.rs`); what the other one answers is kept in `compare/expected.txt`, so that the
+//! (`generate.rs`); what the other one answers is kept in `compare/expected.txt`, so that the
 //! test needs no npm. `compare/simulate.mjs` says how to make that file anew. The simulator is
 //! licensed under the AGPL; it is run, and nothing of it is here.
 //!
@@ -26,112 +26,18 @@
 //! - `Session`: there, a session's policies limit also what a key's policy allows the session itself, or
 //!   everybody. Here, as documented, they limit what it allows the role.
 
-#[path = "compare/generate.rs"]
-mod generate;
-
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use keyrum_authz::{
-    Asker, Context, DeniedReason, IdentitySide, Policy, PolicyKind, PrincipalKind, Question,
-    ResourceSide, Values, decide,
-};
 use serde_json::{Map, Value, json};
+
+use crate::generate;
+use crate::pair::{answer, policies};
 
 /// How many pairs are compared.
 const PAIRS: u64 = 6_000;
 
 /// What `compare/simulate.mjs` printed.
 const EXPECTED: &str = include_str!("compare/expected.txt");
-
-/// A pair's condition keys.
-struct Given<'p>(&'p Value);
-
-impl Context for Given<'_> {
-    fn values(&self, key: &str) -> Option<Values<'_>> {
-        let mut all = self.0.as_object().unwrap().iter();
-        let (_, value) = all.find(|(name, _)| name.eq_ignore_ascii_case(key))?;
-        let text = |value: &'_ Value| Cow::Owned(value.as_str().unwrap().to_owned());
-        Some(match value {
-            Value::Array(items) => Values::Many(items.iter().map(text).collect()),
-            one => Values::One(text(one)),
-        })
-    }
-}
-
-fn read(policy: &Value, kind: PolicyKind) -> Policy {
-    Policy::parse(&policy.to_string(), kind).unwrap_or_else(|why| panic!("{why}: {policy}"))
-}
-
-/// The engine's answer: allowed, implicitly denied or explicitly denied.
-fn answer(pair: &Value) -> char {
-    let text = |name: &str| pair[name].as_str().unwrap();
-    let kind = match text("kind") {
-        "Root" => PrincipalKind::Root,
-        "User" => PrincipalKind::User,
-        "AssumedRole" => PrincipalKind::AssumedRole,
-        other => panic!("{other}"),
-    };
-    let actions = [
-        "Decrypt",
-        "Encrypt",
-        "GenerateDataKey",
-        "DescribeKey",
-        "PutKeyPolicy",
-        "DeleteAlias",
-    ];
-    let question = Question {
-        asker: Asker {
-            kind,
-            account: text("account").parse().unwrap(),
-            arn: text("arn"),
-            role_arn: Some(text("roleArn")).filter(|arn| !arn.is_empty()),
-            unique_id: text("uniqueId"),
-        },
-        service: "kms",
-        action: actions
-            .iter()
-            .find(|action| **action == text("action"))
-            .unwrap(),
-        resource: text("resource"),
-        context: &Given(&pair["context"]),
-    };
-    let one = |name: &str, kind| match &pair[name] {
-        Value::Null => None,
-        policy => Some(read(policy, kind)),
-    };
-    let identity = pair["identity"].as_array().unwrap();
-    let identity: Vec<Policy> = (identity.iter())
-        .map(|policy| read(policy, PolicyKind::Identity))
-        .collect();
-    let boundary = one("boundary", PolicyKind::Boundary);
-    let session = one("session", PolicyKind::Session);
-    let side = IdentitySide {
-        root: kind == PrincipalKind::Root,
-        policies: identity.iter().collect(),
-        boundary: boundary.as_ref(),
-        session: session.iter().collect(),
-    };
-    let key_policy = one("keyPolicy", PolicyKind::Key);
-    let resource = match &key_policy {
-        None => ResourceSide::None,
-        policy => ResourceSide::Key {
-            owner: text("owner").parse().unwrap(),
-            policy: policy.as_ref(),
-            grant: None,
-        },
-    };
-    match decide(&question, &side, &resource).map_err(|denied| denied.reason) {
-        Ok(_) => 'A',
-        Err(
-            DeniedReason::DeniedByIdentityPolicy
-            | DeniedReason::DeniedByPermissionsBoundary
-            | DeniedReason::DeniedByResourcePolicy
-            | DeniedReason::DeniedBySessionPolicy,
-        ) => 'E',
-        Err(_) => 'I',
-    }
-}
 
 /// Writes the pairs to the file that `KEYRUM_PAIRS` names. Checks nothing.
 #[test]
@@ -144,7 +50,7 @@ fn write_pairs() {
     std::fs::write(file, lines).unwrap();
 }
 
-/// A way in which the simulator reads policies otherwise than the engine; the crate's docs say which
+/// A way in which the simulator reads policies otherwise than the engine; the module's docs say which
 /// and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
@@ -248,18 +154,6 @@ impl Reading {
         }
         *condition = Value::Object(read);
     }
-}
-
-fn policies(pair: &mut Value) -> Vec<&mut Value> {
-    let mut all = Vec::new();
-    for (name, value) in pair.as_object_mut().unwrap() {
-        match (name.as_str(), value) {
-            ("keyPolicy" | "boundary" | "session", policy @ Value::Object(_)) => all.push(policy),
-            ("identity", Value::Array(policies)) => all.extend(policies),
-            _ => {}
-        }
-    }
-    all
 }
 
 fn texts(value: &Value) -> impl Iterator<Item = &str> {

@@ -410,6 +410,17 @@ fn statement(dice: &mut Dice, of_key: bool) -> Value {
     statement
 }
 
+/// A Deny statement.
+pub(crate) fn deny(seed: u64, of_key: bool) -> Value {
+    let mut dice = Dice::new(seed);
+    loop {
+        let statement = statement(&mut dice, of_key);
+        if statement["Effect"] == "Deny" {
+            return statement;
+        }
+    }
+}
+
 fn policy(dice: &mut Dice, of_key: bool) -> Value {
     let count = 1 + dice.below(if of_key { 4 } else { 3 });
     let statements: Vec<Value> = (0..count).map(|_| statement(dice, of_key)).collect();

@@ -2,7 +2,7 @@
 // each. A: allowed, I: implicitly denied, E: explicitly denied, X: not simulated, with why on standard error.
 //
 //   npm install @cloud-copilot/iam-simulate
-//   KEYRUM_PAIRS=pairs.jsonl cargo test -p keyrum-authz --test compare -- --ignored write_pairs
+//   KEYRUM_PAIRS=$PWD/pairs.jsonl cargo test -p keyrum-authz --test rules -- --ignored write_pairs
 //   node simulate.mjs < pairs.jsonl > expected.txt
 
 import { createInterface } from 'node:readline'
