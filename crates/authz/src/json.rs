@@ -94,7 +94,6 @@ impl Reader<'_> {
 
     fn object(&mut self, depth: u32) -> Option<Json> {
         let mut members: Vec<(String, Json)> = Vec::new();
-        let mut names = std::collections::BTreeSet::new();
         self.at += 1;
         if self.take(b'}') {
             return Some(Json::Object(members));
@@ -103,12 +102,9 @@ impl Reader<'_> {
             self.space();
             let name = self.string()?;
             let value = self.take(b':').then(|| self.value(depth))??;
-            if !names.insert(name.clone()) {
-                return None;
-            }
             members.push((name, value));
             if self.take(b'}') {
-                return Some(Json::Object(members));
+                return distinct(&members).then_some(Json::Object(members));
             }
             self.take(b',').then_some(())?;
         }
@@ -215,6 +211,13 @@ impl Reader<'_> {
             Some(sum * 16 + char::from(*digit).to_digit(16)?)
         })
     }
+}
+
+/// Whether no name is there twice.
+fn distinct(members: &[(String, Json)]) -> bool {
+    let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    names.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 #[cfg(test)]

@@ -72,13 +72,28 @@ fn variables() {
     ] {
         assert_eq!(fits(pattern, text), want, "{pattern} {text}");
     }
-    let literal = |text: &str| {
-        let literal = Literal::parse(text, true).unwrap();
-        literal.text(&Ada).map(Cow::into_owned)
+    let is = |literal: &str, text: &str, case| {
+        let literal = Literal::parse(literal, true).unwrap();
+        literal.is(text, case, &Ada)
     };
-    assert_eq!(literal("a*?").as_deref(), Some("a*?"));
-    assert_eq!(literal("${*}-${aws:username}*").as_deref(), Some("*-ada*"));
-    assert_eq!(literal("${t:none}"), None);
+    for (literal, text, counts, ignored) in [
+        ("a*?", "a*?", Some(true), Some(true)),
+        ("a*?", "a*", Some(false), Some(false)),
+        ("${*}-${aws:username}*", "*-ada*", Some(true), Some(true)),
+        ("${*}-${aws:username}*", "*-ADA*", Some(false), Some(true)),
+        ("${aws:username}", "adam", Some(false), Some(false)),
+        ("${aws:username}", "ad", Some(false), Some(false)),
+        ("${aws:username}", "aé", Some(false), Some(false)),
+        ("x${t:none}", "y", None, None),
+        ("x${t:none, 'é'}", "xé", Some(true), Some(true)),
+    ] {
+        assert_eq!(is(literal, text, Case::Counts), counts, "{literal} {text}");
+        assert_eq!(
+            is(literal, text, Case::Ignored),
+            ignored,
+            "{literal} {text}"
+        );
+    }
     for bad in [
         "${",
         "${}",
