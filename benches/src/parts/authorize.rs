@@ -11,8 +11,8 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use keyrum_authz::{
-    Asker, Context, IdentitySide, Policy, PolicyKind, PrincipalKind, Question, ResourceSide,
-    Values, decide, default_policy,
+    Asker, Context, IdentitySide, KeyPolicy, Policy, PolicyKind, PrincipalKind, Question,
+    ResourceSide, Values, decide, default_policy,
 };
 use keyrum_types::AccountId;
 
@@ -161,7 +161,7 @@ fn nanoseconds(
     };
     let key = ResourceSide::Key {
         owner,
-        policy: Some(&policy),
+        policy: KeyPolicy::Is(&policy),
         grant: None,
     };
     let once = || decide(black_box(&question), identity, &key);

@@ -7,8 +7,8 @@ use keyrum_types::AccountId;
 
 use crate::decision::{Denied, DeniedReason, DeniedResource, Permit};
 use crate::evaluation::View;
-use crate::policy::Policy;
-use crate::principal::NamedAs;
+use crate::policy::{Policy, Verdict};
+use crate::principal::{NamedAs, NamedPrincipal};
 use crate::question::{Asker, PrincipalKind, Question};
 
 /// What the identity's own side says.
@@ -43,8 +43,8 @@ pub enum ResourceSide<'a> {
     Key {
         /// The account that has the key.
         owner: AccountId,
-        /// Its policy; `None` for one that does not exist or cannot be read.
-        policy: Option<&'a Policy>,
+        /// Its policy.
+        policy: KeyPolicy<'a>,
         /// A grant of the key that names the asker, lists the operation and has its constraints met.
         /// Of several the strongest.
         grant: Option<GrantHit>,
@@ -61,6 +61,33 @@ pub enum ResourceSide<'a> {
     },
 }
 
+/// The policy of a key, or of a role that is to be assumed.
+#[derive(Debug, Clone, Copy)]
+pub enum KeyPolicy<'a> {
+    /// The one that a key has whose creator named none: it leaves all to its account.
+    Default,
+    /// This one.
+    Is(&'a Policy),
+    /// One that cannot be read: it says nothing.
+    Unreadable,
+}
+
+impl KeyPolicy<'_> {
+    fn weigh(&self, view: &View<'_>, owner: AccountId) -> Verdict {
+        match self {
+            Self::Default => Verdict {
+                denied: false,
+                allowed: NamedPrincipal::Account(owner).names(&view.question.asker),
+            },
+            Self::Is(policy) => policy.weigh(view),
+            Self::Unreadable => Verdict {
+                denied: false,
+                allowed: NamedAs::No,
+            },
+        }
+    }
+}
+
 /// A grant that allows what is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GrantHit {
@@ -68,6 +95,23 @@ pub struct GrantHit {
     pub issuer: AccountId,
     /// As what its grantee is the asker.
     pub named: NamedAs,
+}
+
+impl GrantHit {
+    /// Of the grants that allow `asker` what is asked on a key of `owner`, the one that needs least of
+    /// the asker's own side.
+    pub fn strongest(
+        hits: impl Iterator<Item = Self>,
+        asker: &Asker<'_>,
+        owner: AccountId,
+    ) -> Option<Self> {
+        hits.max_by_key(|hit| hit.way(asker, owner).map_or(0, Way::ease))
+    }
+
+    fn way(&self, asker: &Asker<'_>, owner: AccountId) -> Option<Way> {
+        let home = self.issuer == asker.account || asker.account == owner;
+        way(asker, home, self.named)
+    }
 }
 
 /// What one way to an Allow needs of the identity's side.
@@ -92,6 +136,10 @@ impl Way {
         identity: true,
         limits: true,
     };
+
+    fn ease(self) -> u8 {
+        1 + u8::from(!self.identity) + u8::from(!self.limits)
+    }
 
     /// The way of somebody who is named within the account that gives the right.
     fn named(named: NamedAs) -> Option<Self> {
@@ -171,19 +219,11 @@ fn weigh(
             grant,
         } => {
             let view = view.for_resource();
-            let verdict = policy.map(|policy| policy.weigh(&view));
-            if verdict.is_some_and(|verdict| verdict.denied) {
+            let Verdict { denied, allowed } = policy.weigh(&view, owner);
+            if denied {
                 return Err(DeniedReason::DeniedByResourcePolicy);
             }
-            let allowed = verdict.map_or(NamedAs::No, |verdict| verdict.allowed);
-            let by_grant = grant.and_then(|grant| {
-                let home = [question.asker.account, owner];
-                way(
-                    &question.asker,
-                    grant.issuer == home[0] || home[0] == home[1],
-                    grant.named,
-                )
-            });
+            let by_grant = grant.and_then(|grant| grant.way(&question.asker, owner));
             let by_policy = way(&question.asker, owner == question.asker.account, allowed);
             [by_policy, by_grant]
         }

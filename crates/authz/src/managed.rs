@@ -1,7 +1,7 @@
-//! Who may do what to an AWS managed key: its policy, and the decision that follows from it.
+//! AWS managed keys: their policy, and what it allows as Regions below feature level 2 decide it, which obey
+//! no other policy.
 //!
-//! Every other policy is stored and not yet obeyed; this one is the same for all such keys, so what
-//! it says is known. Source: AWS Secrets Manager User Guide, "Permissions for the KMS key", and
+//! Source: AWS Secrets Manager User Guide, "Permissions for the KMS key", and
 //! other services' pages on their key.
 
 use keyrum_types::{AccountId, AliasName, ManagedService, Region, via_service};
@@ -73,8 +73,8 @@ pub fn managed_key_allows(
 mod tests {
     use super::*;
     use crate::{
-        Asker, Context, IdentitySide, Policy, PolicyKind, PrincipalKind, Question, ResourceSide,
-        Values, decide,
+        Asker, Context, IdentitySide, KeyPolicy, Policy, PolicyKind, PrincipalKind, Question,
+        ResourceSide, Values, decide,
     };
 
     /// Catches a managed key that a caller may change, or use without the service or through
@@ -156,7 +156,7 @@ mod tests {
             };
             let key = ResourceSide::Key {
                 owner: "111122223333".parse().unwrap(),
-                policy: Some(&policy),
+                policy: KeyPolicy::Is(&policy),
                 grant: None,
             };
             decide(&question, &IdentitySide::of_root(), &key).is_ok()

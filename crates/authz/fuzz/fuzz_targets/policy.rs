@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 
 use keyrum_authz::{
-    Asker, Context, GrantHit, IdentitySide, NamedAs, Policy, PolicyKind, PrincipalKind, Question,
+    Asker, Context, GrantHit, IdentitySide, KeyPolicy, NamedAs, Policy, PolicyKind, PrincipalKind, Question,
     ResourceSide, Values, decide, locks_out,
 };
 use libfuzzer_sys::fuzz_target;
@@ -81,7 +81,7 @@ fuzz_target!(|input: &str| {
             };
             let key = |named| ResourceSide::Key {
                 owner,
-                policy: Some(policy),
+                policy: KeyPolicy::Is(policy),
                 grant: Some(GrantHit {
                     issuer: owner,
                     named,

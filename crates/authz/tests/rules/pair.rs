@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use keyrum_authz::{
-    Asker, Context, DeniedReason, GrantHit, IdentitySide, NamedAs, Policy, PolicyKind,
+    Asker, Context, DeniedReason, GrantHit, IdentitySide, KeyPolicy, NamedAs, Policy, PolicyKind,
     PrincipalKind, Question, ResourceSide, Values, decide,
 };
 use serde_json::Value;
@@ -79,9 +79,9 @@ pub(crate) fn answer(pair: &Value) -> char {
     let key_policy = one("keyPolicy", PolicyKind::Key);
     let resource = match &key_policy {
         None => ResourceSide::None,
-        policy => ResourceSide::Key {
+        Some(policy) => ResourceSide::Key {
             owner: text("owner").parse().unwrap(),
-            policy: policy.as_ref(),
+            policy: KeyPolicy::Is(policy),
             grant: None,
         },
     };
@@ -140,7 +140,7 @@ pub(crate) fn decide_with(policy: &Policy, question: &Question<'_>) {
         issuer: owner,
         named: NamedAs::Role,
     });
-    let policy = Some(policy);
+    let policy = KeyPolicy::Is(policy);
     let _ = decide(question, &side, &ResourceSide::None);
     let _ = decide(
         question,

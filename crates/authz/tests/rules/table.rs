@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use keyrum_authz::{
-    Asker, Constraints, Context, DeniedReason, GrantHit, IdentitySide, MalformedPolicy, NamedAs,
-    NoContext, Policy, PolicyKind, PrincipalKind, Question, ResourceSide, Values, constraints_met,
-    decide, grant_names, may_grant_on,
+    Asker, Constraints, Context, DeniedReason, GrantHit, IdentitySide, KeyPolicy, MalformedPolicy,
+    NamedAs, NoContext, Policy, PolicyKind, PrincipalKind, Question, ResourceSide, Values,
+    constraints_met, decide, grant_names, may_grant_on,
 };
 use keyrum_types::{AccountId, GrantOperation};
 use serde_json::{Value, json};
@@ -257,7 +257,7 @@ fn principals() {
         let holds = |policy: &Policy, side: &IdentitySide<'_>| {
             let key = ResourceSide::Key {
                 owner: asker.account,
-                policy: Some(policy),
+                policy: KeyPolicy::Is(policy),
                 grant: None,
             };
             decide(&question(asker, &NoContext), side, &key).is_ok()
@@ -300,9 +300,9 @@ fn identity_policies(cell: &str) -> Vec<Policy> {
     names.map(identity_policy).collect()
 }
 
-/// Of a cell such as `allow:root deny:app/s1`; `None` if the key is missing.
+/// Of a cell such as `allow:root deny:app/s1`; `None` if the key is missing or has the default policy.
 fn key_policy_of(cell: &str) -> Option<Policy> {
-    if cell == "missing" {
+    if cell == "missing" || cell == "default" {
         return None;
     }
     let statement = |text: &str| {
@@ -405,7 +405,10 @@ fn decisions() {
         });
         let resource = ResourceSide::Key {
             owner: own(),
-            policy: policy.as_ref(),
+            policy: match key {
+                "default" => KeyPolicy::Default,
+                _ => policy.as_ref().map_or(KeyPolicy::Unreadable, KeyPolicy::Is),
+            },
             grant,
         };
         answer(
@@ -492,6 +495,23 @@ fn grants() {
             NamedAs::Itself => "itself",
         }
         .to_owned(),
+        ["strongest", hits, name, ..] => {
+            let hit = |text: &str| {
+                let (by, named) = text.split_once('/').unwrap();
+                let (issuer, named) = (issuer(by), named_as(named));
+                GrantHit { issuer, named }
+            };
+            let hits = || hits.split(' ').map(|text| (text, hit(text)));
+            let found = hits().map(|(_, hit)| hit);
+            let found = GrantHit::strongest(found, &asker(name), own()).unwrap();
+            let equally = |text: &str| text == cells[cells.len() - 2];
+            let mut same = hits()
+                .filter(|(_, hit)| *hit == found)
+                .map(|(text, _)| text);
+            same.find(|text| equally(text))
+                .unwrap_or("another")
+                .to_owned()
+        }
         ["met", constraints, asked, context, source, ..] => {
             let source = Some(*source).filter(|source| *source != "-");
             let context = pairs(&serde_json::from_str(context).unwrap());
