@@ -28,6 +28,9 @@ fn use_it(text: &str) {
     if let Ok(policy) = &stored {
         pair::decide_with(policy, &question);
     }
+    let account = "111122223333".parse().unwrap();
+    let before = keyrum_authz::check_policy(text, "", account, "", true);
+    assert!(before.is_err() || stored.is_ok(), "{stored:?} {text}");
     // What is a policy now was one before; it means the same.
     if let Ok(policy) = Policy::parse(text, PolicyKind::Key) {
         assert_eq!(stored.as_ref(), Ok(&policy), "{text}");
@@ -142,6 +145,32 @@ proptest! {
     fn any_json_is_read_or_refused(value in any_json()) {
         use_it(&value.to_string());
         use_it(&json!({"Version": "2012-10-17", "Statement": value}).to_string());
+    }
+
+    /// Catches a policy of an earlier version that is none any more.
+    #[test]
+    fn what_was_a_policy_is_one(
+        statement in proptest::collection::btree_map(
+            prop_oneof![
+                Just("Sid"), Just("Condition"), Just("Action"), Just("NotAction"), Just("Resource"),
+                Just("Comment"),
+            ],
+            any_json(),
+            0..4,
+        ),
+        principal in prop_oneof![
+            Just(r#""*""#),
+            Just(r#"{"AWS":["111122223333","*"],"Service":"s","Federated":["f"]}"#),
+            Just(r#"{"AWS":"AIDAEXAMPLEEXAMPLE000"}"#),
+            Just(r#"{"AWS":"*","AWS":"111122223333"}"#),
+        ],
+        more in any_json(),
+    ) {
+        let mut text = format!(r#"{{"Principal":{principal},"Effect":"Allow""#);
+        for (element, value) in statement {
+            text.push_str(&format!(",{}:{value}", json!(element)));
+        }
+        use_it(&format!(r#"{{"Statement":[{text}}}],"More":{more},"Version":"2012-10-17"}}"#));
     }
 
     /// Catches a panic on a text of whatever kind.
