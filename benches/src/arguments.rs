@@ -21,6 +21,7 @@ Parts, all of them unless some are named:
   missed    a Region back after 100,000 missed messages
   dev       two Regions in one process: start, idle cost
   apply     how fast the state machine applies commands
+  authorize what it costs to decide whether a caller may
   store     how fast a node's store makes rows durable
 
 Options:
@@ -46,11 +47,12 @@ pub(crate) enum Part {
     Missed,
     Dev,
     Apply,
+    Authorize,
     Store,
 }
 
 impl Part {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Encrypt,
         Self::Create,
         Self::Failover,
@@ -61,6 +63,7 @@ impl Part {
         Self::Missed,
         Self::Dev,
         Self::Apply,
+        Self::Authorize,
         Self::Store,
     ];
 }
@@ -78,6 +81,7 @@ impl fmt::Display for Part {
             Self::Missed => "missed",
             Self::Dev => "dev",
             Self::Apply => "apply",
+            Self::Authorize => "authorize",
             Self::Store => "store",
         })
     }

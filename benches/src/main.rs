@@ -127,6 +127,7 @@ async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
             Part::Apply => {
                 parts::apply::run(report).and_then(|()| parts::apply_families::run(report))
             }
+            Part::Authorize => parts::authorize::run(report),
             Part::Store => parts::store::run(setting, report),
         };
         // The other parts still have something to say.

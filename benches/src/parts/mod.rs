@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod apply_families;
+pub(crate) mod authorize;
 pub(crate) mod create;
 pub(crate) mod dev;
 pub(crate) mod encrypt;

@@ -10,7 +10,7 @@ use crate::evaluation::View;
 use crate::json::Json;
 use crate::malformed::{MalformedPolicy, syntax};
 use crate::question::Values;
-use crate::template::{ArnPattern, BadVariable, Literal, Pattern};
+use crate::template::{ArnPattern, BadText, Case, Literal, Pattern};
 use crate::values::{Decimal, Moment, Net};
 
 /// One condition key under one operator.
@@ -38,8 +38,7 @@ enum Over {
 /// What a value is compared with, by an operator that is not negated. Any one match is enough.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Test {
-    Equals(Box<[Literal]>),
-    EqualsIgnoreCase(Box<[Literal]>),
+    Equals(Case, Box<[Literal]>),
     Like(Box<[Pattern]>),
     Number(Compare, Box<[Box<str>]>),
     Date(Compare, Box<[Moment]>),
@@ -229,26 +228,32 @@ fn test(name: &str, texts: &[&str], variables: bool) -> Option<Result<(bool, Tes
     };
     let literal = |text: &str| Literal::parse(text, variables);
     let test = match name {
-        "stringequals" => each(texts, literal).map(Test::Equals),
-        "stringequalsignorecase" => each(texts, literal).map(Test::EqualsIgnoreCase),
-        "stringlike" => each(texts, |text| Pattern::parse(text, variables)).map(Test::Like),
-        "arnequals" | "arnlike" => {
-            each(texts, |text| ArnPattern::parse(text, variables)).map(Test::Arn)
+        "stringequals" => each(texts, literal).map(|values| Test::Equals(Case::Counts, values)),
+        "stringequalsignorecase" => {
+            each(texts, literal).map(|values| Test::Equals(Case::Ignored, values))
         }
-        "bool" => each(texts, |text| boolean(text).ok_or(BadVariable)).map(Test::Bool),
-        "null" => each(texts, |text| boolean(text).ok_or(BadVariable)).map(Test::Null),
+        "stringlike" => each(texts, |text| {
+            cheap(text).and_then(|()| Pattern::parse(text, variables))
+        })
+        .map(Test::Like),
+        "arnequals" | "arnlike" => each(texts, |text| {
+            cheap(text).and_then(|()| ArnPattern::parse(text, variables))
+        })
+        .map(Test::Arn),
+        "bool" => each(texts, |text| boolean(text).ok_or(BadText)).map(Test::Bool),
+        "null" => each(texts, |text| boolean(text).ok_or(BadText)).map(Test::Null),
         "binaryequals" => each(texts, |text| Ok(text.into())).map(Test::Binary),
-        "ipaddress" => each(texts, |text| Net::parse(text).ok_or(BadVariable)).map(Test::Address),
+        "ipaddress" => each(texts, |text| Net::parse(text).ok_or(BadText)).map(Test::Address),
         _ => {
             if let Some(compare) = compare("numeric") {
                 let number = |text: &str| match Decimal::parse(text) {
                     Some(_) => Ok(text.into()),
-                    None => Err(BadVariable),
+                    None => Err(BadText),
                 };
                 each(texts, number).map(|numbers| Test::Number(compare, numbers))
             } else {
                 let compare = compare("date")?;
-                each(texts, |text| Moment::parse(text).ok_or(BadVariable))
+                each(texts, |text| Moment::parse(text).ok_or(BadText))
                     .map(|moments| Test::Date(compare, moments))
             }
         }
@@ -257,14 +262,24 @@ fn test(name: &str, texts: &[&str], variables: bool) -> Option<Result<(bool, Tes
 }
 
 /// Every text read; or the first that cannot be.
-fn each<T>(
-    texts: &[&str],
-    read: impl Fn(&str) -> Result<T, BadVariable>,
-) -> Result<Box<[T]>, String> {
+fn each<T>(texts: &[&str], read: impl Fn(&str) -> Result<T, BadText>) -> Result<Box<[T]>, String> {
     texts
         .iter()
-        .map(|text| read(text).map_err(|BadVariable| (*text).to_owned()))
+        .map(|text| read(text).map_err(|BadText| (*text).to_owned()))
         .collect()
+}
+
+/// How many `?` may stand between two `*`: looking for such a part takes as many steps for each
+/// character of a request's value, and a value can be long.
+const ONES_MAX: usize = 64;
+
+/// Deviation: patterns that could keep a node busy are refused.
+fn cheap(text: &str) -> Result<(), BadText> {
+    let dear = |part: &str| part.matches('?').count() > ONES_MAX;
+    if text.split('*').any(dear) {
+        return Err(BadText);
+    }
+    Ok(())
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -280,11 +295,7 @@ impl Test {
     /// no value. A value of another type than the operator's matches nothing.
     fn matches(&self, value: &str, view: &View<'_>) -> Option<bool> {
         match self {
-            Self::Equals(literals) => any(literals, |literal| Some(literal.text(view)? == value)),
-            // Deviation: only ASCII letters have cases here, since Unicode's tables change.
-            Self::EqualsIgnoreCase(literals) => any(literals, |literal| {
-                Some(literal.text(view)?.eq_ignore_ascii_case(value))
-            }),
+            Self::Equals(case, literals) => any(literals, |literal| literal.is(value, *case, view)),
             Self::Like(patterns) => any(patterns, |pattern| pattern.matches(value, view)),
             Self::Arn(patterns) => any(patterns, |pattern| pattern.matches(value, view)),
             Self::Number(compare, numbers) => Some(Decimal::parse(value).is_some_and(|value| {

@@ -97,6 +97,23 @@ pub struct GrantHit {
     pub named: NamedAs,
 }
 
+impl GrantHit {
+    /// Of the grants that allow `asker` what is asked on a key of `owner`, the one that needs least of
+    /// the asker's own side.
+    pub fn strongest(
+        hits: impl Iterator<Item = Self>,
+        asker: &Asker<'_>,
+        owner: AccountId,
+    ) -> Option<Self> {
+        hits.max_by_key(|hit| hit.way(asker, owner).map_or(0, Way::ease))
+    }
+
+    fn way(&self, asker: &Asker<'_>, owner: AccountId) -> Option<Way> {
+        let home = self.issuer == asker.account || asker.account == owner;
+        way(asker, home, self.named)
+    }
+}
+
 /// What one way to an Allow needs of the identity's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Way {
@@ -119,6 +136,10 @@ impl Way {
         identity: true,
         limits: true,
     };
+
+    fn ease(self) -> u8 {
+        1 + u8::from(!self.identity) + u8::from(!self.limits)
+    }
 
     /// The way of somebody who is named within the account that gives the right.
     fn named(named: NamedAs) -> Option<Self> {
@@ -190,12 +211,8 @@ fn weigh(
 ) -> Result<(), DeniedReason> {
     let view = View::new(question);
     let own = Own::of(identity, &question.asker, &view)?;
-    let mut denied = None;
     let ways = match *resource {
-        ResourceSide::None => {
-            denied = Some(DeniedReason::NoIdentityBasedPolicy);
-            [Some(Way::DELEGATED), None]
-        }
+        ResourceSide::None => [Some(Way::DELEGATED), None],
         ResourceSide::Key {
             owner,
             policy,
@@ -206,14 +223,7 @@ fn weigh(
             if denied {
                 return Err(DeniedReason::DeniedByResourcePolicy);
             }
-            let by_grant = grant.and_then(|grant| {
-                let home = [question.asker.account, owner];
-                way(
-                    &question.asker,
-                    grant.issuer == home[0] || home[0] == home[1],
-                    grant.named,
-                )
-            });
+            let by_grant = grant.and_then(|grant| grant.way(&question.asker, owner));
             let by_policy = way(&question.asker, owner == question.asker.account, allowed);
             [by_policy, by_grant]
         }
@@ -223,6 +233,7 @@ fn weigh(
             [way(&question.asker, issued, named), as_issuer]
         }
     };
+    let mut denied = None;
     for way in ways.into_iter().flatten() {
         match own.allows(way) {
             Ok(()) => return Ok(()),

@@ -55,8 +55,9 @@ fn account_root(arn: &str) -> Option<keyrum_types::AccountId> {
 
 /// Whether a request meets a grant's constraints.
 ///
-/// `context`: its encryption context. Of the operations that have none, DescribeKey, GetPublicKey and
-/// RetireGrant are allowed whatever a constraint says about contexts. `source_arn`: the resource for
+/// `context`: its encryption context. DescribeKey, GetPublicKey and RetireGrant have none and are allowed
+/// whatever a constraint says about contexts; so is CreateGrant, of which [`may_grant_on`] asks that the
+/// new grant be as strict. `source_arn`: the resource for
 /// which a service asks; RetireGrant does not need it.
 pub fn constraints_met(
     constraints: &Constraints<'_>,
@@ -70,7 +71,10 @@ pub fn constraints_met(
     };
     let without_context = matches!(
         operation,
-        GrantOperation::DescribeKey | GrantOperation::GetPublicKey | GrantOperation::RetireGrant
+        GrantOperation::CreateGrant
+            | GrantOperation::DescribeKey
+            | GrantOperation::GetPublicKey
+            | GrantOperation::RetireGrant
     );
     let of_context = without_context
         || (constraints

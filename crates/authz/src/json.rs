@@ -4,6 +4,8 @@
 //! also refuses a member that is there twice (of two `Condition`s, one would silently not count) and
 //! keeps numbers as they are written, since a condition compares them exactly.
 
+use std::collections::BTreeMap;
+
 /// A JSON value. Members keep their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Json {
@@ -22,10 +24,20 @@ const DEPTH_MAX: u32 = 32;
 impl Json {
     /// Reads a whole text; `None` if it is not one JSON value, nests too deeply or repeats a member.
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::read(text, false)
+    }
+
+    /// The same, but of members of one name the last counts.
+    pub(crate) fn parse_last_counts(text: &str) -> Option<Self> {
+        Self::read(text, true)
+    }
+
+    fn read(text: &str, last_counts: bool) -> Option<Self> {
         let mut reader = Reader {
             text,
             bytes: text.as_bytes(),
             at: 0,
+            last_counts,
         };
         let value = reader.value(DEPTH_MAX)?;
         reader.space();
@@ -52,6 +64,7 @@ struct Reader<'t> {
     text: &'t str,
     bytes: &'t [u8],
     at: usize,
+    last_counts: bool,
 }
 
 impl Reader<'_> {
@@ -94,7 +107,6 @@ impl Reader<'_> {
 
     fn object(&mut self, depth: u32) -> Option<Json> {
         let mut members: Vec<(String, Json)> = Vec::new();
-        let mut names = std::collections::BTreeSet::new();
         self.at += 1;
         if self.take(b'}') {
             return Some(Json::Object(members));
@@ -103,15 +115,20 @@ impl Reader<'_> {
             self.space();
             let name = self.string()?;
             let value = self.take(b':').then(|| self.value(depth))??;
-            if !names.insert(name.clone()) {
-                return None;
-            }
             members.push((name, value));
             if self.take(b'}') {
-                return Some(Json::Object(members));
+                return self.checked(members);
             }
             self.take(b',').then_some(())?;
         }
+    }
+
+    fn checked(&self, members: Vec<(String, Json)>) -> Option<Json> {
+        if distinct(&members) {
+            return Some(Json::Object(members));
+        }
+        let last: BTreeMap<String, Json> = members.into_iter().collect();
+        (self.last_counts).then(|| Json::Object(last.into_iter().collect()))
     }
 
     fn list(&mut self, depth: u32) -> Option<Json> {
@@ -217,8 +234,17 @@ impl Reader<'_> {
     }
 }
 
+/// Whether no name is there twice.
+fn distinct(members: &[(String, Json)]) -> bool {
+    let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    names.windows(2).all(|pair| pair[0] != pair[1])
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Catches a value that is read as another one, and a text that is no document or an ambiguous
@@ -277,6 +303,74 @@ mod tests {
             &format!("[{deepest}]"),
         ] {
             assert_eq!(Json::parse(bad), None, "{bad}");
+        }
+    }
+
+    fn from_serde(value: serde_json::Value) -> Json {
+        use serde_json::Value;
+        match value {
+            Value::Null => Json::Null,
+            Value::Bool(is_so) => Json::Bool(is_so),
+            Value::Number(number) => Json::Number(number.to_string()),
+            Value::String(text) => Json::Text(text),
+            Value::Array(items) => Json::List(items.into_iter().map(from_serde).collect()),
+            Value::Object(members) => {
+                let members = members.into_iter();
+                Json::Object(
+                    members
+                        .map(|(name, value)| (name, from_serde(value)))
+                        .collect(),
+                )
+            }
+        }
+    }
+
+    /// Members in one order, and numbers as another reader writes them.
+    fn ordered(json: Json) -> Json {
+        match json {
+            Json::List(items) => Json::List(items.into_iter().map(ordered).collect()),
+            Json::Object(members) => {
+                let members = members.into_iter();
+                let mut members: Vec<_> = members.map(|(n, value)| (n, ordered(value))).collect();
+                members.sort_by(|a, b| a.0.cmp(&b.0));
+                Json::Object(members)
+            }
+            Json::Number(number) => {
+                Json::Number(from_serde(serde_json::from_str(&number).unwrap()).text_of_number())
+            }
+            other => other,
+        }
+    }
+
+    impl Json {
+        fn text_of_number(self) -> String {
+            match self {
+                Json::Number(number) => number,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+        /// Catches a document that is read otherwise than by a reader that others wrote.
+        #[test]
+        fn as_another_reader(
+            text in prop_oneof![
+                r#"[{}\[\]":,0-2 a-b\\.eE+-]{0,12}"#,
+                r#"\{("[ab]":("x"|1|\[\]|null) ?,?){0,3}\}"#,
+                r#""(\\u[dD][89a-f]00|\\n|é|\\u00e9|x){0,4}""#,
+                r#"-?[0-9]{1,3}(\.[0-9]{1,2})?([eE][+-]?[0-9])?"#,
+            ],
+        ) {
+            let others: Option<Json> = serde_json::from_str(&text).ok().map(from_serde).map(ordered);
+            match Json::parse(&text) {
+                Some(own) => prop_assert_eq!(Some(ordered(own)), others.clone()),
+                // Another reader takes the last of two members.
+                None => prop_assert!(others.is_none() || text.matches(':').count() > 1, "{}", text),
+            }
+            prop_assert_eq!(Json::parse_last_counts(&text).map(ordered), others);
         }
     }
 }

@@ -1,16 +1,29 @@
-//! Who may do what: pure functions from policies and callers to a [`Permit`] or a [`Denied`].
+//! Who may do what: pure functions from policies and a question to a [`Permit`] or a [`Denied`].
 //!
-//! What this crate owns so far: the rule that a key answers only to callers of the account that
-//! owns it ([`authorize`]), the form of key policies ([`check_policy`]) and of the principals that grants
-//! name ([`check_grant_principal`]).
+//! [`Policy::parse`] reads a document once: its patterns are cut up, its numbers, dates and address ranges
+//! read, its variables found. [`decide`] answers a [`Question`] from what the identity's own side says
+//! ([`IdentitySide`]: its policies, its boundary, its session's policies) and what the resource's side
+//! says ([`ResourceSide`]: a key's policy and grants, or a grant that is to be retired). Condition keys
+//! are asked for one by one, when a policy needs them ([`Context`]); those that follow from who asks,
+//! the engine answers itself.
 //!
-//! **Policies are stored and checked for form, but not yet obeyed**: inside its own account every
-//! caller acts with the account's full rights, as its root user would under the default policy. The
-//! policy of AWS managed keys is the exception ([`managed_key_allows`]).
-//! Identities, statements, conditions and grants are evaluated by later work; the types here are
-//! laid out so that only the inside of [`authorize`] changes then.
+//! Invariants:
+//! - A Deny never lets anybody in, and taking an Allow away lets in nobody more.
+//! - The same question gets the same answer on every node: no clock, randomness, disk, network, float
+//!   or hash order, and a JSON reader of its own, since whether a text is a policy is replicated too.
+//! - What cannot be known (a variable without a value, several values where one is meant) never makes
+//!   an Allow apply, and never keeps a Deny from applying where a negated condition rests on it.
 //!
-//! It knows no clock, randomness, disk or network, and decides the same everywhere.
+//! The whole policy language of IAM is here but what no key policy can use: canonical users and groups.
+//! Of grants, this crate knows whom one names ([`grant_names`]), when its constraints are met
+//! ([`constraints_met`]) and what may be granted on ([`may_grant_on`]); which grants there are, the
+//! state knows.
+//!
+//! [`check_policy`], [`authorize`] and [`managed_key_allows`] are the rules of Regions below the feature
+//! level at which policies are obeyed; their logs must give the same outcomes for good.
+//!
+//! The rules are in `tests/rules/table`, one a line; `tests/rules/compare.rs` holds the engine beside an
+//! evaluator that others wrote, and says where the two differ.
 
 mod condition;
 mod decide;

@@ -1,7 +1,7 @@
-//! Who may do what to an AWS managed key: its policy, and the decision that follows from it.
+//! AWS managed keys: their policy, and what it allows as Regions below feature level 2 decide it, which obey
+//! no other policy.
 //!
-//! Every other policy is stored and not yet obeyed; this one is the same for all such keys, so what
-//! it says is known. Source: AWS Secrets Manager User Guide, "Permissions for the KMS key", and
+//! Source: AWS Secrets Manager User Guide, "Permissions for the KMS key", and
 //! other services' pages on their key.
 
 use keyrum_types::{AccountId, AliasName, ManagedService, Region, via_service};
@@ -72,6 +72,10 @@ pub fn managed_key_allows(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        Asker, Context, IdentitySide, KeyPolicy, Policy, PolicyKind, PrincipalKind, Question,
+        ResourceSide, Values, decide,
+    };
 
     /// Catches a managed key that a caller may change, or use without the service or through
     /// another one; and one whose service is kept from it.
@@ -114,6 +118,76 @@ mod tests {
             assert!(!allows(action, own), "{action}");
         }
         assert!(!managed_key_allows(&region, &alias, "Encrypt", &[]));
+    }
+
+    /// What a request came through.
+    struct Via<'a>(&'a str);
+
+    impl Context for Via<'_> {
+        fn values(&self, key: &str) -> Option<Values<'_>> {
+            let is_there = key == VIA_SERVICE && !self.0.is_empty();
+            is_there.then(|| Values::One(self.0.into()))
+        }
+    }
+
+    /// Catches the engine reading the policy otherwise than the rule that was written by hand, and
+    /// another account's caller being let in.
+    #[test]
+    fn the_engine_obeys_it() {
+        let region: Region = "us-east-1".parse().unwrap();
+        let account: AccountId = "111122223333".parse().unwrap();
+        let alias = AliasName::new("alias/aws/ebs").unwrap();
+        let service = ManagedService::of_alias(&alias).unwrap();
+        let text = managed_key_policy(&region, account, &alias, service);
+        let policy = Policy::parse(&text, PolicyKind::Key).unwrap();
+        let allows = |action, via: &str, account: AccountId| {
+            let question = Question {
+                asker: Asker {
+                    kind: PrincipalKind::Root,
+                    account,
+                    arn: &format!("arn:aws:iam::{account}:root"),
+                    role_arn: None,
+                    unique_id: &account.to_string(),
+                },
+                service: "kms",
+                action,
+                resource: "arn:aws:kms:us-east-1:111122223333:key/k",
+                context: &Via(via),
+            };
+            let key = ResourceSide::Key {
+                owner: "111122223333".parse().unwrap(),
+                policy: KeyPolicy::Is(&policy),
+                grant: None,
+            };
+            decide(&question, &IdentitySide::of_root(), &key).is_ok()
+        };
+        let other: AccountId = "999922223333".parse().unwrap();
+        for action in [
+            "Encrypt",
+            "Decrypt",
+            "ReEncryptFrom",
+            "GenerateDataKey",
+            "GenerateDataKeyPairWithoutPlaintext",
+            "CreateGrant",
+            "DescribeKey",
+            "GetKeyPolicy",
+            "ListGrants",
+            "RevokeGrant",
+            "Sign",
+            "PutKeyPolicy",
+            "DisableKey",
+            "ScheduleKeyDeletion",
+        ] {
+            for via in [
+                "",
+                "s3.us-east-1.amazonaws.com",
+                "ec2.us-east-1.amazonaws.com",
+            ] {
+                let by_hand = managed_key_allows(&region, &alias, action, &[via.to_owned()]);
+                assert_eq!(allows(action, via, account), by_hand, "{action} {via}");
+                assert!(!allows(action, via, other), "{action} {via}");
+            }
+        }
     }
 
     /// Catches a policy that PutKeyPolicy would not take for one, and another layout than the

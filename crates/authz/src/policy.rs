@@ -48,15 +48,18 @@ impl Policy {
     /// Reads a key's policy that was stored by a Region below feature level 2, which looked at less.
     ///
     /// What [`Policy::parse`] would refuse is taken so that nobody is let in by it: a statement whose
-    /// conditions cannot be read allows nothing, or denies whatever they are. An error remains where
-    /// even that cannot be done; then there is no policy, and the key answers to nobody but those
-    /// who have grants.
+    /// conditions cannot be read allows nothing, or denies whatever they are. There is no error for a
+    /// text that [`check_policy`](crate::check_policy) took.
     pub fn of_stored(text: &str) -> Result<Self, MalformedPolicy> {
         Self::read(text, PolicyKind::Key, true)
     }
 
     fn read(text: &str, kind: PolicyKind, stored: bool) -> Result<Self, MalformedPolicy> {
-        let Some(Json::Object(members)) = Json::parse(text) else {
+        let document = match stored {
+            false => Json::parse(text),
+            true => Json::parse_last_counts(text),
+        };
+        let Some(Json::Object(members)) = document else {
             return Err(syntax("the policy is not a JSON object"));
         };
         let member = |name: &str| {

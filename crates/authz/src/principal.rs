@@ -15,6 +15,9 @@ pub enum NamedPrincipal {
     /// An account: its root user and, through the account's own policies, all its identities.
     Account(AccountId),
     /// A user, role, session or federated user, by its ARN.
+    ///
+    /// Deviation: one that is deleted and made again under the same ARN is meant again; the real service
+    /// keeps the unique id of the first.
     Arn(String),
     /// A user (`AIDA...`) or a role (`AROA...`), by its unique id.
     UniqueId(String),
@@ -123,10 +126,7 @@ impl NamedPrincipal {
                 }
             },
             Self::Arn(arn) if asker.role_arn == Some(arn) => NamedAs::Role,
-            Self::Arn(arn) => {
-                let service = asker.kind == PrincipalKind::Service;
-                found(NamedAs::Itself, arn == asker.arn && !service)
-            }
+            Self::Arn(arn) => found(NamedAs::Itself, arn == asker.arn),
             Self::UniqueId(id) => match asker.unique_id.strip_prefix(&**id) {
                 Some("") => NamedAs::Itself,
                 Some(rest) => found(NamedAs::Role, rest.starts_with(':')),

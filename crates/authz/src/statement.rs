@@ -81,16 +81,15 @@ enum Texts {
 }
 
 impl Texts {
-    fn cover(&self, text: &str, view: &View<'_>) -> bool {
-        // A pattern whose variable has no value fits nothing, and excludes nothing.
+    fn cover(&self, text: &str, view: &View<'_>, deny: bool) -> bool {
+        // A pattern whose variable has no value fits nothing; but an Allow does not live on that.
         let fits = |pattern: &Pattern| pattern.matches(text, view).unwrap_or(false);
         match self {
             Self::Nothing => false,
             Self::Everything => true,
             Self::Of(patterns) => patterns.iter().any(fits),
             Self::AllBut(patterns) => {
-                let known = |pattern: &Pattern| pattern.matches(text, view) == Some(false);
-                patterns.iter().all(known)
+                (patterns.iter()).all(|pattern| !pattern.matches(text, view).unwrap_or(!deny))
             }
         }
     }
@@ -99,14 +98,15 @@ impl Texts {
 impl Statement {
     /// As what it allows or denies the asker what is asked; `NamedAs::No` if it does not apply.
     pub(crate) fn applies(&self, view: &View<'_>) -> NamedAs {
-        if !self.actions.cover(view.action(), view) {
+        if !self.actions.cover(view.action(), view, self.deny) {
             return NamedAs::No;
         }
         let named = match &self.principals {
             None => NamedAs::Itself,
             Some(principals) => principals.name(&view.question.asker, self.deny),
         };
-        if named == NamedAs::No || !self.resources.cover(view.question.resource, view) {
+        let resource = view.question.resource;
+        if named == NamedAs::No || !self.resources.cover(resource, view, self.deny) {
             return NamedAs::No;
         }
         let meets = match self.unreadable {

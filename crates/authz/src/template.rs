@@ -23,13 +23,14 @@ enum Part {
     Variable(String, Option<String>),
 }
 
-/// Why a text is none of a policy: the braces or quotes of a variable do not fit.
+/// The text is none of a policy: the braces or quotes of a variable do not fit, or it is not of the type
+/// that its place asks for.
 #[derive(Debug)]
-pub(crate) struct BadVariable;
+pub(crate) struct BadText;
 
 /// Takes a text apart. `${*}`, `${?}` and `${$}` stand for the characters themselves. Texts of
 /// policies of an older version have no variables.
-fn parts(text: &str, variables: bool) -> Result<Vec<Part>, BadVariable> {
+fn parts(text: &str, variables: bool) -> Result<Vec<Part>, BadText> {
     let mut parts = Vec::new();
     let mut plain = String::new();
     let mut rest = text;
@@ -39,7 +40,7 @@ fn parts(text: &str, variables: bool) -> Result<Vec<Part>, BadVariable> {
             '*' => Some(Part::Run),
             '?' => Some(Part::One),
             '$' if variables && rest.starts_with("${") => {
-                let (part, length) = variable(&rest[2..]).ok_or(BadVariable)?;
+                let (part, length) = variable(&rest[2..]).ok_or(BadText)?;
                 taken = 2 + length;
                 match part {
                     Part::Text(escaped) => {
@@ -112,6 +113,23 @@ fn has_variables(parts: &[Part]) -> bool {
     parts.iter().any(|part| matches!(part, Part::Variable(..)))
 }
 
+/// Whether letters' cases count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Case {
+    Counts,
+    /// Deviation: only ASCII letters have cases here, since Unicode's tables change.
+    Ignored,
+}
+
+impl Case {
+    fn same(self, one: &str, other: &str) -> bool {
+        match self {
+            Self::Counts => one == other,
+            Self::Ignored => one.eq_ignore_ascii_case(other),
+        }
+    }
+}
+
 /// A text in which wildcards mean nothing, as StringEquals takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Literal {
@@ -124,7 +142,7 @@ pub(crate) enum Literal {
 pub(crate) struct Literals(Box<[Part]>);
 
 impl Literal {
-    pub(crate) fn parse(text: &str, variables: bool) -> Result<Self, BadVariable> {
+    pub(crate) fn parse(text: &str, variables: bool) -> Result<Self, BadText> {
         let parts = parts(text, variables)?;
         Ok(if has_variables(&parts) {
             Self::Open(Literals(parts.into()))
@@ -133,12 +151,30 @@ impl Literal {
         })
     }
 
-    /// The text with its variables' values; `None` if one has none.
-    pub(crate) fn text(&self, variables: &dyn Variables) -> Option<Cow<'_, str>> {
-        Some(match self {
-            Self::Fixed(text) => Cow::Borrowed(text),
-            Self::Open(Literals(parts)) => Cow::Owned(joined(&resolved(parts, variables)?)),
-        })
+    /// Whether it is `text`, with its variables' values; `None` if one has none.
+    pub(crate) fn is(&self, text: &str, case: Case, variables: &dyn Variables) -> Option<bool> {
+        let parts = match self {
+            Self::Fixed(own) => return Some(case.same(own, text)),
+            Self::Open(Literals(parts)) => parts,
+        };
+        let mut rest = Some(text);
+        for part in parts {
+            let own = match part {
+                Part::Text(own) => Cow::Borrowed(own.as_str()),
+                Part::Run => Cow::Borrowed("*"),
+                Part::One => Cow::Borrowed("?"),
+                Part::Variable(key, default) => match (variables.variable(key), default) {
+                    (Some(value), _) => value,
+                    (None, Some(default)) => Cow::Borrowed(default.as_str()),
+                    (None, None) => return None,
+                },
+            };
+            rest = rest.and_then(|rest| {
+                let (begin, rest) = rest.split_at_checked(own.len())?;
+                case.same(begin, &own).then_some(rest)
+            });
+        }
+        Some(rest == Some(""))
     }
 }
 
@@ -170,7 +206,7 @@ pub(crate) enum Pattern {
 pub(crate) struct Opens(Box<[Part]>);
 
 impl Pattern {
-    pub(crate) fn parse(text: &str, variables: bool) -> Result<Self, BadVariable> {
+    pub(crate) fn parse(text: &str, variables: bool) -> Result<Self, BadText> {
         Ok(Self::of(parts(text, variables)?))
     }
 
@@ -287,12 +323,24 @@ fn after<'t>(segment: &Segment, text: &'t str) -> Option<&'t str> {
 /// What follows the first place where the segment is.
 fn find<'t>(segment: &Segment, text: &'t str) -> Option<&'t str> {
     if let [only] = &segment[..] {
-        return text.find(&**only).map(|at| &text[at + only.len()..]);
+        return position(text, only).map(|at| &text[at + only.len()..]);
     }
     let borders = text.char_indices().map(|(at, _)| at);
     borders
         .chain([text.len()])
         .find_map(|at| after(segment, &text[at..]))
+}
+
+/// Where `needle`, which is not empty, is first. The library's search is linear, but dear to begin.
+fn position(text: &str, needle: &str) -> Option<usize> {
+    const SHORT_BYTES: usize = 256;
+    if text.len() > SHORT_BYTES {
+        return text.find(needle);
+    }
+    let first = needle.as_bytes()[0];
+    let last = text.len().checked_sub(needle.len())?;
+    let bytes = text.as_bytes();
+    (0..=last).find(|at| bytes[*at] == first && bytes[*at..].starts_with(needle.as_bytes()))
 }
 
 fn ends(segment: &Segment, text: &str) -> bool {
@@ -324,7 +372,7 @@ pub(crate) enum ArnPattern {
 }
 
 impl ArnPattern {
-    pub(crate) fn parse(text: &str, variables: bool) -> Result<Self, BadVariable> {
+    pub(crate) fn parse(text: &str, variables: bool) -> Result<Self, BadText> {
         let parts = parts(text, variables)?;
         if parts == [Part::Run] {
             return Ok(Self::Any);

@@ -1,5 +1,7 @@
 //! Tests of wildcards and variables.
 
+use proptest::prelude::*;
+
 use super::*;
 
 struct Ada;
@@ -70,13 +72,28 @@ fn variables() {
     ] {
         assert_eq!(fits(pattern, text), want, "{pattern} {text}");
     }
-    let literal = |text: &str| {
-        let literal = Literal::parse(text, true).unwrap();
-        literal.text(&Ada).map(Cow::into_owned)
+    let is = |literal: &str, text: &str, case| {
+        let literal = Literal::parse(literal, true).unwrap();
+        literal.is(text, case, &Ada)
     };
-    assert_eq!(literal("a*?").as_deref(), Some("a*?"));
-    assert_eq!(literal("${*}-${aws:username}*").as_deref(), Some("*-ada*"));
-    assert_eq!(literal("${t:none}"), None);
+    for (literal, text, counts, ignored) in [
+        ("a*?", "a*?", Some(true), Some(true)),
+        ("a*?", "a*", Some(false), Some(false)),
+        ("${*}-${aws:username}*", "*-ada*", Some(true), Some(true)),
+        ("${*}-${aws:username}*", "*-ADA*", Some(false), Some(true)),
+        ("${aws:username}", "adam", Some(false), Some(false)),
+        ("${aws:username}", "ad", Some(false), Some(false)),
+        ("${aws:username}", "aé", Some(false), Some(false)),
+        ("x${t:none}", "y", None, None),
+        ("x${t:none, 'é'}", "xé", Some(true), Some(true)),
+    ] {
+        assert_eq!(is(literal, text, Case::Counts), counts, "{literal} {text}");
+        assert_eq!(
+            is(literal, text, Case::Ignored),
+            ignored,
+            "{literal} {text}"
+        );
+    }
     for bad in [
         "${",
         "${}",
@@ -120,5 +137,27 @@ fn arns() {
     ] {
         let pattern = ArnPattern::parse(pattern, true).unwrap();
         assert_eq!(pattern.matches(text, &Ada), want, "{pattern:?} {text}");
+    }
+}
+
+/// The meaning of wildcards, without any haste.
+fn fits_naively(pattern: &[char], text: &[char]) -> bool {
+    match pattern {
+        [] => text.is_empty(),
+        ['*', rest @ ..] => (0..=text.len()).any(|taken| fits_naively(rest, &text[taken..])),
+        ['?', rest @ ..] => !text.is_empty() && fits_naively(rest, &text[1..]),
+        [own, rest @ ..] => text.first() == Some(own) && fits_naively(rest, &text[1..]),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    /// Catches a pattern whose cutting at its `*` changes what it matches.
+    #[test]
+    fn wildcards_mean_what_they_say(pattern in "[ab*?é]{0,8}", text in "[abé]{0,8}") {
+        let chars = |text: &str| text.chars().collect::<Vec<_>>();
+        let naive = fits_naively(&chars(&pattern), &chars(&text));
+        prop_assert_eq!(fits(&pattern, &text), Some(naive));
     }
 }
