@@ -27,6 +27,8 @@ mod wire;
 #[cfg(test)]
 mod fuzz_tests;
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod http_tests;
 #[cfg(test)]
 mod samples;
