@@ -22,6 +22,7 @@ Parts, all of them unless some are named:
   dev       two Regions in one process: start, idle cost
   apply     how fast the state machine applies commands
   store     how fast a node's store makes rows durable
+  sigv4     what checking a signature costs
 
 Options:
 
@@ -47,10 +48,11 @@ pub(crate) enum Part {
     Dev,
     Apply,
     Store,
+    Sigv4,
 }
 
 impl Part {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Encrypt,
         Self::Create,
         Self::Failover,
@@ -62,6 +64,7 @@ impl Part {
         Self::Dev,
         Self::Apply,
         Self::Store,
+        Self::Sigv4,
     ];
 }
 
@@ -79,6 +82,7 @@ impl fmt::Display for Part {
             Self::Dev => "dev",
             Self::Apply => "apply",
             Self::Store => "store",
+            Self::Sigv4 => "sigv4",
         })
     }
 }

@@ -128,6 +128,7 @@ async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
                 parts::apply::run(report).and_then(|()| parts::apply_families::run(report))
             }
             Part::Store => parts::store::run(setting, report),
+            Part::Sigv4 => parts::sigv4::run(setting, report),
         };
         // The other parts still have something to say.
         if let Err(failure) = outcome {
