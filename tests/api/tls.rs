@@ -9,7 +9,7 @@ use keyrum_consensus::world::{Blocking, BoxStream, World};
 use keyrum_tests::http::Raw;
 use keyrum_tests::sdk::{HERE, THERE};
 use keyrum_tests::{Cluster, Dev, Shape, wait};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tempfile::TempDir;
@@ -28,6 +28,10 @@ impl Authority {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Another name than that of what it makes, or OpenSSL takes that for self-made.
+        let name = &mut params.distinguished_name;
+        name.push(DnType::CommonName, "authority of a test");
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let key = KeyPair::generate().unwrap();
         let cert = params.self_signed(&key).unwrap();
         std::fs::write(folder.path().join("authority.pem"), cert.pem()).unwrap();
