@@ -23,6 +23,7 @@ Parts, all of them unless some are named:
   apply     how fast the state machine applies commands
   authorize what it costs to decide whether a caller may
   store     how fast a node's store makes rows durable
+  sigv4     what checking a signature costs
 
 Options:
 
@@ -49,6 +50,7 @@ pub(crate) enum Part {
     Apply,
     Authorize,
     Store,
+    Sigv4,
 }
 
 impl Part {
@@ -65,6 +67,7 @@ impl Part {
         Self::Apply,
         Self::Authorize,
         Self::Store,
+        Self::Sigv4,
     ];
 }
 
@@ -83,6 +86,7 @@ impl fmt::Display for Part {
             Self::Apply => "apply",
             Self::Authorize => "authorize",
             Self::Store => "store",
+            Self::Sigv4 => "sigv4",
         })
     }
 }

@@ -129,6 +129,7 @@ async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
             }
             Part::Authorize => parts::authorize::run(report),
             Part::Store => parts::store::run(setting, report),
+            Part::Sigv4 => parts::sigv4::run(setting, report),
         };
         // The other parts still have something to say.
         if let Err(failure) = outcome {

@@ -10,4 +10,5 @@ pub(crate) mod failover;
 pub(crate) mod keys;
 pub(crate) mod primitives;
 pub(crate) mod regions;
+pub(crate) mod sigv4;
 pub(crate) mod store;

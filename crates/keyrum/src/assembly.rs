@@ -14,6 +14,7 @@ use keyrum_server::{AcceptedCredentials, Admin, Endpoint, EndpointSettings, Regi
 use keyrum_service::{AttestationRoots, Found, Neighbourhood, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
+use rustix::process::{Resource, getrlimit};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -418,11 +419,18 @@ pub(crate) fn api_options(tls: Option<Tls>) -> Options {
     }
 }
 
-/// What clients may cost, and how long they may hold up a stop.
+/// What clients may cost, and how long they may hold up a stop. Connections leave half of the files
+/// that may be open to everything else: a store that cannot open one stops its node.
 pub(crate) fn limits() -> Limits {
+    let usual = Limits::default();
+    let files = getrlimit(Resource::Nofile).current;
+    let half = files.map_or(usize::MAX, |files| {
+        usize::try_from(files / 2).unwrap_or(usize::MAX)
+    });
     Limits {
         stop_wait: STOP_WAIT,
-        ..Limits::default()
+        connections_max: usual.connections_max.min(half),
+        ..usual
     }
 }
 

@@ -30,6 +30,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Verb};
 
@@ -43,12 +44,26 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     trace();
+    allow_files();
     match start(cli.verb) {
         Ok(code) => code,
         Err(failure) => {
             run::remark(&format!("keyrum: {failure}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Lets the process have as many files open as it may: connections are files, and the few that a
+/// shell allows are soon used up, by clients that mean no good or by many that do.
+fn allow_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = rustix::process::Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
     }
 }
 

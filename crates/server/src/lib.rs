@@ -27,6 +27,8 @@ mod wire;
 #[cfg(test)]
 mod fuzz_tests;
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod http_tests;
 #[cfg(test)]
 mod samples;
@@ -40,7 +42,7 @@ pub use endpoint::{Endpoint, EndpointSettings, HookAnswer, Hooks};
 pub use error::ApiError;
 pub use proxy::{NodeAt, Nodes, Proxy, ProxyWaits};
 pub use regions::Regions;
-pub use sigv4::AcceptedCredentials;
+pub use sigv4::{AcceptedCredentials, SignatureTrial};
 
 /// Reads the service model, which is otherwise read with the first request.
 pub fn warm_up() {

@@ -41,13 +41,13 @@ const TOKEN: &str = "a+token/of==some length";
 const ADMIN: &str = "admin";
 
 /// A node that notes who asked for what, and answers nothing in particular.
-struct Noting {
+pub(crate) struct Noting {
     keys: Keys,
     noted: Mutex<Vec<String>>,
 }
 
 impl Noting {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             keys: Keys(BTreeMap::from([
                 (ACCESS_KEY, (SECRET, None)),
@@ -61,11 +61,12 @@ impl Noting {
         })
     }
 
-    fn take(&self) -> Vec<String> {
+    pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.noted.lock().unwrap())
     }
 
-    fn endpoint(self: &Arc<Self>) -> Endpoint {
+    /// An endpoint that takes declared access keys only.
+    pub(crate) fn endpoint(self: &Arc<Self>) -> Endpoint {
         let regions = Regions::default();
         let node: Arc<dyn Backend> = self.clone();
         regions.set_backends(vec![("us-east-1".parse().unwrap(), vec![node])]);

@@ -20,14 +20,14 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use keyrum_consensus::world::{BoxStream, spawn};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::facts::{self, Origin, TlsFacts};
 use super::request_uid::UidSource;
 use super::tls::Tls;
-use super::{Handler, Incoming, Shared, Stage, error_answer};
+use super::{Handler, Incoming, Limits, Shared, Stage, error_answer};
 use crate::error::ApiError;
 
 /// The header of request ids.
@@ -35,6 +35,28 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 /// The first byte of every TLS connection. Source: RFC 8446, section 5.1, `handshake`.
 const TLS_HANDSHAKE: u8 = 22;
+
+/// Longest body that needs no room of those that all long bodies share, in bytes.
+const SMALL_BODY_BYTES: u64 = 16 << 10;
+
+/// What room is counted in, in bytes.
+const ROOM_UNIT: u64 = 1 << 10;
+
+/// The room that a long body takes for as long as its request is being answered.
+type Room<'a> = Option<SemaphorePermit<'a>>;
+
+/// The room for all long bodies of a server.
+pub(super) fn room(limits: &Limits) -> Semaphore {
+    // At least one of the longest kind fits in, or none would ever be taken.
+    let bytes = limits.bodies_bytes_max.max(limits.body_bytes_max) as u64;
+    let units = usize::try_from(bytes.div_ceil(ROOM_UNIT)).unwrap_or(usize::MAX);
+    Semaphore::new(units.min(Semaphore::MAX_PERMITS))
+}
+
+/// How much of what HTTP/2 sends is taken before somebody reads it, in bytes: for one request, and
+/// for all of a connection.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 128 << 10;
 
 /// How often a connection's timer looks, as a part of the shortest wait.
 const LOOKS_PER_WAIT: u32 = 4;
@@ -98,6 +120,8 @@ pub(super) async fn serve<H: Handler>(
         .http2()
         .auto_date_header(false)
         .max_concurrent_streams(limits.streams_max)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX));
     let service = service_fn(|request| {
         let (shared, activity) = (shared.clone(), activity.clone());
@@ -213,7 +237,7 @@ async fn answer<H: Handler>(
         response
     } else {
         match read_body(shared, &parts.headers, body).await {
-            Ok(body) => {
+            Ok((body, _room)) => {
                 let incoming = Incoming {
                     parts,
                     body,
@@ -234,11 +258,11 @@ async fn answer<H: Handler>(
     response
 }
 
-async fn read_body<H>(
-    shared: &Shared<H>,
+async fn read_body<'a, H>(
+    shared: &'a Shared<H>,
     headers: &hyper::HeaderMap,
     mut body: hyper::body::Incoming,
-) -> Result<Bytes, ApiError> {
+) -> Result<(Bytes, Room<'a>), ApiError> {
     let limits = &shared.limits;
     let too_large = || ApiError {
         status: StatusCode::PAYLOAD_TOO_LARGE.as_u16(),
@@ -252,6 +276,7 @@ async fn read_body<H>(
     };
     // What is announced; a lower bound of zero when nothing is.
     let announced = body.size_hint().lower();
+    let most = body.size_hint().upper().unwrap_or(u64::MAX);
     let work = async {
         if announced > limits.body_bytes_max as u64 {
             let waits = headers.contains_key(header::EXPECT);
@@ -260,11 +285,19 @@ async fn read_body<H>(
             }
             return Err(too_large());
         }
+        let room = match most {
+            0..=SMALL_BODY_BYTES => None,
+            most => {
+                let bytes = most.min(limits.body_bytes_max as u64);
+                let units = u32::try_from(bytes.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
+                shared.room.acquire_many(units).await.ok()
+            }
+        };
         match Limited::new(&mut body, limits.body_bytes_max)
             .collect()
             .await
         {
-            Ok(collected) => Ok(collected.to_bytes()),
+            Ok(collected) => Ok((collected.to_bytes(), room)),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 drain(&mut body, limits.drain_bytes_max).await;
                 Err(too_large())

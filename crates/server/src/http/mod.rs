@@ -26,7 +26,7 @@ use hyper::body::Bytes;
 use hyper::http::request::Parts;
 use keyrum_consensus::world::{Listener, World, spawn};
 use keyrum_types::{Clock, Entropy, UnixMillis};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use facts::{Origin, ProxyToken, RequestFacts, TlsFacts};
@@ -60,6 +60,9 @@ pub struct Limits {
     /// Longest body of a request, in bytes. The longest valid ones, a policy of 131,072 characters
     /// each written as an escape and an attestation document of 262,144 bytes, fit into 1 MiB.
     pub body_bytes_max: usize,
+    /// How much room all bodies of more than 16 KiB have together, in bytes: what senders of long
+    /// bodies can make a server hold, however many and slow they are. Who finds no room waits.
+    pub bodies_bytes_max: usize,
     /// How much of a body that is too long is read and thrown away, so that a client that sends
     /// before it reads still sees the error. In bytes.
     pub drain_bytes_max: u64,
@@ -83,6 +86,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 1 << 20,
+            bodies_bytes_max: 64 << 20,
             drain_bytes_max: 64 << 20,
             head_bytes_max: 64 << 10,
             connections_max: 10_000,
@@ -134,6 +138,8 @@ struct Shared<H> {
     entropy: Arc<dyn Entropy>,
     dates: stamp::Dates,
     connections: AtomicUsize,
+    /// For long bodies.
+    room: Semaphore,
 }
 
 /// A listener and its connections. Dropping it closes all of them at once.
@@ -160,6 +166,7 @@ impl Server {
         let stop_wait = limits.stop_wait;
         let shared = Arc::new(Shared {
             handler,
+            room: connection::room(&limits),
             limits,
             tls,
             proxy,

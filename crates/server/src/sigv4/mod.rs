@@ -9,6 +9,7 @@ mod canonical;
 mod claim;
 mod date;
 mod keys;
+mod trial;
 
 #[cfg(test)]
 mod mutation_tests;
@@ -32,6 +33,7 @@ use date::text;
 use keys::SigningKeys;
 
 pub(crate) use claim::Claim;
+pub use trial::SignatureTrial;
 
 /// How far a request's time may be from this machine's, in seconds.
 const SKEW: u64 = 300;
