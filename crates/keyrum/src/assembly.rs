@@ -9,8 +9,8 @@ use keyrum_consensus::{
     DomainKeyName, Group, GroupConfig, Links, LinksError, ReadMode, StartError, StopReason, is_new,
 };
 use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
-use keyrum_server::http::{Limits, Server};
-use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
+use keyrum_server::http::{Limits, Options, ProxyToken, Server, Tls, TlsError};
+use keyrum_server::{AcceptedCredentials, Admin, Endpoint, EndpointSettings, Regions};
 use keyrum_service::{AttestationRoots, Found, Neighbourhood, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
@@ -21,7 +21,7 @@ use crate::cli::NodeName;
 use crate::data::{DataError, DataFolder, NodeRecord, loopback};
 use crate::files;
 use crate::run;
-use crate::topology::{History, Reads, Topology};
+use crate::topology::{Credentials, History, Reads, Topology};
 
 /// How long requests under way may hold up a stop; with the handover of leadership the whole
 /// stays below two seconds.
@@ -105,6 +105,11 @@ pub(crate) enum NodeError {
         /// What is wrong.
         cause: String,
     },
+    /// The API's certificate cannot be used.
+    #[error(
+        "{0}; name PEM files, one with the certificate and those it leads through, one with its private key"
+    )]
+    Tls(#[from] TlsError),
     /// A secret of the Region cannot be read.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
@@ -157,6 +162,14 @@ pub(crate) fn attestation_roots(topology: &Topology) -> Result<AttestationRoots,
     };
     let pem = std::fs::read(file).map_err(|error| invalid(error.to_string()))?;
     AttestationRoots::from_pem(&pem).map_err(|error| invalid(error.to_string()))
+}
+
+/// The certificate that calls of the API are protected with, if they are.
+pub(crate) fn api_tls(topology: &Topology) -> Result<Option<Tls>, TlsError> {
+    match (&topology.tls_cert, &topology.tls_key) {
+        (Some(certificate), Some(key)) => Tls::load(certificate, key).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// Whether enough of each Region's data is there to start a cluster; all of it, if `whole`.
@@ -250,6 +263,7 @@ impl Running {
         .over_distances(topology.distances(&name.region), world.entropy.clone());
 
         let attestation_roots = Arc::new(attestation_roots(topology)?);
+        let tls = api_tls(topology)?;
 
         let store = open_store(world, &path, &folder.started_file(name)).await?;
         check_domain_key(&store, &path, &keyring, &key_file)?;
@@ -299,9 +313,13 @@ impl Running {
         let regions = Regions::default();
         regions.set(vec![(name.region.clone(), vec![service.clone()])]);
         let endpoint = Endpoint::new(regions, endpoint_settings(topology, reads), None);
-        let api = listen(world, name, record.api, endpoint).await;
+        let options = Options {
+            proxy: Some(ProxyToken::of_node(&token)),
+            ..api_options(tls)
+        };
+        let api = listen(world, name, record.api, endpoint, options).await;
         let admin = Admin::new(service.clone(), token);
-        let admin = listen(world, name, record.admin, admin).await;
+        let admin = listen(world, name, record.admin, admin, limits().into()).await;
         let (api, admin) = match (api, admin) {
             (Ok(api), Ok(admin)) => (api, admin),
             (Err(error), _) | (_, Err(error)) => {
@@ -373,6 +391,10 @@ pub(crate) fn endpoint_settings(topology: &Topology, reads: Reads) -> EndpointSe
     EndpointSettings {
         default_account: topology.account,
         consistency: read_mode(reads),
+        credentials: match topology.credentials {
+            Credentials::Any => AcceptedCredentials::Any,
+            Credentials::Declared => AcceptedCredentials::Declared,
+        },
     }
 }
 
@@ -383,6 +405,15 @@ pub(crate) fn read_mode(reads: Reads) -> ReadMode {
         Reads::Lease => ReadMode::Lease,
         Reads::Local => ReadMode::Local,
         Reads::Eventual => ReadMode::Eventual,
+    }
+}
+
+/// What listeners of the API do.
+pub(crate) fn api_options(tls: Option<Tls>) -> Options {
+    Options {
+        limits: limits(),
+        tls,
+        proxy: None,
     }
 }
 
@@ -399,8 +430,9 @@ async fn listen<H: keyrum_server::http::Handler>(
     node: &NodeName,
     port: u16,
     handler: H,
+    options: Options,
 ) -> Result<Server, NodeError> {
-    Server::start(world, &loopback(port).to_string(), handler, limits())
+    Server::start(world, &loopback(port).to_string(), handler, options)
         .await
         .map_err(|cause| NodeError::Listen {
             node: node.clone(),

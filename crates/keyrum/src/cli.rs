@@ -83,6 +83,13 @@ pub(crate) struct Dev {
     /// in place of AWS's root of Nitro enclaves
     #[arg(long, value_name = "FILE")]
     pub(crate) attestation_root: Option<PathBuf>,
+    /// Speak HTTPS with the certificate in this PEM file, followed by those it leads through. Both
+    /// files are read again when they change
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of the certificate, in a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Make the keys and aliases that this YAML file describes, with the material it gives, unless
     /// they are there already; Keyrum's own form, or local-kms'
     #[arg(long, value_name = "FILE")]

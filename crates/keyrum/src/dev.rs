@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use crate::Failure;
-use crate::assembly::{Quiet, Running, attestation_roots, check_data, endpoint_settings, limits};
+use crate::assembly::{
+    NodeError, Quiet, Running, api_options, api_tls, attestation_roots, check_data,
+    endpoint_settings,
+};
 use crate::cli;
 use crate::data::{DataError, DataFolder, Unnamed};
 use crate::ports::Ports;
@@ -56,6 +59,8 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     // Each node reads it, and would fail by itself.
     let _ = attestation_roots(&topology)?;
     topology.custom_tags = true;
+    (topology.tls_cert, topology.tls_key) = (args.tls_cert, args.tls_key);
+    let tls = api_tls(&topology).map_err(NodeError::from)?;
     let place = Place {
         regions: &regions,
         account: args.account,
@@ -90,7 +95,7 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let settings = endpoint_settings(&topology, topology.reads());
     let hooks = Arc::new(Asked(cluster.clone()));
     let endpoint = Endpoint::new(cluster.regions.clone(), settings, Some(hooks));
-    let front = match Server::start(&world, &addr.to_string(), endpoint, limits()).await {
+    let front = match Server::start(&world, &addr.to_string(), endpoint, api_options(tls)).await {
         Ok(front) => front,
         Err(cause) => {
             cluster.state.lock().await.folder.discard();
@@ -185,8 +190,9 @@ impl Cluster {
         let mut state = self.state.lock().await;
         self.start(&mut state).await?;
         let process = std::process::id();
-        let endpoint = format!("http://{}", front.local_addr());
-        let whereabouts = Whereabouts::of(&state.folder, endpoint, |_| Some(process));
+        let scheme = self.topology.scheme();
+        let endpoint = format!("{scheme}://{}", front.local_addr());
+        let whereabouts = Whereabouts::of(&state.folder, endpoint, scheme, |_| Some(process));
         whereabouts.write_run_file(&state.folder.run_file(), None)?;
         if let Some(file) = ready_file {
             whereabouts.write_ready_file(file)?;

@@ -67,10 +67,11 @@ fn as_map<S: Serializer>(regions: &[(Region, Nodes)], to: S) -> Result<S::Ok, S:
 }
 
 impl Whereabouts {
-    /// Collects it; `pid` gives a node's process.
+    /// Collects it; `pid` gives a node's process, `scheme` is that of URLs of the API.
     pub(crate) fn of(
         folder: &DataFolder,
         endpoint: String,
+        scheme: &str,
         pid: impl Fn(&NodeName) -> Option<u32>,
     ) -> Self {
         let regions = folder.record().regions.iter().map(|region| {
@@ -81,7 +82,7 @@ impl Whereabouts {
                 };
                 Node {
                     id: node.id,
-                    api: format!("http://{}", loopback(node.api)),
+                    api: format!("{scheme}://{}", loopback(node.api)),
                     peer: loopback(node.peer).to_string(),
                     admin: format!("http://{}", loopback(node.admin)),
                     data: folder.node_folder(&name),

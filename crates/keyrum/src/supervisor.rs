@@ -500,7 +500,8 @@ impl Supervisor {
         // A process that is being handled just now is noted when that is done.
         let pid = |name: &NodeName| nodes.get(name)?.try_lock().ok()?.pid();
         let folder = self.folder();
-        let whereabouts = Whereabouts::of(&folder, self.front.url().to_owned(), pid);
+        let (url, scheme) = (self.front.url().to_owned(), self.front.scheme());
+        let whereabouts = Whereabouts::of(&folder, url, scheme, pid);
         whereabouts.write_run_file(&folder.run_file(), Some(&self.control))?;
         Ok(whereabouts)
     }

@@ -41,6 +41,13 @@ pub(crate) struct Topology {
     /// Who may call.
     #[serde(default)]
     pub(crate) credentials: Credentials,
+    /// The API's certificate and those it leads through, in PEM; relative to the working folder.
+    /// Without it, calls are not protected.
+    #[serde(default)]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM; relative to the working folder.
+    #[serde(default)]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Whether the Regions' clocks may be moved ahead.
     #[serde(default)]
     pub(crate) test_clock: bool,
@@ -230,6 +237,8 @@ impl Topology {
             bind,
             account,
             credentials: Credentials::Any,
+            tls_cert: None,
+            tls_key: None,
             test_clock: true,
             reads: None,
             propagation_delay: Duration::ZERO,
@@ -265,6 +274,14 @@ impl Topology {
         plan.and_then(|plan| plan.reads).unwrap_or(self.reads())
     }
 
+    /// What URLs of the API begin with.
+    pub(crate) fn scheme(&self) -> &'static str {
+        match self.tls_cert {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
     /// How far other Regions are made to be from this one.
     pub(crate) fn distances(&self, from: &Region) -> BTreeMap<Region, SimulatedLink> {
         link::distances(&self.links, from)
@@ -290,6 +307,17 @@ impl Topology {
                 "declared identities cannot be given yet, so nobody could call this cluster: \
                  say credentials = \"any\""
                     .to_owned(),
+            ));
+        }
+        if self.tls_cert.is_some() != self.tls_key.is_some() {
+            let there = if self.tls_cert.is_some() {
+                "tls_cert"
+            } else {
+                "tls_key"
+            };
+            return Err((
+                Place::Field(there),
+                "tls_cert and tls_key belong together: name both files, or none".to_owned(),
             ));
         }
         let mut regions = BTreeSet::new();

@@ -17,11 +17,12 @@ use keyrum_types::AccountId;
 use tokio::time::Instant;
 
 use crate::error::ApiError;
-use crate::http::{Handler, Incoming, RequestUid, error_answer, json_answer, plain_answer};
-use crate::identity::{self, Credential};
+use crate::http::{Handler, Incoming, error_answer, json_answer, plain_answer};
+use crate::identity;
 use crate::model::Operation;
 use crate::regions::{Chosen, Regions, any_node};
 use crate::route::Route;
+use crate::sigv4::{AcceptedCredentials, Claim, Verifier};
 use crate::{sts, validate};
 
 /// How a request reads.
@@ -37,6 +38,8 @@ pub struct EndpointSettings {
     pub default_account: AccountId,
     /// How consistent reads are.
     pub consistency: ReadMode,
+    /// Who may call.
+    pub credentials: AcceptedCredentials,
 }
 
 /// An answer of a hook: a status and a JSON document.
@@ -62,6 +65,7 @@ pub struct Endpoint {
     regions: Regions,
     settings: EndpointSettings,
     hooks: Option<Arc<dyn Hooks>>,
+    signatures: Verifier,
 }
 
 impl Endpoint {
@@ -75,6 +79,7 @@ impl Endpoint {
             regions,
             settings,
             hooks,
+            signatures: Verifier::default(),
         }
     }
 
@@ -83,12 +88,11 @@ impl Endpoint {
         operation: &'static Operation,
         request: &Incoming,
     ) -> Result<Vec<u8>, ApiError> {
-        let credential = Credential::of(&request.parts)?;
+        let claim = Claim::of(&request.parts)?;
         let mode = consistency(&request.parts.headers, self.settings.consistency)?;
-        let chosen = self.choose(credential.as_ref(), "kms", any_node(operation, mode))?;
+        let chosen = self.choose(claim.as_ref(), "kms", any_node(operation, mode))?;
+        let context = self.context(request, claim.as_ref(), &chosen, mode).await?;
         let input = validate::check(operation, &request.body)?;
-        let mut context = self.context(credential.as_ref(), &chosen, mode, request.id);
-        context.caller.conditions = identity::conditions(&request.parts.headers, &chosen.region)?;
         let call = chosen.node.call(operation, &context, input);
         match time_left(&request.parts.headers)? {
             Some(left) => answer_by(Instant::now() + left, call).await,
@@ -96,45 +100,61 @@ impl Endpoint {
         }
     }
 
-    fn sts(&self, request: &Incoming) -> Result<sts::Identity, ApiError> {
+    async fn sts(&self, request: &Incoming) -> Result<sts::Identity, ApiError> {
         sts::check(&request.parts, &request.body)?;
-        let credential = Credential::of(&request.parts)?;
-        let chosen = self.choose(credential.as_ref(), "sts", true)?;
+        let claim = Claim::of(&request.parts)?;
+        let chosen = self.choose(claim.as_ref(), "sts", true)?;
         let mode = self.settings.consistency;
-        let context = self.context(credential.as_ref(), &chosen, mode, request.id);
+        let context = self.context(request, claim.as_ref(), &chosen, mode).await?;
         Ok(chosen.node.identify(&context))
     }
 
     fn choose(
         &self,
-        credential: Option<&Credential>,
+        claim: Option<&Claim<'_>>,
         service: &str,
         any_node: bool,
     ) -> Result<Chosen, ApiError> {
-        let region = credential.map(|credential| credential.region.as_str());
         let chosen = self
             .regions
-            .choose(region, any_node)
+            .choose(claim.map(Claim::region), any_node)
             .ok_or_else(identity::wrong_region)?;
-        if let Some(credential) = credential {
-            credential.check_service(service)?;
+        if let Some(claim) = claim {
+            claim.check_service(service)?;
         }
         chosen
     }
 
-    fn context(
+    /// Checks who asks.
+    async fn context(
         &self,
-        credential: Option<&Credential>,
+        request: &Incoming,
+        claim: Option<&Claim<'_>>,
         chosen: &Chosen,
         mode: ReadMode,
-        id: RequestUid,
-    ) -> RequestContext {
-        let caller = identity::caller(credential, self.settings.default_account, &chosen.region);
-        RequestContext {
+    ) -> Result<RequestContext, ApiError> {
+        let headers = &request.parts.headers;
+        let accepted = self.settings.credentials;
+        let signer = self
+            .signatures
+            .identify(request, claim, accepted, chosen.node.credentials());
+        let caller = match signer.await? {
+            Some(signer) => {
+                identity::speaks_for_itself(headers)?;
+                signer
+            }
+            None => {
+                let default = self.settings.default_account;
+                let mut caller = identity::caller(claim, default, &chosen.region);
+                caller.conditions = identity::conditions(headers, &chosen.region)?;
+                caller
+            }
+        };
+        Ok(RequestContext {
             caller,
             mode,
-            request: id.bytes(),
-        }
+            request: request.id.bytes(),
+        })
     }
 }
 
@@ -145,7 +165,7 @@ impl Handler for Endpoint {
                 Ok(body) => json_answer(body),
                 Err(error) => error_answer(&error),
             },
-            (Ok(Route::Sts), _) => match self.sts(&request) {
+            (Ok(Route::Sts), _) => match self.sts(&request).await {
                 Ok(identity) => sts::answer(&identity, request.id),
                 Err(error) => sts::error(&error, request.id),
             },

@@ -12,7 +12,7 @@ use crate::http::{Limits, Server};
 use crate::model::Model;
 use crate::regions::Backend;
 use crate::testing::{Fake, exchange, world};
-use crate::{Endpoint, EndpointSettings, Regions, samples, validate};
+use crate::{AcceptedCredentials, Endpoint, EndpointSettings, Regions, samples, validate};
 
 /// Checks a body for an operation; gives the error's name, or nothing if it passes.
 fn outcome(operation: &str, body: &[u8]) -> Option<&'static str> {
@@ -174,6 +174,7 @@ fn any_bytes_on_a_connection_are_answered() {
         let settings = EndpointSettings {
             default_account: "000000000000".parse().unwrap(),
             consistency: ReadMode::Linearizable,
+            credentials: AcceptedCredentials::Any,
         };
         let endpoint = Endpoint::new(regions.clone(), settings, None);
         (

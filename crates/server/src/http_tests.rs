@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::http::{Limits, Server};
 use crate::regions::Backend;
 use crate::testing::{Client, Fake, authorization, exchange, request, world};
-use crate::{Endpoint, EndpointSettings, HookAnswer, Hooks, Regions};
+use crate::{AcceptedCredentials, Endpoint, EndpointSettings, HookAnswer, Hooks, Regions};
 
 const ADDR: &str = "127.0.0.1:4599";
 
@@ -42,6 +42,7 @@ async fn start(world: &World, limits: Limits) -> (Server, Vec<Arc<Fake>>) {
     let settings = EndpointSettings {
         default_account: "000000000000".parse().unwrap(),
         consistency: ReadMode::Linearizable,
+        credentials: AcceptedCredentials::Any,
     };
     let endpoint = Endpoint::new(regions, settings, Some(Arc::new(Well)));
     (

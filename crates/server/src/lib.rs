@@ -19,6 +19,7 @@ mod model;
 mod proxy;
 mod regions;
 mod route;
+mod sigv4;
 mod sts;
 mod validate;
 mod wire;
@@ -26,17 +27,22 @@ mod wire;
 #[cfg(test)]
 mod fuzz_tests;
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod http_tests;
 #[cfg(test)]
 mod samples;
+#[cfg(test)]
+mod signature_tests;
 #[cfg(test)]
 mod testing;
 
 pub use admin::Admin;
 pub use endpoint::{Endpoint, EndpointSettings, HookAnswer, Hooks};
 pub use error::ApiError;
-pub use proxy::{Nodes, Proxy, ProxyWaits};
+pub use proxy::{NodeAt, Nodes, Proxy, ProxyWaits};
 pub use regions::Regions;
+pub use sigv4::AcceptedCredentials;
 
 /// Reads the service model, which is otherwise read with the first request.
 pub fn warm_up() {

@@ -12,6 +12,7 @@ use keyrum_types::Region;
 use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::model::Operation;
+use crate::sigv4::Credentials;
 use crate::sts::Identity;
 
 /// One node as the endpoint sees it; the only implementation outside tests is the service itself.
@@ -29,6 +30,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
         context: &'a RequestContext,
         input: Fields<'a>,
     ) -> BoxFuture<'a, Result<Vec<u8>, ApiError>>;
+
+    /// The access keys that are declared, as this node knows them.
+    fn credentials(&self) -> &dyn Credentials;
 
     /// Who the caller is.
     fn identify(&self, context: &RequestContext) -> Identity;

@@ -88,6 +88,11 @@ pub(crate) fn form_pairs(form: &str) -> impl Iterator<Item = (String, String)> {
 }
 
 fn decode(text: &str) -> String {
+    String::from_utf8_lossy(&decoded(text)).into_owned()
+}
+
+/// The bytes that a form's name or value stands for. What is no escape stands for itself.
+pub(crate) fn decoded(text: &str) -> Vec<u8> {
     let digit = |byte: u8| {
         char::from(byte)
             .to_digit(16)
@@ -110,7 +115,7 @@ fn decode(text: &str) -> String {
             _ => out.push(byte),
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    out
 }
 
 #[cfg(test)]

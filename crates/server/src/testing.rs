@@ -14,6 +14,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use keyrum_consensus::world::{Blocking, BoxFuture, BoxStream, Listener, Network, World, spawn};
 use keyrum_service::RequestContext;
+use keyrum_state::Caller;
 use keyrum_types::{Clock, Entropy, UnixMillis};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 use tokio::sync::mpsc;
@@ -22,6 +23,7 @@ use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::model::Operation;
 use crate::regions::Backend;
+use crate::sigv4::{CredentialError, Credentials, Found};
 use crate::sts::Identity;
 
 /// A world without sockets, whose clock stands still.
@@ -224,17 +226,61 @@ pub(crate) async fn exchange(
     Some(answer)
 }
 
+/// Declared access keys: each with its secret and, if it is a temporary one, its token.
+#[derive(Default)]
+pub(crate) struct Keys(pub(crate) BTreeMap<&'static str, (&'static str, Option<&'static str>)>);
+
+/// A token of temporary credentials whose time is over, whoever shows it.
+pub(crate) const EXPIRED: &str = "expired";
+
+impl Credentials for Keys {
+    fn any_declared(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    fn find<'a>(
+        &'a self,
+        access_key: &'a str,
+        session_token: Option<&'a str>,
+        _thorough: bool,
+    ) -> BoxFuture<'a, Result<Found, CredentialError>> {
+        let found = self.0.get(access_key);
+        Box::pin(async move {
+            match found {
+                Some(_) if session_token == Some(EXPIRED) => Err(CredentialError::Expired),
+                Some((secret, token)) if *token == session_token => Ok(Found {
+                    secret: secret.as_bytes().to_vec().into(),
+                    caller: Caller {
+                        account: "111122223333".parse().unwrap(),
+                        arn: format!("arn:aws:iam::111122223333:user/{access_key}"),
+                        conditions: BTreeMap::new(),
+                        grant_tokens: Vec::new(),
+                    },
+                }),
+                _ => Err(CredentialError::Unknown),
+            }
+        })
+    }
+}
+
 /// A node that answers every operation with its name, the operation and the caller.
 pub(crate) struct Fake {
     name: &'static str,
+    pub(crate) keys: Keys,
     pub(crate) leads: AtomicBool,
     pub(crate) runs: AtomicBool,
 }
 
 impl Fake {
     pub(crate) fn new(name: &'static str) -> Arc<Self> {
+        Self::with_keys(name, Keys::default())
+    }
+
+    /// The same, where these access keys are declared.
+    pub(crate) fn with_keys(name: &'static str, keys: Keys) -> Arc<Self> {
         Arc::new(Self {
             name,
+            keys,
             leads: AtomicBool::new(false),
             runs: AtomicBool::new(true),
         })
@@ -242,6 +288,10 @@ impl Fake {
 }
 
 impl Backend for Fake {
+    fn credentials(&self) -> &dyn Credentials {
+        &self.keys
+    }
+
     fn leads(&self) -> bool {
         self.leads.load(Ordering::Relaxed)
     }

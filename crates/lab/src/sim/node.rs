@@ -10,7 +10,7 @@ use keyrum_consensus::world::{self, Blocking, World};
 use keyrum_consensus::{Group, GroupConfig, Links, ReadMode};
 use keyrum_crypto::{DomainKeyring, RegionKey};
 use keyrum_server::http::{Limits, Server};
-use keyrum_server::{Endpoint, EndpointSettings, Regions};
+use keyrum_server::{AcceptedCredentials, Endpoint, EndpointSettings, Regions};
 use keyrum_service::{Addresses, Found, Neighbourhood, Service, Settings};
 use keyrum_state::Command;
 use keyrum_store::{SimDisk, Store, StoreConfig};
@@ -238,6 +238,7 @@ impl Machine {
         let settings = EndpointSettings {
             default_account: account(),
             consistency: ReadMode::Linearizable,
+            credentials: AcceptedCredentials::Any,
         };
         let endpoint = Endpoint::new(regions, settings, None);
         let server = Server::start(

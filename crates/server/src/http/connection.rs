@@ -13,21 +13,50 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Bytes};
-use hyper::header::{self, HeaderName};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use keyrum_consensus::world::{BoxStream, spawn};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
+use super::facts::{self, Origin, TlsFacts};
 use super::request_uid::UidSource;
-use super::{Handler, Incoming, Shared, Stage, error_answer};
+use super::tls::Tls;
+use super::{Handler, Incoming, Limits, Shared, Stage, error_answer};
 use crate::error::ApiError;
 
 /// The header of request ids.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+
+/// The first byte of every TLS connection. Source: RFC 8446, section 5.1, `handshake`.
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Longest body that needs no room of those that all long bodies share, in bytes.
+const SMALL_BODY_BYTES: u64 = 16 << 10;
+
+/// What room is counted in, in bytes.
+const ROOM_UNIT: u64 = 1 << 10;
+
+/// The room that a long body takes for as long as its request is being answered.
+type Room<'a> = Option<SemaphorePermit<'a>>;
+
+/// The room for all long bodies of a server.
+pub(super) fn room(limits: &Limits) -> Semaphore {
+    // At least one of the longest kind fits in, or none would ever be taken.
+    let bytes = limits.bodies_bytes_max.max(limits.body_bytes_max) as u64;
+    let units = usize::try_from(bytes.div_ceil(ROOM_UNIT)).unwrap_or(usize::MAX);
+    Semaphore::new(units.min(Semaphore::MAX_PERMITS))
+}
+
+/// How much of what HTTP/2 sends is taken before somebody reads it, in bytes: for one request, and
+/// for all of a connection.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 128 << 10;
 
 /// How often a connection's timer looks, as a part of the shortest wait.
 const LOOKS_PER_WAIT: u32 = 4;
@@ -53,6 +82,21 @@ pub(super) async fn serve<H: Handler>(
     mut stages: watch::Receiver<Stage>,
 ) {
     let limits = &shared.limits;
+    let opened = tokio::select! {
+        opened = timeout(limits.head_wait, open(shared.tls.as_ref(), stream, from)) => opened,
+        _ = stages.changed() => return,
+    };
+    let (stream, door) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(error)) => {
+            tracing::debug!(%from, %error, "no TLS came about");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(%from, "a TLS handshake took too long");
+            return;
+        }
+    };
     let activity = Arc::new(Activity {
         running: AtomicUsize::new(0),
         begun: AtomicU64::new(0),
@@ -76,10 +120,12 @@ pub(super) async fn serve<H: Handler>(
         .http2()
         .auto_date_header(false)
         .max_concurrent_streams(limits.streams_max)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX));
     let service = service_fn(|request| {
         let (shared, activity) = (shared.clone(), activity.clone());
-        async move { Ok::<_, Infallible>(answer(&shared, &activity, request).await) }
+        async move { Ok::<_, Infallible>(answer(&shared, &activity, door, request).await) }
     });
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
 
@@ -126,17 +172,83 @@ pub(super) async fn serve<H: Handler>(
     }
 }
 
+/// How a connection came in.
+#[derive(Clone, Copy)]
+struct Door {
+    origin: Origin,
+    /// Whether it lacks the TLS that the port asks for: then only the proxy is answered.
+    shut: bool,
+}
+
+/// Does the TLS handshake, where there is TLS. Who begins with anything else than one is let in
+/// unprotected, to be told.
+async fn open(
+    tls: Option<&Tls>,
+    mut stream: BoxStream,
+    from: &str,
+) -> io::Result<(BoxStream, Door)> {
+    let plain = |shut| Door {
+        origin: Origin::new(from, None),
+        shut,
+    };
+    let Some(tls) = tls else {
+        return Ok((stream, plain(false)));
+    };
+    let first = stream.read_u8().await?;
+    let stream = Begun {
+        first: Some(first),
+        stream,
+    };
+    if first != TLS_HANDSHAKE {
+        return Ok((Box::new(stream), plain(true)));
+    }
+    let stream = TlsAcceptor::from(tls.current()).accept(stream).await?;
+    let facts = TlsFacts::of(stream.get_ref().1);
+    let door = Door {
+        origin: Origin::new(from, Some(facts)),
+        shut: false,
+    };
+    Ok((Box::new(stream), door))
+}
+
+fn https_only() -> ApiError {
+    ApiError::client(
+        "HttpsRequired",
+        "This port speaks HTTPS: use an endpoint URL that begins with https://.",
+    )
+}
+
 async fn answer<H: Handler>(
     shared: &Shared<H>,
     activity: &Activity,
+    door: Door,
     request: Request<hyper::body::Incoming>,
 ) -> Response<Full<Bytes>> {
     let _running = Running::begin(activity, request.version());
     let id = activity.uids.next();
-    let (parts, body) = request.into_parts();
-    let mut response = match read_body(shared, &parts.headers, body).await {
-        Ok(body) => shared.handler.handle(Incoming { parts, body, id }).await,
-        Err(error) => error_answer(&error),
+    let (mut parts, body) = request.into_parts();
+    let told = facts::told(&mut parts.headers, shared.proxy.as_ref());
+    let mut response = if door.shut && told.is_none() {
+        let mut response = error_answer(&https_only());
+        if parts.version < Version::HTTP_2 {
+            let headers = response.headers_mut();
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    } else {
+        match read_body(shared, &parts.headers, body).await {
+            Ok((body, _room)) => {
+                let incoming = Incoming {
+                    parts,
+                    body,
+                    id,
+                    at: shared.clock.now(),
+                    from: told.unwrap_or(door.origin),
+                };
+                shared.handler.handle(incoming).await
+            }
+            Err(error) => error_answer(&error),
+        }
     };
     let headers = response.headers_mut();
     if !headers.contains_key(REQUEST_ID) {
@@ -146,11 +258,11 @@ async fn answer<H: Handler>(
     response
 }
 
-async fn read_body<H>(
-    shared: &Shared<H>,
+async fn read_body<'a, H>(
+    shared: &'a Shared<H>,
     headers: &hyper::HeaderMap,
     mut body: hyper::body::Incoming,
-) -> Result<Bytes, ApiError> {
+) -> Result<(Bytes, Room<'a>), ApiError> {
     let limits = &shared.limits;
     let too_large = || ApiError {
         status: StatusCode::PAYLOAD_TOO_LARGE.as_u16(),
@@ -164,6 +276,7 @@ async fn read_body<H>(
     };
     // What is announced; a lower bound of zero when nothing is.
     let announced = body.size_hint().lower();
+    let most = body.size_hint().upper().unwrap_or(u64::MAX);
     let work = async {
         if announced > limits.body_bytes_max as u64 {
             let waits = headers.contains_key(header::EXPECT);
@@ -172,11 +285,19 @@ async fn read_body<H>(
             }
             return Err(too_large());
         }
+        let room = match most {
+            0..=SMALL_BODY_BYTES => None,
+            most => {
+                let bytes = most.min(limits.body_bytes_max as u64);
+                let units = u32::try_from(bytes.div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
+                shared.room.acquire_many(units).await.ok()
+            }
+        };
         match Limited::new(&mut body, limits.body_bytes_max)
             .collect()
             .await
         {
-            Ok(collected) => Ok(collected.to_bytes()),
+            Ok(collected) => Ok((collected.to_bytes(), room)),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 drain(&mut body, limits.drain_bytes_max).await;
                 Err(too_large())
@@ -253,35 +374,69 @@ impl AsyncRead for Observed {
     }
 }
 
-impl AsyncWrite for Observed {
-    fn poll_write(
+/// Passes on what is written to a stream that only looks at what is read.
+macro_rules! passes_writes {
+    ($outer:ty) => {
+        impl AsyncWrite for $outer {
+            fn poll_write(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.stream).poll_write(cx, buf)
+            }
+
+            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.stream).poll_flush(cx)
+            }
+
+            fn poll_shutdown(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<io::Result<()>> {
+                Pin::new(&mut self.stream).poll_shutdown(cx)
+            }
+
+            fn poll_write_vectored(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                self.stream.is_write_vectored()
+            }
+        }
+    };
+}
+
+passes_writes!(Observed);
+
+/// A stream whose first byte has been looked at.
+struct Begun {
+    first: Option<u8>,
+    stream: BoxStream,
+}
+
+impl AsyncRead for Begun {
+    fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() > 0
+            && let Some(first) = self.first.take()
+        {
+            buf.put_slice(&[first]);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
+
+passes_writes!(Begun);
 
 /// Runs hyper's own tasks (one a request on HTTP/2) where all tasks are run.
 #[derive(Clone, Copy)]

@@ -1,13 +1,17 @@
-//! HTTP/1.1 and HTTP/2 on one port, without TLS: connections, limits, request ids, a graceful stop.
+//! HTTP/1.1 and HTTP/2 on one port, with TLS or without: connections, limits, request ids, a graceful stop.
 //!
 //! What a request means is for a [`Handler`] to say; this module knows nothing of KMS but the
 //! shape of its errors. Every answer of a handler or of this module carries a request id; only
 //! bytes that are not HTTP at all are answered by hyper itself, without one.
 
 mod connection;
+mod facts;
 mod request_uid;
 mod response;
 mod stamp;
+mod tls;
+#[cfg(test)]
+mod tls_tests;
 
 use std::future::Future;
 use std::io;
@@ -21,12 +25,14 @@ use hyper::Response;
 use hyper::body::Bytes;
 use hyper::http::request::Parts;
 use keyrum_consensus::world::{Listener, World, spawn};
-use keyrum_types::Entropy;
-use tokio::sync::{mpsc, watch};
+use keyrum_types::{Clock, Entropy, UnixMillis};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+pub use facts::{Origin, ProxyToken, RequestFacts, TlsFacts};
 pub use request_uid::RequestUid;
 pub(crate) use response::{error_answer, json_answer, plain_answer};
+pub use tls::{Tls, TlsError};
 
 /// A whole request.
 pub struct Incoming {
@@ -36,6 +42,10 @@ pub struct Incoming {
     pub body: Bytes,
     /// The id the answer will carry, unless the handler gives it another.
     pub id: RequestUid,
+    /// When it had arrived, by the machine's clock.
+    pub at: UnixMillis,
+    /// Where it comes from.
+    pub from: Origin,
 }
 
 /// Answers requests.
@@ -50,6 +60,9 @@ pub struct Limits {
     /// Longest body of a request, in bytes. The longest valid ones, a policy of 131,072 characters
     /// each written as an escape and an attestation document of 262,144 bytes, fit into 1 MiB.
     pub body_bytes_max: usize,
+    /// How much room all bodies of more than 16 KiB have together, in bytes: what senders of long
+    /// bodies can make a server hold, however many and slow they are. Who finds no room waits.
+    pub bodies_bytes_max: usize,
     /// How much of a body that is too long is read and thrown away, so that a client that sends
     /// before it reads still sees the error. In bytes.
     pub drain_bytes_max: u64,
@@ -73,6 +86,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes_max: 1 << 20,
+            bodies_bytes_max: 64 << 20,
             drain_bytes_max: 64 << 20,
             head_bytes_max: 64 << 10,
             connections_max: 10_000,
@@ -81,6 +95,27 @@ impl Default for Limits {
             body_wait: Duration::from_secs(30),
             idle_wait: Duration::from_secs(75),
             stop_wait: Duration::from_millis(1500),
+        }
+    }
+}
+
+/// What a server does beside answering.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// What a client may cost.
+    pub limits: Limits,
+    /// With it, connections are protected, and what comes unprotected is told so.
+    pub tls: Option<Tls>,
+    /// With it, a proxy that shows this token is believed what it says of the client, and need not
+    /// use TLS itself.
+    pub proxy: Option<ProxyToken>,
+}
+
+impl From<Limits> for Options {
+    fn from(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
         }
     }
 }
@@ -97,9 +132,14 @@ enum Stage {
 struct Shared<H> {
     handler: H,
     limits: Limits,
+    tls: Option<Tls>,
+    proxy: Option<ProxyToken>,
+    clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     dates: stamp::Dates,
     connections: AtomicUsize,
+    /// For long bodies.
+    room: Semaphore,
 }
 
 /// A listener and its connections. Dropping it closes all of them at once.
@@ -118,14 +158,19 @@ impl Server {
         world: &World,
         addr: &str,
         handler: H,
-        limits: Limits,
+        options: impl Into<Options>,
     ) -> io::Result<Self> {
+        let Options { limits, tls, proxy } = options.into();
         let listener = world.network.listen(addr).await?;
         let local = listener.local_addr()?;
         let stop_wait = limits.stop_wait;
         let shared = Arc::new(Shared {
             handler,
+            room: connection::room(&limits),
             limits,
+            tls,
+            proxy,
+            clock: world.clock.clone(),
             entropy: world.entropy.clone(),
             dates: stamp::Dates::new(world.clock.clone()),
             connections: AtomicUsize::new(0),

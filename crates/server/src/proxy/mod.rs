@@ -28,9 +28,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::endpoint::{Hooks, hook_answer, no_hooks, time_left};
 use crate::error::ApiError;
-use crate::http::{Handler, Incoming, error_answer};
-use crate::identity::{self, Credential};
+use crate::http::{Handler, Incoming, ProxyToken, error_answer};
+use crate::identity;
 use crate::route::Route;
+use crate::sigv4::Claim;
 use crate::sts;
 
 use node::{Failure, Node, Outgoing};
@@ -71,6 +72,15 @@ impl ProxyWaits {
     }
 }
 
+/// Where one node is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NodeAt {
+    /// Its API's address, `HOST:PORT`.
+    pub addr: String,
+    /// What it believes this proxy by; without it, it takes requests as coming from here.
+    pub token: Option<ProxyToken>,
+}
+
 /// Where the nodes of a cluster are. Cheap to clone; all clones change together.
 #[derive(Clone)]
 pub struct Nodes {
@@ -93,21 +103,20 @@ impl Nodes {
         }
     }
 
-    /// Puts these Regions, each with its nodes' API addresses (`HOST:PORT`), in place of the
-    /// former ones. The first Region takes unsigned requests. Nodes that stay keep their
+    /// Puts these Regions, each with its nodes, in place of the former ones. The first Region takes unsigned requests. Nodes that stay keep their
     /// connections.
-    pub fn set(&self, regions: Vec<(Region, Vec<String>)>) {
+    pub fn set(&self, regions: Vec<(Region, Vec<NodeAt>)>) {
         let former = self.regions.load();
-        let known = |addr: &str| {
+        let known = |at: &NodeAt| {
             let mut nodes = former.iter().flat_map(|entry| &entry.nodes);
-            nodes.find(|node| node.addr() == addr).cloned()
+            nodes.find(|node| node.is_at(at)).cloned()
         };
-        let node = |addr: String| {
-            known(&addr).unwrap_or_else(|| Arc::new(Node::new(addr, self.network.clone())))
+        let node = |at: NodeAt| {
+            known(&at).unwrap_or_else(|| Arc::new(Node::new(at, self.network.clone())))
         };
-        let entry = |(region, addrs): (Region, Vec<String>)| Entry {
+        let entry = |(region, nodes): (Region, Vec<NodeAt>)| Entry {
             region,
-            nodes: addrs.into_iter().map(node).collect(),
+            nodes: nodes.into_iter().map(node).collect(),
             turn: AtomicUsize::new(0),
         };
         self.regions
@@ -167,22 +176,22 @@ impl Proxy {
         request: &Incoming,
         reads: bool,
     ) -> Result<Response<Full<Bytes>>, ApiError> {
-        let credential = Credential::of(&request.parts)?;
+        let claim = Claim::of(&request.parts)?;
         let answer = self.waits.answer;
         let answer = time_left(&request.parts.headers)?.map_or(answer, |left| left.min(answer));
         let deadline = Instant::now() + answer;
         let (region, order) = {
             let regions = self.nodes.regions.load();
-            let entry = match &credential {
-                Some(credential) => regions
+            let entry = match &claim {
+                Some(claim) => regions
                     .iter()
-                    .find(|entry| entry.region.as_str() == credential.region),
+                    .find(|entry| entry.region.as_str() == claim.region()),
                 None => regions.first(),
             };
             let entry = entry.ok_or_else(identity::wrong_region)?;
             (entry.region.clone(), entry.order())
         };
-        let mut outgoing = Outgoing::of(request);
+        let mut outgoing = Outgoing::of(request, claim.as_ref());
         if let Some(mode) = self.consistency {
             outgoing.read_by_default(mode);
         }

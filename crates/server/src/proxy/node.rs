@@ -14,9 +14,10 @@ use keyrum_consensus::ReadMode;
 use keyrum_consensus::world::{Network, spawn};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::ProxyWaits;
+use super::{NodeAt, ProxyWaits};
 use crate::endpoint::{CONSISTENCY, TIME_LEFT, word};
-use crate::http::Incoming;
+use crate::http::{Incoming, Origin};
+use crate::sigv4::Claim;
 
 /// How long an unused connection is kept: well below the nodes' own limit, so that a request is
 /// not sent into a connection that is being closed.
@@ -36,12 +37,16 @@ const OF_CONNECTION: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
+/// Those of them that say how the body comes, or that something else than HTTP follows.
+const OF_THE_BODY: [HeaderName; 3] = [header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE];
+
 /// A request to be passed on, as often as need be.
 pub(super) struct Outgoing {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
+    from: Origin,
 }
 
 impl Outgoing {
@@ -50,7 +55,8 @@ impl Outgoing {
         self.headers.entry(CONSISTENCY).or_insert(word(mode));
     }
 
-    pub(super) fn of(request: &Incoming) -> Self {
+    /// What a node gets of a request: everything that its signature may cover.
+    pub(super) fn of(request: &Incoming, claim: Option<&Claim<'_>>) -> Self {
         let parts = &request.parts;
         let mut headers = parts.headers.clone();
         // HTTP/2 has the host in the target; signatures cover it.
@@ -59,11 +65,14 @@ impl Outgoing {
         {
             headers.insert(header::HOST, host);
         }
-        for name in OF_CONNECTION {
-            headers.remove(name);
+        // Few sign such headers, but a signature over one that is gone does not hold. The body is
+        // whole already, so what told how it comes would now be wrong.
+        let signed = |name: &HeaderName| claim.is_some_and(|claim| claim.signs(name.as_str()));
+        for name in OF_CONNECTION.iter().chain([&header::EXPECT]) {
+            if !signed(name) || OF_THE_BODY.contains(name) {
+                headers.remove(name);
+            }
         }
-        // The body is whole already.
-        headers.remove(header::EXPECT);
         headers.remove(header::CONTENT_LENGTH);
         let target = parts
             .uri
@@ -74,6 +83,7 @@ impl Outgoing {
             uri: target.parse().unwrap_or_default(),
             headers,
             body: request.body.clone(),
+            from: request.from,
         }
     }
 
@@ -98,16 +108,16 @@ pub(super) enum Failure {
 type Sender = SendRequest<Full<Bytes>>;
 
 pub(super) struct Node {
-    addr: String,
+    at: NodeAt,
     network: Arc<dyn Network>,
     up: AtomicBool,
     kept: Mutex<Vec<(Sender, Instant)>>,
 }
 
 impl Node {
-    pub(super) fn new(addr: String, network: Arc<dyn Network>) -> Self {
+    pub(super) fn new(at: NodeAt, network: Arc<dyn Network>) -> Self {
         Self {
-            addr,
+            at,
             network,
             up: AtomicBool::new(true),
             kept: Mutex::default(),
@@ -115,7 +125,12 @@ impl Node {
     }
 
     pub(super) fn addr(&self) -> &str {
-        &self.addr
+        &self.at.addr
+    }
+
+    /// Whether it is the node that is there.
+    pub(super) fn is_at(&self, at: &NodeAt) -> bool {
+        self.at == *at
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -136,6 +151,9 @@ impl Node {
         deadline: Instant,
     ) -> Result<Response<Full<Bytes>>, Failure> {
         let mut request = outgoing.request();
+        if let Some(token) = &self.at.token {
+            token.tell(&outgoing.from, request.headers_mut());
+        }
         let connect_by = deadline.min(Instant::now() + waits.connect);
         loop {
             let (mut sender, fresh) = match self.kept() {
@@ -175,7 +193,7 @@ impl Node {
             *request.uri_mut() = Uri::from_static("/_keyrum/health");
             request
                 .headers_mut()
-                .insert(header::HOST, self.addr.parse().ok()?);
+                .insert(header::HOST, self.at.addr.parse().ok()?);
             let response = sender.send_request(request).await.ok()?;
             response.into_body().collect().await.ok()
         };
@@ -183,7 +201,7 @@ impl Node {
     }
 
     async fn connect(&self) -> Option<Sender> {
-        let stream = self.network.connect(&self.addr).await.ok()?;
+        let stream = self.network.connect(&self.at.addr).await.ok()?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
         // Ends when the sender is dropped or the node closes.
         spawn(async move {

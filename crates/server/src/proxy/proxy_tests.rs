@@ -124,14 +124,21 @@ async fn setting() -> Setting {
     }
 }
 
-fn regions() -> Vec<(Region, Vec<String>)> {
+fn at(addr: &str) -> NodeAt {
+    NodeAt {
+        addr: addr.to_owned(),
+        token: Some(ProxyToken::of_node(addr)),
+    }
+}
+
+fn regions() -> Vec<(Region, Vec<NodeAt>)> {
     vec![
         (
             "us-east-1".parse().unwrap(),
-            NODES[..2].iter().map(|addr| (*addr).to_owned()).collect(),
+            NODES[..2].iter().map(|addr| at(addr)).collect(),
         ),
-        ("eu-west-1".parse().unwrap(), vec![NODES[2].to_owned()]),
-        ("eu-west-2".parse().unwrap(), vec!["127.0.0.1:9".to_owned()]),
+        ("eu-west-1".parse().unwrap(), vec![at(NODES[2])]),
+        ("eu-west-2".parse().unwrap(), vec![at("127.0.0.1:9")]),
     ]
 }
 
@@ -180,10 +187,9 @@ async fn requests_reach_their_region() {
         answer.body,
         r#"{"__type":"DependencyTimeoutException","message":"No node of the Region eu-west-2 answered in time. Nothing was changed."}"#
     );
-    setting.addresses.set(vec![(
-        "us-west-1".parse().unwrap(),
-        vec![NODES[2].to_owned()],
-    )]);
+    setting
+        .addresses
+        .set(vec![("us-west-1".parse().unwrap(), vec![at(NODES[2])])]);
     assert_eq!(
         setting.ask("EnableKey", "us-west-1").await.body,
         "2 kms.example 13"
@@ -313,7 +319,7 @@ async fn reads_find_a_node_that_answers() {
 async fn all_nodes_share_one_limit() {
     const LIMIT: Duration = Duration::from_millis(4900);
     let mut setting = setting().await;
-    let silent = |count: usize| vec![SILENT.to_owned(); count];
+    let silent = |count: usize| vec![at(SILENT); count];
     let here = |addrs| vec![("us-east-1".parse().unwrap(), addrs)];
     let timed_out = "DependencyTimeoutException";
 
@@ -331,7 +337,7 @@ async fn all_nodes_share_one_limit() {
 
         // Those that are down come last, so the one that is up has it all.
         let mut addrs = silent(3);
-        addrs.push(NODES[0].to_owned());
+        addrs.push(at(NODES[0]));
         setting.addresses.set(here(addrs));
         let begin = Instant::now();
         let answer = setting.ask(operation, "us-east-1").await;
@@ -391,7 +397,7 @@ async fn half_answers_are_no_answers() {
     });
     setting.addresses.set(vec![(
         "us-east-1".parse().unwrap(),
-        vec!["127.0.0.1:8".to_owned()],
+        vec![at("127.0.0.1:8")],
     )]);
     let answer = setting.ask("EnableKey", "us-east-1").await;
     assert_eq!(

@@ -33,9 +33,17 @@ use crate::fields::Fields;
 use crate::json::{Blob, ObjectWriter};
 use crate::model::Operation;
 use crate::regions::Backend;
+use crate::sigv4::Credentials;
 use crate::sts::Identity;
 
+// No access keys can be declared yet.
+impl Credentials for Service {}
+
 impl Backend for Service {
+    fn credentials(&self) -> &dyn Credentials {
+        self
+    }
+
     fn leads(&self) -> bool {
         self.group().is_leader()
     }
