@@ -288,6 +288,11 @@ impl Running {
             hold_transient: topology.hold_transient,
             attestation_roots,
             custom_tags: topology.custom_tags,
+            identity_home: folder
+                .record()
+                .regions
+                .first()
+                .map(|home| home.name.clone()),
         };
         let (root, own_region) = (folder.root().to_owned(), name.region.clone());
         let neighbourhood = Neighbourhood {
