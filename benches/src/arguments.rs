@@ -54,7 +54,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Encrypt,
         Self::Create,
         Self::Failover,

@@ -56,7 +56,7 @@ async fn callers_learn_who_they_are() {
 #[tokio::test]
 async fn other_actions_are_unknown() {
     let endpoint = &shared_dev().await.endpoint;
-    let request = query("Action=AssumeRole&Version=2011-06-15");
+    let request = query("Action=AssumeRoleWithSAML&Version=2011-06-15");
     let answer = request.send(endpoint).await.unwrap();
     assert_eq!(answer.status, 400);
     assert!(

@@ -7,6 +7,7 @@ mod errors;
 mod faults;
 mod frozen;
 mod hold;
+mod identities;
 mod imports;
 mod joining;
 mod kinds;

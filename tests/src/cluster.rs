@@ -19,6 +19,8 @@ pub struct Shape {
     pub regions: Vec<(&'static str, u64)>,
     /// Log entries between two snapshots.
     pub snapshot_entries: u64,
+    /// Who may call: `any` or `declared`.
+    pub credentials: &'static str,
     /// More lines for the top of the topology file.
     pub lines: String,
     /// More environment for the supervisor and its nodes.
@@ -31,6 +33,7 @@ impl Shape {
         Self {
             regions: vec![(crate::sdk::HERE, nodes)],
             snapshot_entries: 10_000,
+            credentials: "any",
             lines: String::new(),
             envs: Vec::new(),
         }
@@ -38,8 +41,8 @@ impl Shape {
 
     fn text(&self) -> String {
         let mut text = format!(
-            "port = 0\ncredentials = \"any\"\ntest_clock = true\nsnapshot_entries = {}\n{}\n",
-            self.snapshot_entries, self.lines
+            "port = 0\ncredentials = {:?}\ntest_clock = true\nsnapshot_entries = {}\n{}\n",
+            self.credentials, self.snapshot_entries, self.lines
         );
         for (name, nodes) in &self.regions {
             let ids: Vec<_> = (1..=*nodes).map(|id| format!("{{ id = {id} }}")).collect();

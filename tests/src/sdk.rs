@@ -18,7 +18,17 @@ pub const THERE: &str = "eu-west-1";
 ///
 /// `account` is the access key id: 12 digits select an account, anything else the default one.
 pub fn client(endpoint: &str, region: &str, account: &str) -> Client {
-    let credentials = Credentials::new(account, "secret", None, None, "tests");
+    signing_client(endpoint, region, (account, "secret", None))
+}
+
+/// The same with an access key, its secret and perhaps a session's token.
+pub fn signing_client(
+    endpoint: &str,
+    region: &str,
+    (access_key, secret, token): (&str, &str, Option<&str>),
+) -> Client {
+    let token = token.map(str::to_owned);
+    let credentials = Credentials::new(access_key, secret, token, None, "tests");
     // Longer than the five seconds within which a cluster without quorum answers.
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(5))

@@ -127,6 +127,17 @@ impl Admin {
         asked.await.map(|known: Known| known.regions)
     }
 
+    /// All identities.
+    pub(crate) async fn identities(&self) -> Result<Value, AdminError> {
+        self.ask(Method::GET, "/identities", None, SLOW).await
+    }
+
+    /// Changes identities.
+    pub(crate) async fn change_identities(&self, change: Value) -> Result<Value, AdminError> {
+        self.ask(Method::POST, "/identities", Some(change), SLOW)
+            .await
+    }
+
     /// Moves the Region's clock ahead.
     pub(crate) async fn advance_clock(&self, by_ms: u64) -> Result<ClockMoved, AdminError> {
         let body = json!({ "by_ms": by_ms });

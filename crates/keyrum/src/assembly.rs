@@ -285,11 +285,15 @@ impl Running {
         let group = Group::start(config, world.clone(), store, links).await?;
         group.delay_eventual_reads(topology.propagation_delay);
         let settings = Settings {
-            identity_home: None,
             test_clock: topology.test_clock,
             hold_transient: topology.hold_transient,
             attestation_roots,
             custom_tags: topology.custom_tags,
+            identity_home: folder
+                .record()
+                .regions
+                .first()
+                .map(|home| home.name.clone()),
         };
         let (root, own_region) = (folder.root().to_owned(), name.region.clone());
         let neighbourhood = Neighbourhood {

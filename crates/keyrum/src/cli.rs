@@ -42,6 +42,9 @@ pub(crate) enum Verb {
     /// Move the Regions' clocks
     #[command(subcommand)]
     Clock(Clock),
+    /// Declare and change accounts, users, roles and access keys
+    #[command(subcommand)]
+    Identity(Identity),
     /// Run experiments with faults
     #[command(subcommand)]
     Lab(Lab),
@@ -94,6 +97,11 @@ pub(crate) struct Dev {
     /// they are there already; Keyrum's own form, or local-kms'
     #[arg(long, value_name = "FILE")]
     pub(crate) seed: Option<PathBuf>,
+    /// Declare the accounts, users, roles and access keys of this TOML file, unless they are there
+    /// already (cluster-config/identities.toml explains it). Their signatures are checked; other
+    /// access keys are taken as before
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identities: Option<PathBuf>,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -251,6 +259,102 @@ pub(crate) struct ClockLevel {
     /// Data folder of the running cluster
     #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
     pub(crate) data: PathBuf,
+}
+
+/// Which cluster's identities, and how they are shown.
+#[derive(Debug, Args)]
+pub(crate) struct IdentityPlace {
+    /// Data folder of the running cluster
+    #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A NAME is 111122223333, 111122223333:user/ada, 111122223333:role/ops, or an ARN.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Identity {
+    /// List accounts, users, roles and the ids of their access keys
+    List {
+        /// Only this account
+        #[arg(long, value_name = "12 DIGITS")]
+        account: Option<AccountId>,
+        #[command(flatten)]
+        place: IdentityPlace,
+    },
+    /// Show one with its policies, as JSON
+    Show {
+        /// An account, user or role
+        name: String,
+        #[command(flatten)]
+        place: IdentityPlace,
+    },
+    /// Make what a TOML file describes, or replace it; what the file does not describe stays
+    Apply {
+        /// As for `--identities`
+        file: PathBuf,
+        #[command(flatten)]
+        place: IdentityPlace,
+    },
+    /// Delete a user, a role, or an account without any
+    ///
+    /// Its access keys and sessions are worth nothing from then on. One made later under the same
+    /// name is another: what named this one does not name that.
+    Delete {
+        /// An account, user or role
+        name: String,
+        #[command(flatten)]
+        place: IdentityPlace,
+    },
+    /// Make an access key for a user, or for an account's root, and show its secret this once
+    CreateAccessKey {
+        /// An account or user
+        name: String,
+        #[command(flatten)]
+        place: IdentityPlace,
+    },
+    /// Let a disabled access key be used again
+    EnableAccessKey {
+        /// Such as AKIA...
+        id: String,
+        #[command(flatten)]
+        place: IdentityPlace,
+    },
+    /// Stop an access key from being used
+    DisableAccessKey {
+        /// Such as AKIA...
+        id: String,
+        #[command(flatten)]
+        place: IdentityPlace,
+    },
+    /// Delete an access key
+    DeleteAccessKey {
+        /// Such as AKIA...
+        id: String,
+        #[command(flatten)]
+        place: IdentityPlace,
+    },
+    /// Give a user or role a policy, or replace the one of that name
+    PutPolicy {
+        /// A user or role
+        name: String,
+        /// What the policy is called
+        policy: String,
+        /// Its JSON
+        file: PathBuf,
+        #[command(flatten)]
+        place: IdentityPlace,
+    },
+    /// Take a policy away from a user or role
+    DeletePolicy {
+        /// A user or role
+        name: String,
+        /// What the policy is called
+        policy: String,
+        #[command(flatten)]
+        place: IdentityPlace,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -18,12 +18,14 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 
 use crate::Failure;
+use crate::admin::Admin;
 use crate::assembly::{
     NodeError, Quiet, Running, api_options, api_tls, attestation_roots, check_data,
     endpoint_settings,
 };
-use crate::cli;
-use crate::data::{DataError, DataFolder, Unnamed};
+use crate::cli::{self, NodeName};
+use crate::data::{DataError, DataFolder, NodeRecord, Unnamed, loopback};
+use crate::identities::IdentitiesFile;
 use crate::ports::Ports;
 use crate::run::{self, Whereabouts};
 use crate::seed::{Place, Seeds};
@@ -69,6 +71,8 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
         .seed
         .map(|file| Seeds::read(&file, &place))
         .transpose()?;
+    let identities = args.identities.as_deref().map(IdentitiesFile::read);
+    let identities = identities.transpose()?;
     let temporary = if args.ephemeral {
         Some(tempfile::tempdir().map_err(|error| {
             format!(
@@ -90,7 +94,7 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let folder = folder?;
     let _ports_held = ports.into_guard();
 
-    let cluster = Cluster::new(world.clone(), topology.clone(), folder, seeds);
+    let cluster = Cluster::new(world.clone(), topology.clone(), folder, seeds, identities);
     let addr = SocketAddr::new(args.bind, args.port);
     let settings = endpoint_settings(&topology, topology.reads());
     let hooks = Arc::new(Asked(cluster.clone()));
@@ -145,6 +149,8 @@ struct Cluster {
     topology: Topology,
     /// What is there from the start, also after a reset.
     seeds: Option<Seeds>,
+    /// Who is declared from the start, also after a reset.
+    identities: Option<IdentitiesFile>,
     /// What the endpoint serves; empty Regions while nodes start or stop.
     regions: Regions,
     state: Mutex<State>,
@@ -163,6 +169,7 @@ impl Cluster {
         topology: Topology,
         folder: DataFolder,
         seeds: Option<Seeds>,
+        identities: Option<IdentitiesFile>,
     ) -> Arc<Self> {
         let state = Mutex::new(State {
             folder,
@@ -172,6 +179,7 @@ impl Cluster {
             world,
             topology,
             seeds,
+            identities,
             regions: Regions::default(),
             state,
             closing: watch::Sender::new(false),
@@ -240,6 +248,10 @@ impl Cluster {
                 .map(|node| node.service.look_up_neighbours()),
         )
         .await;
+        if let Some(identities) = &self.identities {
+            let declared = identities.declare(&self.home(&state.folder)).await?;
+            run::say(&declared);
+        }
         if let Some(seeds) = &self.seeds {
             let node_of = |region: &Region| {
                 let mut nodes = state.nodes.iter();
@@ -250,6 +262,23 @@ impl Cluster {
         }
         self.serve(&state.nodes);
         Ok(())
+    }
+
+    /// Where identities are changed.
+    fn home(&self, folder: &DataFolder) -> Vec<Admin> {
+        let home = folder.record().regions.first();
+        let nodes = home.into_iter().flat_map(|home| {
+            let nodes = home.nodes.iter();
+            nodes.map(|node| (node, home.name.clone()))
+        });
+        let admin = |(node, region): (&NodeRecord, Region)| {
+            let name = NodeName {
+                region,
+                id: node.id,
+            };
+            Admin::new(&self.world, loopback(node.admin), folder.admin_token(&name))
+        };
+        nodes.map(admin).collect()
     }
 
     /// Moves the clocks of Regions that join to where the others' were moved by hand.

@@ -15,6 +15,7 @@ mod data;
 mod dev;
 mod files;
 mod front;
+mod identities;
 mod lab;
 mod node;
 mod operate;
@@ -83,6 +84,7 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
             Verb::Log(cli::Log::Show(args)) => operate::show_log(args).await,
             Verb::Clock(cli::Clock::Advance(args)) => operate::advance_clock(args).await,
             Verb::Clock(cli::Clock::Level(args)) => operate::level_clocks(args).await,
+            Verb::Identity(verb) => identities::run(verb).await,
             Verb::Lab(_) => unreachable!("a simulation was started above"),
         }
     });

@@ -27,6 +27,7 @@ use crate::control::{self, Process, Reply, Request};
 use crate::data::{DataError, DataFolder, Unnamed, io_at, loopback};
 use crate::files;
 use crate::front::Front;
+use crate::identities::IdentitiesFile;
 use crate::ports::Ports;
 use crate::process::{Condition, Launch, NodeProcess};
 use crate::run::{self, Whereabouts};
@@ -53,6 +54,8 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
     let world = World::real();
     let (topology, text) = Topology::load_with_text(&args.config)?;
+    let identities = topology.identities.as_deref().map(IdentitiesFile::read);
+    let identities = identities.transpose()?;
     // The nodes read it themselves, and would each fail.
     let _ = attestation_roots(&topology)?;
     let data = data_folder(args.data.as_deref(), &topology);
@@ -77,6 +80,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
         config,
         control: control::socket_path(folder.root(), &folder.record().cluster_id),
         ready_file: args.ready_file.clone(),
+        identities,
         world,
         front,
         folder: Mutex::new(folder),
@@ -128,6 +132,8 @@ struct Supervisor {
     config: PathBuf,
     control: PathBuf,
     ready_file: Option<PathBuf>,
+    /// Who is declared from the start.
+    identities: Option<IdentitiesFile>,
     world: World,
     front: Front,
     folder: Mutex<DataFolder>,
@@ -240,6 +246,21 @@ impl Supervisor {
     async fn announce(self: &Arc<Self>) -> Result<(), Failure> {
         self.wait_for_leaders().await?;
         self.finish_joining().await?;
+        if let Some(identities) = &self.identities {
+            let home = self
+                .folder()
+                .record()
+                .regions
+                .first()
+                .map(|home| home.name.clone());
+            let home = home.expect("a cluster has a Region");
+            let nodes: Vec<_> = self
+                .nodes_of(&home)
+                .iter()
+                .map(|node| self.admin(node))
+                .collect();
+            run::say(&identities.declare(&nodes).await?);
+        }
         let whereabouts = self.note_ready()?;
         self.ready.store(true, Ordering::SeqCst);
         run::say(&whereabouts.greeting(&self.folder(), false));

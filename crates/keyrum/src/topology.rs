@@ -41,6 +41,10 @@ pub(crate) struct Topology {
     /// Who may call.
     #[serde(default)]
     pub(crate) credentials: Credentials,
+    /// Accounts, users and roles that are declared when the cluster starts; relative to the working
+    /// folder.
+    #[serde(default)]
+    pub(crate) identities: Option<PathBuf>,
     /// The API's certificate and those it leads through, in PEM; relative to the working folder.
     /// Without it, calls are not protected.
     #[serde(default)]
@@ -237,6 +241,7 @@ impl Topology {
             bind,
             account,
             credentials: Credentials::Any,
+            identities: None,
             tls_cert: None,
             tls_key: None,
             test_clock: true,
@@ -301,11 +306,11 @@ impl Topology {
                 "snapshot_entries is 1 or more".to_owned(),
             ));
         }
-        if self.credentials == Credentials::Declared {
+        if self.credentials == Credentials::Declared && self.identities.is_none() {
             return Err((
                 Place::Field("credentials"),
-                "declared identities cannot be given yet, so nobody could call this cluster: \
-                 say credentials = \"any\""
+                "without declared identities nobody could call this cluster: name a file of them \
+                 with identities = \"FILE\", or say credentials = \"any\""
                     .to_owned(),
             ));
         }
@@ -356,6 +361,12 @@ impl Topology {
     }
 }
 
+/// On which line so many bytes from a text's beginning are; counted from 1.
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    1 + before.iter().filter(|&&b| b == b'\n').count()
+}
+
 /// What an error is about.
 #[derive(Debug, Clone, Copy)]
 enum Place {
@@ -368,10 +379,7 @@ enum Place {
 impl Place {
     fn line(self, text: &str) -> Option<usize> {
         match self {
-            Self::Offset(offset) => {
-                let before = &text.as_bytes()[..offset.min(text.len())];
-                Some(1 + before.iter().filter(|&&b| b == b'\n').count())
-            }
+            Self::Offset(offset) => Some(line_of(text, offset)),
             Self::Field(name) => {
                 let says = |line: &str| {
                     let rest = line.trim_start().strip_prefix(name);
@@ -573,7 +581,10 @@ mod tests {
         );
         let declared = rest.replace("any", "declared");
         let text = complaint(&format!("port = 1\n\n{declared}"));
-        assert!(text.starts_with("x.toml, line 3: declared"), "{text}");
+        assert!(
+            text.starts_with("x.toml, line 3: without declared"),
+            "{text}"
+        );
         let text = complaint(&format!("{head}nodes = [{{ id = 1, api = 9, peer = 9 }}]"));
         assert!(text.contains("line 4: port 9 is used twice"), "{text}");
     }
@@ -582,7 +593,11 @@ mod tests {
     #[test]
     fn credentials_must_be_said() {
         let text = complaint("[[region]]\nname = \"us-east-1\"\nnodes = [{ id = 1 }]\n");
-        assert!(text.starts_with("x.toml: declared"), "{text}");
+        assert!(text.starts_with("x.toml: without declared"), "{text}");
         assert!(text.contains("say credentials = \"any\""), "{text}");
+        let named =
+            "identities = \"i.toml\"\n[[region]]\nname = \"us-east-1\"\nnodes = [{ id = 1 }]\n";
+        let topology = Topology::parse(Path::new("x.toml"), named).unwrap();
+        assert_eq!(topology.credentials, Credentials::Declared);
     }
 }

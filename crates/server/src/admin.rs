@@ -9,11 +9,14 @@
 //! | `POST /members/add` `{"id": N, "addr": "HOST:PORT"}` | adds a node without a vote |
 //! | `POST /members/promote` `{"id": N}` | gives it a vote once it has caught up |
 //! | `POST /members/remove` `{"id": N}` | takes a node out of the group |
+//! | `GET /identities` | the declared accounts, their users and roles, and where they are changed |
+//! | `POST /identities` `{"do": WHAT, ...}` | changes them; see [`identities`] |
 //! | `POST /snapshot` | takes a snapshot now |
 //! | `POST /shutdown` | stops the node in order |
 //!
 //! Answers are JSON; a failure is `{"error": TEXT}`.
 
+mod identities;
 mod log;
 
 use std::time::Duration;
@@ -29,6 +32,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::timeout;
+
+pub use identities::{IdentitiesForm, WrongIdentities};
 
 use crate::http::{Handler, Incoming, plain_answer};
 
@@ -126,6 +131,8 @@ impl Admin {
                 let names: Vec<_> = known.iter().map(Region::as_str).collect();
                 Ok(json!({ "regions": names }))
             }
+            (&Method::GET, "/identities") => identities::list(&self.service).await,
+            (&Method::POST, "/identities") => identities::change(&self.service, read(body)?).await,
             (&Method::POST, "/members/add") => {
                 let member: NewMember = read(body)?;
                 done(group.add_learner(member.id, member.addr).await)

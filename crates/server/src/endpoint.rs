@@ -23,7 +23,8 @@ use crate::model::Operation;
 use crate::regions::{Chosen, Regions, any_node};
 use crate::route::Route;
 use crate::sigv4::{AcceptedCredentials, Claim, Verifier};
-use crate::{sts, validate};
+use crate::sts::{self, Action};
+use crate::validate;
 
 /// How a request reads.
 pub(crate) const CONSISTENCY: HeaderName = HeaderName::from_static("x-keyrum-consistency");
@@ -60,7 +61,7 @@ pub trait Hooks: Send + Sync + 'static {
     fn reset(&self) -> BoxFuture<'_, HookAnswer>;
 }
 
-/// Answers the KMS API and STS's GetCallerIdentity for the nodes of this process.
+/// Answers the KMS API and a part of STS's for the nodes of this process.
 pub struct Endpoint {
     regions: Regions,
     settings: EndpointSettings,
@@ -100,13 +101,24 @@ impl Endpoint {
         }
     }
 
-    async fn sts(&self, request: &Incoming) -> Result<sts::Identity, ApiError> {
-        sts::check(&request.parts, &request.body)?;
+    async fn sts(&self, request: &Incoming) -> Result<sts::Answer, ApiError> {
+        let action = sts::parse(&request.parts, &request.body)?;
         let claim = Claim::of(&request.parts)?;
         let chosen = self.choose(claim.as_ref(), "sts", true)?;
         let mode = self.settings.consistency;
         let context = self.context(request, claim.as_ref(), &chosen, mode).await?;
-        Ok(chosen.node.identify(&context))
+        let node = &chosen.node;
+        match action {
+            Action::GetCallerIdentity => Ok(sts::Answer::Identity(node.identify(&context))),
+            Action::AssumeRole(input) => {
+                let assumed = node.assume_role(&context, input).await;
+                assumed.map(sts::Answer::Role)
+            }
+            Action::GetSessionToken { duration_seconds } => {
+                let session = node.get_session_token(&context, duration_seconds).await;
+                session.map(sts::Answer::Session)
+            }
+        }
     }
 
     fn choose(
@@ -175,7 +187,7 @@ impl Handler for Endpoint {
                 Err(error) => error_answer(&error),
             },
             (Ok(Route::Sts), _) => match self.sts(&request).await {
-                Ok(identity) => sts::answer(&identity, request.id),
+                Ok(answer) => sts::answer(&answer, request.id),
                 Err(error) => sts::error(&error, request.id),
             },
             (Ok(Route::Health), Some(hooks)) => hook_answer(hooks.health().await),

@@ -37,7 +37,7 @@ mod signature_tests;
 #[cfg(test)]
 mod testing;
 
-pub use admin::Admin;
+pub use admin::{Admin, IdentitiesForm, WrongIdentities};
 pub use endpoint::{Endpoint, EndpointSettings, HookAnswer, Hooks};
 pub use error::ApiError;
 pub use proxy::{NodeAt, Nodes, Proxy, ProxyWaits};

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::ArcSwap;
 use keyrum_consensus::ReadMode;
 use keyrum_consensus::world::BoxFuture;
-use keyrum_service::{RequestContext, Service};
+use keyrum_service::{
+    AssumeRoleInput, AssumeRoleOutput, RequestContext, Service, TemporaryCredentials,
+};
 use keyrum_types::Region;
 
 use crate::error::ApiError;
@@ -36,6 +38,20 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// Who the caller is.
     fn identify(&self, context: &RequestContext) -> Identity;
+
+    /// Lets the caller act as a role.
+    fn assume_role<'a>(
+        &'a self,
+        context: &'a RequestContext,
+        input: AssumeRoleInput,
+    ) -> BoxFuture<'a, Result<AssumeRoleOutput, ApiError>>;
+
+    /// Gives the caller temporary credentials of its own.
+    fn get_session_token<'a>(
+        &'a self,
+        context: &'a RequestContext,
+        duration_seconds: Option<i64>,
+    ) -> BoxFuture<'a, Result<TemporaryCredentials, ApiError>>;
 }
 
 /// The Regions of an endpoint and their nodes in this process. Cheap to clone; all clones change

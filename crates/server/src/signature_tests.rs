@@ -15,7 +15,7 @@ use hyper::body::Bytes;
 use hyper::{Request, Response};
 use keyrum_consensus::ReadMode;
 use keyrum_consensus::world::{Blocking, BoxFuture, World};
-use keyrum_service::RequestContext;
+use keyrum_service::{AssumeRoleInput, AssumeRoleOutput, RequestContext, TemporaryCredentials};
 
 use crate::error::ApiError;
 use crate::fields::Fields;
@@ -114,6 +114,22 @@ impl Backend for Noting {
             arn: context.caller.arn.clone(),
             user_id: "id".to_owned(),
         }
+    }
+
+    fn assume_role<'a>(
+        &'a self,
+        _: &'a RequestContext,
+        _: AssumeRoleInput,
+    ) -> BoxFuture<'a, Result<AssumeRoleOutput, ApiError>> {
+        unreachable!("nobody asks for a role here")
+    }
+
+    fn get_session_token<'a>(
+        &'a self,
+        _: &'a RequestContext,
+        _: Option<i64>,
+    ) -> BoxFuture<'a, Result<TemporaryCredentials, ApiError>> {
+        unreachable!("nobody asks for a session here")
     }
 }
 

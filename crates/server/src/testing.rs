@@ -13,7 +13,7 @@ use hyper::body::Bytes;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use keyrum_consensus::world::{Blocking, BoxFuture, BoxStream, Listener, Network, World, spawn};
-use keyrum_service::RequestContext;
+use keyrum_service::{AssumeRoleInput, AssumeRoleOutput, RequestContext, TemporaryCredentials};
 use keyrum_state::Caller;
 use keyrum_types::{Clock, Entropy, UnixMillis};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
@@ -327,5 +327,21 @@ impl Backend for Fake {
             arn: context.caller.arn.clone(),
             user_id: context.caller.account.to_string(),
         }
+    }
+
+    fn assume_role<'a>(
+        &'a self,
+        _: &'a RequestContext,
+        _: AssumeRoleInput,
+    ) -> BoxFuture<'a, Result<AssumeRoleOutput, ApiError>> {
+        unreachable!("nobody asks for a role here")
+    }
+
+    fn get_session_token<'a>(
+        &'a self,
+        _: &'a RequestContext,
+        _: Option<i64>,
+    ) -> BoxFuture<'a, Result<TemporaryCredentials, ApiError>> {
+        unreachable!("nobody asks for a session here")
     }
 }

@@ -30,6 +30,21 @@ pub(super) fn parse_basic(text: &str) -> Option<u64> {
     )
 }
 
+/// Writes seconds since 1970 as `YYYY-MM-DDTHH:MM:SSZ`, the extended format of ISO 8601.
+pub(crate) fn iso(at: u64) -> String {
+    let stamp = basic(at);
+    let stamp = text(&stamp);
+    format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        &stamp[..4],
+        &stamp[4..6],
+        &stamp[6..8],
+        &stamp[9..11],
+        &stamp[11..13],
+        &stamp[13..15]
+    )
+}
+
 /// Reads the fixed form of a `Date` header, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
 /// Source: RFC 9110, section 5.6.7.
 pub(super) fn parse_http(text: &str) -> Option<u64> {

@@ -33,6 +33,7 @@ use date::text;
 use keys::SigningKeys;
 
 pub(crate) use claim::Claim;
+pub(crate) use date::iso as iso_date;
 pub use trial::SignatureTrial;
 
 /// How far a request's time may be from this machine's, in seconds.
@@ -90,10 +91,12 @@ pub(crate) struct Found {
 pub(crate) enum CredentialError {
     /// Nobody has it; or its token is missing, not its own, or was given out by nobody.
     Unknown,
+    /// Its owner does not want it used.
+    Inactive,
     /// It was temporary, and its time is over.
     Expired,
-    /// It cannot be told.
-    Failed(ApiError),
+    /// Nobody could be asked.
+    Unavailable,
 }
 
 /// Checks signatures.
@@ -165,9 +168,9 @@ impl Verifier {
         let same = hmac::verify(&key, &text, &given.unwrap_or_default()).is_ok();
         let right = same && given.is_some() && whole.is_ok() && body_matches(request, &body_hash);
         match found {
-            Err(CredentialError::Unknown) => Err(unrecognized()),
+            Err(CredentialError::Unknown | CredentialError::Inactive) => Err(unrecognized()),
+            Err(CredentialError::Unavailable) => Err(unavailable()),
             Err(CredentialError::Expired) => Err(expired_token()),
-            Err(CredentialError::Failed(error)) => Err(error),
             Ok(found) if right => Ok(found.caller),
             Ok(_) => Err(mismatch()),
         }
@@ -321,6 +324,13 @@ fn unhex(digits: &[u8]) -> Option<[u8; 32]> {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
     Some(out)
+}
+
+/// The access key could not be looked up.
+fn unavailable() -> ApiError {
+    ApiError::dependency_timeout(
+        "The access key could not be looked up in time. Nothing was changed.",
+    )
 }
 
 /// What cannot be read as a signature.

@@ -73,6 +73,7 @@ impl Credentials for OneKey {
                     arn: String::new(),
                     conditions: Default::default(),
                     grant_tokens: Vec::new(),
+                    details: Default::default(),
                 },
             })
         })

@@ -24,8 +24,8 @@ mod tag;
 use futures_util::FutureExt as _;
 use keyrum_consensus::world::BoxFuture;
 use keyrum_service::{
-    Algorithms, CredentialError as NoCredentials, KeyInput, Page, PageRequest, RecipientInput,
-    RequestContext, SecretOutput, Service,
+    Algorithms, AssumeRoleInput, AssumeRoleOutput, KeyInput, Page, PageRequest, RecipientInput,
+    RequestContext, SecretOutput, Service, ServiceError, TemporaryCredentials,
 };
 use keyrum_types::EncryptionAlgorithm;
 
@@ -35,7 +35,7 @@ use crate::json::{Blob, ObjectWriter};
 use crate::model::Operation;
 use crate::regions::Backend;
 use crate::sigv4::{CredentialError, Credentials, Found};
-use crate::sts::Identity;
+use crate::sts::{self, Identity};
 
 impl Credentials for Service {
     fn any_declared(&self) -> bool {
@@ -49,25 +49,14 @@ impl Credentials for Service {
         thorough: bool,
     ) -> BoxFuture<'a, Result<Found, CredentialError>> {
         Box::pin(async move {
-            let found = Service::credentials(self, access_key, session_token, thorough).await;
+            use keyrum_service::CredentialError as Why;
+            let found = self.credentials(access_key, session_token, thorough).await;
             match found {
-                Ok(found) => Ok(Found {
-                    secret: found.secret,
-                    caller: found.caller,
-                }),
-                // Of a key that is switched off the real service says no more than of one that is not.
-                Err(NoCredentials::Unknown | NoCredentials::Inactive) => {
-                    Err(CredentialError::Unknown)
-                }
-                Err(NoCredentials::Expired) => Err(CredentialError::Expired),
-                Err(NoCredentials::Service(error)) => {
-                    let scene = failure::Scene {
-                        region: self.region(),
-                        // No error of a look-up names an account's alias.
-                        account: "000000000000".parse().expect("twelve digits"),
-                    };
-                    Err(CredentialError::Failed(failure::api_error(error, scene)))
-                }
+                Ok(keyrum_service::Credentials { secret, caller }) => Ok(Found { secret, caller }),
+                Err(Why::Unknown) => Err(CredentialError::Unknown),
+                Err(Why::Inactive) => Err(CredentialError::Inactive),
+                Err(Why::Expired) => Err(CredentialError::Expired),
+                Err(Why::Service(_)) => Err(CredentialError::Unavailable),
             }
         })
     }
@@ -177,13 +166,7 @@ impl Backend for Service {
                 "VerifyMac" => mac::verify_mac(service, context, input).await,
                 _ => return Err(ApiError::not_yet(name)),
             };
-            result.map_err(|error| {
-                let scene = failure::Scene {
-                    region: self.region(),
-                    account: context.caller.account,
-                };
-                failure::api_error(error, scene)
-            })
+            result.map_err(|error| api_error(self, context, error))
         })
     }
 
@@ -195,6 +178,36 @@ impl Backend for Service {
             user_id: identity.user_id,
         }
     }
+
+    fn assume_role<'a>(
+        &'a self,
+        context: &'a RequestContext,
+        input: AssumeRoleInput,
+    ) -> BoxFuture<'a, Result<AssumeRoleOutput, ApiError>> {
+        Box::pin(async move {
+            let assumed = Self::assume_role(self, context, input).await;
+            assumed.map_err(|error| sts::refused(error, |error| api_error(self, context, error)))
+        })
+    }
+
+    fn get_session_token<'a>(
+        &'a self,
+        context: &'a RequestContext,
+        duration_seconds: Option<i64>,
+    ) -> BoxFuture<'a, Result<TemporaryCredentials, ApiError>> {
+        Box::pin(async move {
+            let session = Self::get_session_token(self, context, duration_seconds).await;
+            session.map_err(|error| sts::refused(error, |error| api_error(self, context, error)))
+        })
+    }
+}
+
+fn api_error(service: &Service, context: &RequestContext, error: ServiceError) -> ApiError {
+    let scene = failure::Scene {
+        region: service.region(),
+        account: context.caller.account,
+    };
+    failure::api_error(error, scene)
 }
 
 /// The body of an operation that answers nothing: the real service sends no bytes at all.

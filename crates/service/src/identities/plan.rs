@@ -122,6 +122,19 @@ impl Planned<'_> {
     }
 }
 
+/// An account comes before whoever belongs to it.
+fn in_order(plan: &[AccountPlan]) -> Vec<Planned<'_>> {
+    let mut all: Vec<_> = plan.iter().map(Planned::Account).collect();
+    for account in plan {
+        let number = account.account;
+        let users = account.users.iter();
+        all.extend(users.map(|user| Planned::User(number, user)));
+        let roles = account.roles.iter();
+        all.extend(roles.map(|role| Planned::Role(number, role)));
+    }
+    all
+}
+
 impl Service {
     /// Makes what a plan has and is absent. What is there otherwise, or was deleted, stays, unless
     /// `replace`. What the plan does not have stays in any case.
@@ -134,17 +147,7 @@ impl Service {
     ) -> Result<IdentityReport, IdentityError> {
         self.identities_possible().await?;
         let mut report = IdentityReport::default();
-        // An account comes before whoever belongs to it, and those that are trusted before roles.
-        let accounts = plan.iter().map(Planned::Account);
-        let users = plan.iter().flat_map(|account| {
-            let users = account.users.iter();
-            users.map(|user| Planned::User(account.account, user))
-        });
-        let roles = plan.iter().flat_map(|account| {
-            let roles = account.roles.iter();
-            roles.map(|role| Planned::Role(account.account, role))
-        });
-        for planned in accounts.chain(users).chain(roles) {
+        for planned in in_order(plan) {
             self.apply_identity(&planned, replace, &mut report).await?;
         }
         Ok(report)
