@@ -10,7 +10,7 @@ use keyrum_consensus::{
 };
 use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Server};
-use keyrum_server::{Admin, Endpoint, EndpointSettings, Regions};
+use keyrum_server::{Admin, Audit, AuditError, Endpoint, EndpointSettings, Regions};
 use keyrum_service::{AttestationRoots, Found, Neighbourhood, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
@@ -144,6 +144,9 @@ pub(crate) enum NodeError {
     /// The group cannot be joined.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Records of calls cannot be kept.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 /// Where certificates of attested callers must lead.
@@ -196,6 +199,7 @@ pub(crate) struct Running {
     pub(crate) name: NodeName,
     /// Its operations.
     pub(crate) service: Service,
+    audit: Option<Audit>,
     api: Server,
     admin: Server,
     /// What goes on beside requests; ended with the node.
@@ -295,9 +299,24 @@ impl Running {
             settings,
         );
 
+        let audit = match &topology.audit {
+            None => None,
+            Some(plan) => {
+                let (settings, cluster) = (plan.settings(), &folder.record().cluster_id);
+                match Audit::start(world, &settings, service.clone(), cluster).await {
+                    Ok(audit) => Some(audit),
+                    Err(error) => {
+                        group.shutdown().await;
+                        return Err(error.into());
+                    }
+                }
+            }
+        };
+
         let reads = topology.reads_at(&name.region, name.id);
         let regions = Regions::default();
-        regions.set(vec![(name.region.clone(), vec![service.clone()])]);
+        let served = vec![(service.clone(), audit.clone())];
+        regions.set_audited(vec![(name.region.clone(), served)]);
         let endpoint = Endpoint::new(regions, endpoint_settings(topology, reads), None);
         let api = listen(world, name, record.api, endpoint).await;
         let admin = Admin::new(service.clone(), token);
@@ -316,10 +335,16 @@ impl Running {
         Ok(Self {
             name: name.clone(),
             service,
+            audit,
             api,
             admin,
             tasks: vec![clock, courier],
         })
+    }
+
+    /// What an endpoint of its Region serves.
+    pub(crate) fn to_serve(&self) -> (Service, Option<Audit>) {
+        (self.service.clone(), self.audit.clone())
     }
 
     /// Says on standard error if the node stops by itself.
@@ -347,6 +372,9 @@ impl Running {
     pub(crate) async fn finish_calls(self) -> Quiet {
         self.api.stop().await;
         self.tasks.iter().for_each(JoinHandle::abort);
+        if let Some(audit) = &self.audit {
+            audit.stop().await;
+        }
         Quiet {
             service: self.service,
             admin: self.admin,

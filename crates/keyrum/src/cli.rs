@@ -87,6 +87,13 @@ pub(crate) struct Dev {
     /// they are there already; Keyrum's own form, or local-kms'
     #[arg(long, value_name = "FILE")]
     pub(crate) seed: Option<PathBuf>,
+    /// Keep a record of every call in this folder, in the form of CloudTrail's: one file for each node,
+    /// a line of JSON for each record
+    #[arg(long, value_name = "DIR")]
+    pub(crate) audit: Option<PathBuf>,
+    /// Refuse calls while their records cannot be written
+    #[arg(long, requires = "audit")]
+    pub(crate) audit_required: bool,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

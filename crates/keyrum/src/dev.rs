@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures_util::future::{join_all, try_join_all};
 use keyrum_consensus::world::{self, BoxFuture, World};
 use keyrum_server::http::Server;
-use keyrum_server::{Endpoint, HookAnswer, Hooks, Regions};
+use keyrum_server::{Audit, Endpoint, HookAnswer, Hooks, Regions};
 use keyrum_service::Service;
 use keyrum_types::Region;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ use crate::ports::Ports;
 use crate::run::{self, Whereabouts};
 use crate::seed::{Place, Seeds};
 use crate::signals::{INTERRUPTED, Signals};
-use crate::topology::Topology;
+use crate::topology::{AuditPlan, Topology};
 
 /// Without a word about it: what there is, or these in an empty folder.
 const DEFAULT_REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
@@ -56,6 +56,13 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     // Each node reads it, and would fail by itself.
     let _ = attestation_roots(&topology)?;
     topology.custom_tags = true;
+    topology.audit = args.audit.map(|folder| AuditPlan {
+        folder,
+        required: args.audit_required,
+        sync: false,
+        file_mib: None,
+        files: None,
+    });
     let place = Place {
         regions: &regions,
         account: args.account,
@@ -267,13 +274,13 @@ impl Cluster {
 
     /// Lets the endpoint serve these nodes and no others.
     fn serve(&self, nodes: &[Running]) {
-        let of = |region: &Region| -> Vec<Service> {
+        let of = |region: &Region| -> Vec<(Service, Option<Audit>)> {
             let ours = nodes.iter().filter(|node| node.name.region == *region);
-            ours.map(|node| node.service.clone()).collect()
+            ours.map(Running::to_serve).collect()
         };
         let names = self.topology.regions.iter().map(|plan| plan.name.get_ref());
         self.regions
-            .set(names.map(|name| (name.clone(), of(name))).collect());
+            .set_audited(names.map(|name| (name.clone(), of(name))).collect());
     }
 
     async fn stop(&self) {

@@ -12,7 +12,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response};
 use keyrum_consensus::world::BoxFuture;
 use keyrum_consensus::{ReadMode, answer_by};
-use keyrum_service::RequestContext;
+use keyrum_service::{RequestContext, Trace};
 use keyrum_types::AccountId;
 use tokio::time::Instant;
 
@@ -86,23 +86,45 @@ impl Endpoint {
         let credential = Credential::of(&request.parts)?;
         let mode = consistency(&request.parts.headers, self.settings.consistency)?;
         let chosen = self.choose(credential.as_ref(), "kms", any_node(operation, mode))?;
-        let input = validate::check(operation, &request.body)?;
         let mut context = self.context(credential.as_ref(), &chosen, mode, request.id);
         context.caller.conditions = identity::conditions(&request.parts.headers, &chosen.region)?;
-        let call = chosen.node.call(operation, &context, input);
-        match time_left(&request.parts.headers)? {
-            Some(left) => answer_by(Instant::now() + left, call).await,
-            None => call.await,
+        let left = time_left(&request.parts.headers)?;
+        let audit = chosen.audit.as_ref();
+        let mut record = audit
+            .map(|audit| audit.begin(operation, request))
+            .transpose()?;
+        let result = match validate::check(operation, &request.body) {
+            Ok(input) => {
+                if let Some(record) = &mut record {
+                    record.asked(&input, &mut context);
+                }
+                let call = chosen.node.call(operation, &context, input);
+                match left {
+                    Some(left) => answer_by(Instant::now() + left, call).await,
+                    None => call.await,
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match record {
+            Some(record) => record.end(&context, result).await,
+            None => result,
         }
     }
 
-    fn sts(&self, request: &Incoming) -> Result<sts::Identity, ApiError> {
+    async fn sts(&self, request: &Incoming) -> Result<sts::Identity, ApiError> {
         sts::check(&request.parts, &request.body)?;
         let credential = Credential::of(&request.parts)?;
         let chosen = self.choose(credential.as_ref(), "sts", true)?;
         let mode = self.settings.consistency;
         let context = self.context(credential.as_ref(), &chosen, mode, request.id);
-        Ok(chosen.node.identify(&context))
+        let identity = chosen.node.identify(&context);
+        if let Some(audit) = &chosen.audit {
+            audit
+                .sts("GetCallerIdentity", request, &context, (&[], &[]), None)
+                .await?;
+        }
+        Ok(identity)
     }
 
     fn choose(
@@ -129,11 +151,16 @@ impl Endpoint {
         mode: ReadMode,
         id: RequestUid,
     ) -> RequestContext {
-        let caller = identity::caller(credential, self.settings.default_account, &chosen.region);
+        let mut caller =
+            identity::caller(credential, self.settings.default_account, &chosen.region);
+        if let Some(credential) = credential.filter(|_| chosen.audit.is_some()) {
+            caller.details.access_key.clone_from(&credential.access_key);
+        }
         RequestContext {
             caller,
             mode,
             request: id.bytes(),
+            trace: Trace::default(),
         }
     }
 }
@@ -145,7 +172,7 @@ impl Handler for Endpoint {
                 Ok(body) => json_answer(body),
                 Err(error) => error_answer(&error),
             },
-            (Ok(Route::Sts), _) => match self.sts(&request) {
+            (Ok(Route::Sts), _) => match self.sts(&request).await {
                 Ok(identity) => sts::answer(&identity, request.id),
                 Err(error) => sts::error(&error, request.id),
             },

@@ -46,6 +46,11 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A member's value, which stays.
+    pub(crate) fn look(&self, name: &str) -> Option<&Value<'a>> {
+        crate::json::find(&self.members, name)
+    }
+
     /// A string.
     pub(crate) fn text(&mut self, name: &str) -> Option<String> {
         if let Value::Text(text) = self.take(name) {

@@ -191,6 +191,18 @@ impl ObjectWriter {
         Self { out, first: true }
     }
 
+    /// Starts an object behind what `out` holds.
+    pub(crate) fn behind(mut out: Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, first: true }
+    }
+
+    /// Goes on with an object that is not ended.
+    pub(crate) fn resume(out: Vec<u8>) -> Self {
+        let first = out.last() == Some(&b'{');
+        Self { out, first }
+    }
+
     /// Ends the object.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.out.push(b'}');
@@ -219,6 +231,22 @@ impl ObjectWriter {
         if let Some(value) = value {
             self.text(name, value);
         }
+        self
+    }
+
+    /// A value that is JSON already.
+    pub(crate) fn raw(&mut self, name: &'static str, json: &[u8]) -> &mut Self {
+        self.name(name);
+        self.out.extend_from_slice(json);
+        self
+    }
+
+    /// Text that needs no escape, such as an id.
+    pub(crate) fn plain(&mut self, name: &'static str, text: &[u8]) -> &mut Self {
+        self.name(name);
+        self.out.push(b'"');
+        self.out.extend_from_slice(text);
+        self.out.push(b'"');
         self
     }
 
@@ -340,7 +368,7 @@ impl ObjectWriter {
     }
 }
 
-fn write_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut written = 0;

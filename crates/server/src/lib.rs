@@ -9,6 +9,8 @@
 //! [`Proxy`] for those of others, [`Admin`] for one node's operator.
 
 mod admin;
+mod audit;
+mod calendar;
 mod endpoint;
 mod error;
 mod fields;
@@ -33,6 +35,7 @@ mod samples;
 mod testing;
 
 pub use admin::Admin;
+pub use audit::{Audit, AuditError, AuditSettings, Rotation};
 pub use endpoint::{Endpoint, EndpointSettings, HookAnswer, Hooks};
 pub use error::ApiError;
 pub use proxy::{Nodes, Proxy, ProxyWaits};

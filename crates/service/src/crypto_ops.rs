@@ -208,6 +208,7 @@ impl Service {
         wanted.check_parameters(&state, found)?;
         let material = wanted.check_use(found)?;
         wanted.check_plaintext(found, input.plaintext.len())?;
+        self.begin_use(ctx, found, material, CryptographicOperation::Encrypt)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -228,7 +229,7 @@ impl Service {
         ctx: &RequestContext,
         input: DecryptInput,
     ) -> Result<DecryptOutput, ServiceError> {
-        let recipient = self.attest(input.recipient.as_ref())?;
+        let recipient = self.attest(ctx, input.recipient.as_ref())?;
         if input.key_id.is_none()
             && (input.ignore_ciphertext || input.algorithm != EncryptionAlgorithm::SymmetricDefault)
         {
@@ -250,6 +251,12 @@ impl Service {
             found = wanted.check(&state, &ctx.caller);
         }
         let found = found?;
+        self.begin_use(
+            ctx,
+            found.key,
+            found.material,
+            CryptographicOperation::Decrypt,
+        )?;
         let plaintext = self.open(&found, &wanted)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
@@ -300,6 +307,9 @@ impl Service {
             found = re_encrypt_checks(&state, &ctx.caller, &source, &destination);
         }
         let (from, to, to_material) = found?;
+        for (key, material) in [(from.key, from.material), (to, to_material)] {
+            self.begin_use(ctx, key, material, CryptographicOperation::ReEncrypt)?;
+        }
         let plaintext = self.open(&from, &source)?;
         destination.check_plaintext(to, plaintext.len())?;
         if input.dry_run {
@@ -347,7 +357,7 @@ impl Service {
         input: GenerateDataKeyInput,
         operation: CryptographicOperation,
     ) -> Result<GenerateDataKeyOutput, ServiceError> {
-        let recipient = self.attest(input.recipient.as_ref())?;
+        let recipient = self.attest(ctx, input.recipient.as_ref())?;
         let state = self.read(ctx).await?;
         let wanted = Destination {
             operation: operation.name(),
@@ -364,6 +374,7 @@ impl Service {
             ServiceError::AlgorithmNotForSpec { .. } => ServiceError::DataKeyFromAsymmetric,
             error => error,
         })?;
+        self.begin_use(ctx, found, material, operation)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -384,10 +395,10 @@ impl Service {
     /// Random bytes. Needs no key, no state and no quorum.
     pub fn generate_random(
         &self,
-        _ctx: &RequestContext,
+        ctx: &RequestContext,
         input: GenerateRandomInput,
     ) -> Result<SecretOutput, ServiceError> {
-        let recipient = self.attest(input.recipient.as_ref())?;
+        let recipient = self.attest(ctx, input.recipient.as_ref())?;
         let bytes = input
             .number_of_bytes
             .ok_or(ServiceError::NumberOfBytesRequired)?;
@@ -397,6 +408,18 @@ impl Service {
             });
         }
         self.hand_over(self.random(bytes), recipient.as_ref())
+    }
+
+    /// Before a key's material is used, once all else is checked.
+    fn begin_use(
+        &self,
+        ctx: &RequestContext,
+        key: &Key,
+        material: &NewMaterial,
+        _operation: CryptographicOperation,
+    ) -> Result<(), ServiceError> {
+        ctx.trace.use_of(key, material);
+        Ok(())
     }
 
     fn random(&self, bytes: u32) -> Zeroizing<Vec<u8>> {

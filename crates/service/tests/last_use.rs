@@ -47,6 +47,7 @@ fn request(byte: u8) -> RequestContext {
         ),
         mode: ReadMode::Linearizable,
         request: [byte; 16],
+        trace: Trace::default(),
     }
 }
 

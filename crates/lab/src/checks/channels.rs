@@ -218,6 +218,7 @@ mod tests {
             caller: None,
             command: String::new(),
             events,
+            origin: None,
         }
     }
 

@@ -35,6 +35,8 @@ use crate::model::Operation;
 use crate::regions::Backend;
 use crate::sts::Identity;
 
+pub(crate) use lifecycle::metadata;
+
 impl Backend for Service {
     fn leads(&self) -> bool {
         self.group().is_leader()

@@ -97,7 +97,7 @@ impl Service {
         ctx: &RequestContext,
         input: DeriveSharedSecretInput,
     ) -> Result<DeriveSharedSecretOutput, ServiceError> {
-        let recipient = self.attest(input.recipient.as_ref())?;
+        let recipient = self.attest(ctx, input.recipient.as_ref())?;
         let wanted = Wanted {
             operation: CryptographicOperation::DeriveSharedSecret,
             text: &input.key_id,
@@ -109,6 +109,7 @@ impl Service {
         let listed = key.spec.key_agreement_algorithms();
         let listed = listed.contains(&input.algorithm);
         check_algorithm(listed, input.algorithm.name(), key)?;
+        self.begin_use(ctx, key, material, wanted.operation)?;
         let shared_secret =
             self.use_key(key, material, |usable| usable.agree(&input.public_key))?;
         if input.dry_run {
@@ -141,6 +142,7 @@ impl Service {
         let listed = key.spec.encapsulation_algorithms();
         let listed = listed.contains(&input.algorithm);
         check_algorithm(listed, input.algorithm.name(), key)?;
+        self.begin_use(ctx, key, material, wanted.operation)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -170,6 +172,7 @@ impl Service {
         let listed = key.spec.encapsulation_algorithms();
         let listed = listed.contains(&input.algorithm);
         check_algorithm(listed, input.algorithm.name(), key)?;
+        self.begin_use(ctx, key, material, wanted.operation)?;
         let shared_secret = self.use_key(key, material, |usable| {
             usable.decapsulate(&input.ciphertext)
         })?;

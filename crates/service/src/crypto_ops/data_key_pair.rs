@@ -69,7 +69,7 @@ impl Service {
         input: GenerateDataKeyPairInput,
         operation: CryptographicOperation,
     ) -> Result<GenerateDataKeyPairOutput, ServiceError> {
-        let recipient = self.attest(input.recipient.as_ref())?;
+        let recipient = self.attest(ctx, input.recipient.as_ref())?;
         let state = self.read(ctx).await?;
         let wanted = Destination {
             operation: operation.name(),
@@ -87,6 +87,7 @@ impl Service {
             ServiceError::AlgorithmNotForSpec { .. } => ServiceError::DataKeyPairFromAsymmetric,
             error => error,
         })?;
+        self.begin_use(ctx, found, material, operation)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
