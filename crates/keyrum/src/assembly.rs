@@ -11,7 +11,7 @@ use keyrum_consensus::{
 use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{Admin, Audit, AuditError, Endpoint, EndpointSettings, Regions};
-use keyrum_service::{AttestationRoots, Found, Neighbourhood, Service, Settings};
+use keyrum_service::{AttestationRoots, Found, Neighbourhood, RequestQuotas, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
 use tokio::task::JoinHandle;
@@ -278,6 +278,10 @@ impl Running {
             hold_transient: topology.hold_transient,
             attestation_roots,
             custom_tags: topology.custom_tags,
+            request_quotas: topology.request_quotas.then(|| {
+                let factor = topology.request_quota_factor;
+                Arc::new(RequestQuotas::new(&name.region, factor))
+            }),
         };
         let (root, own_region) = (folder.root().to_owned(), name.region.clone());
         let neighbourhood = Neighbourhood {

@@ -87,6 +87,11 @@ pub(crate) struct Dev {
     /// they are there already; Keyrum's own form, or local-kms'
     #[arg(long, value_name = "FILE")]
     pub(crate) seed: Option<PathBuf>,
+    /// Let accounts make only as many calls in a second as the real service does by default, or, with
+    /// a factor such as 0.1, so many times that
+    #[arg(long, value_name = "FACTOR", num_args = 0..=1, require_equals = true,
+          default_missing_value = "1", value_parser = factor)]
+    pub(crate) request_quotas: Option<f64>,
     /// Keep a record of every call in this folder, in the form of CloudTrail's: one file for each node,
     /// a line of JSON for each record
     #[arg(long, value_name = "DIR")]
@@ -312,6 +317,13 @@ fn whole_millis(text: &str) -> Result<Duration, String> {
         return Err("a clock moves by whole milliseconds, at least one".to_owned());
     }
     Ok(by)
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor > 0.0 && factor.is_finite() => Ok(factor),
+        _ => Err("a factor is a number greater than 0".to_owned()),
+    }
 }
 
 /// Longest simulation, in simulated minutes: 60 days, which already take days.

@@ -56,6 +56,10 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     // Each node reads it, and would fail by itself.
     let _ = attestation_roots(&topology)?;
     topology.custom_tags = true;
+    if let Some(factor) = args.request_quotas {
+        topology.request_quotas = true;
+        topology.request_quota_factor = factor;
+    }
     topology.audit = args.audit.map(|folder| AuditPlan {
         folder,
         required: args.audit_required,
@@ -97,6 +101,10 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let settings = endpoint_settings(&topology, topology.reads());
     let hooks = Arc::new(Asked(cluster.clone()));
     let endpoint = Endpoint::new(cluster.regions.clone(), settings, Some(hooks));
+    let endpoint = match topology.request_quotas {
+        true => endpoint.counting(),
+        false => endpoint,
+    };
     let front = match Server::start(&world, &addr.to_string(), endpoint, limits()).await {
         Ok(front) => front,
         Err(cause) => {

@@ -40,6 +40,10 @@ impl Front {
         // Nodes may be told otherwise, for those who ask them directly.
         let proxy = Proxy::new(nodes.clone(), ProxyWaits::default(), None)
             .reading(read_mode(topology.reads()));
+        let proxy = match topology.request_quotas {
+            true => proxy.counting(),
+            false => proxy,
+        };
         let server = Server::start(world, &addr.to_string(), proxy, limits())
             .await
             .map_err(|cause| CannotListen {

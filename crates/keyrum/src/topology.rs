@@ -62,6 +62,12 @@ pub(crate) struct Topology {
     /// Whether tags of CreateKey choose a key's id and material; `dev` only.
     #[serde(skip)]
     pub(crate) custom_tags: bool,
+    /// Whether accounts may make only so many calls in a second.
+    #[serde(default)]
+    pub(crate) request_quotas: bool,
+    /// What the real service's request quotas are multiplied with; greater than 0.
+    #[serde(default = "one")]
+    pub(crate) request_quota_factor: f64,
     /// Where and how records of calls are kept; none are without it.
     #[serde(default)]
     pub(crate) audit: Option<AuditPlan>,
@@ -279,6 +285,8 @@ impl Topology {
             hold_transient: Duration::ZERO,
             attestation_root: None,
             custom_tags: false,
+            request_quotas: false,
+            request_quota_factor: one(),
             audit: None,
             history: History::default(),
             snapshot_entries: DEFAULT_SNAPSHOT_ENTRIES,
@@ -320,6 +328,13 @@ impl Topology {
             return Err((
                 Place::Field("region"),
                 "a cluster has at least one Region".to_owned(),
+            ));
+        }
+        let factor = self.request_quota_factor;
+        if !factor.is_finite() || factor <= 0.0 {
+            return Err((
+                Place::Field("request_quota_factor"),
+                "request_quota_factor is greater than 0".to_owned(),
             ));
         }
         if self.snapshot_entries == 0 {
@@ -397,6 +412,10 @@ impl Place {
             }
         }
     }
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn default_port() -> u16 {

@@ -62,6 +62,8 @@ pub struct Endpoint {
     regions: Regions,
     settings: EndpointSettings,
     hooks: Option<Arc<dyn Hooks>>,
+    /// Whether each Region's leader gets all its requests.
+    leaders_only: bool,
 }
 
 impl Endpoint {
@@ -75,7 +77,15 @@ impl Endpoint {
             regions,
             settings,
             hooks,
+            leaders_only: false,
         }
+    }
+
+    /// The same, but each Region's leader gets all its requests, however they read: so that request
+    /// quotas, which each node keeps by itself, hold for all that comes this way.
+    pub fn counting(mut self) -> Self {
+        self.leaders_only = true;
+        self
     }
 
     async fn kms(
@@ -136,7 +146,7 @@ impl Endpoint {
         let region = credential.map(|credential| credential.region.as_str());
         let chosen = self
             .regions
-            .choose(region, any_node)
+            .choose(region, any_node && !self.leaders_only)
             .ok_or_else(identity::wrong_region)?;
         if let Some(credential) = credential {
             credential.check_service(service)?;

@@ -53,6 +53,21 @@ impl Number {
     }
 }
 
+impl Number {
+    /// A date in seconds since 1970, with up to three digits that count behind the point; one before
+    /// that is its beginning.
+    pub(crate) fn time(self) -> UnixMillis {
+        // Casts saturate.
+        UnixMillis(match (self.whole(), self) {
+            (Some(whole), _) => u64::try_from(whole.max(0))
+                .unwrap_or(u64::MAX)
+                .saturating_mul(1000),
+            (None, Self::Float(float)) => (float * 1000.0).round() as u64,
+            (None, Self::Int(_) | Self::Large(_)) => unreachable!("these are whole"),
+        })
+    }
+}
+
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -208,7 +208,7 @@ impl Service {
         wanted.check_parameters(&state, found)?;
         let material = wanted.check_use(found)?;
         wanted.check_plaintext(found, input.plaintext.len())?;
-        self.begin_use(ctx, found, material, CryptographicOperation::Encrypt)?;
+        self.begin_use(ctx, found, material)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -251,12 +251,7 @@ impl Service {
             found = wanted.check(&state, &ctx.caller);
         }
         let found = found?;
-        self.begin_use(
-            ctx,
-            found.key,
-            found.material,
-            CryptographicOperation::Decrypt,
-        )?;
+        self.begin_use(ctx, found.key, found.material)?;
         let plaintext = self.open(&found, &wanted)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
@@ -307,9 +302,9 @@ impl Service {
             found = re_encrypt_checks(&state, &ctx.caller, &source, &destination);
         }
         let (from, to, to_material) = found?;
-        for (key, material) in [(from.key, from.material), (to, to_material)] {
-            self.begin_use(ctx, key, material, CryptographicOperation::ReEncrypt)?;
-        }
+        ctx.trace.use_of(from.key, from.material);
+        ctx.trace.use_of(to, to_material);
+        self.admit_uses(ctx, from.key, to)?;
         let plaintext = self.open(&from, &source)?;
         destination.check_plaintext(to, plaintext.len())?;
         if input.dry_run {
@@ -374,7 +369,7 @@ impl Service {
             ServiceError::AlgorithmNotForSpec { .. } => ServiceError::DataKeyFromAsymmetric,
             error => error,
         })?;
-        self.begin_use(ctx, found, material, operation)?;
+        self.begin_use(ctx, found, material)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -399,6 +394,7 @@ impl Service {
         input: GenerateRandomInput,
     ) -> Result<SecretOutput, ServiceError> {
         let recipient = self.attest(ctx, input.recipient.as_ref())?;
+        self.admit_random(ctx)?;
         let bytes = input
             .number_of_bytes
             .ok_or(ServiceError::NumberOfBytesRequired)?;
@@ -416,10 +412,9 @@ impl Service {
         ctx: &RequestContext,
         key: &Key,
         material: &NewMaterial,
-        _operation: CryptographicOperation,
     ) -> Result<(), ServiceError> {
         ctx.trace.use_of(key, material);
-        Ok(())
+        self.admit_use(ctx, key)
     }
 
     fn random(&self, bytes: u32) -> Zeroizing<Vec<u8>> {

@@ -26,6 +26,7 @@ mod metadata;
 mod neighbours;
 mod page;
 mod policy;
+mod quota;
 mod recipient;
 mod replica_key;
 mod resolve;
@@ -81,6 +82,7 @@ pub use page::{Page, PageRequest};
 pub use policy::{
     GetKeyPolicyInput, GetKeyPolicyOutput, ListKeyPoliciesInput, POLICY_NAME, PutKeyPolicyInput,
 };
+pub use quota::RequestQuotas;
 pub use recipient::{RecipientInput, SecretOutput};
 pub use replica_key::{ReplicateKeyInput, ReplicateKeyOutput, UpdatePrimaryRegionInput};
 pub use rotation::{
@@ -110,6 +112,8 @@ pub struct Settings {
     /// Whether tags of CreateKey choose the key's id and material, as with LocalStack: test clusters
     /// only.
     pub custom_tags: bool,
+    /// How many calls in a second an account may make; any number if `None`.
+    pub request_quotas: Option<Arc<RequestQuotas>>,
 }
 
 /// Who asks, and how fresh an answer must be.

@@ -71,8 +71,10 @@ impl TrailFile {
         let current = folder.join(format!("{name}.jsonl"));
         let mut file = open_locked(&current)?;
         let bytes = end_of_lines(&mut file)?;
-        file.set_len(bytes)?;
-        file.seek(SeekFrom::End(0))?;
+        if file.seek(SeekFrom::End(0))? != bytes {
+            file.set_len(bytes)?;
+            file.seek(SeekFrom::End(0))?;
+        }
         let newest = numbers(folder, name)?.last().copied().unwrap_or(0);
         Ok(Self {
             folder: folder.to_owned(),

@@ -237,16 +237,7 @@ impl Audit {
         tokio::select! {
             biased;
             _ = told.wait_for(|told| *told >= index) => Ok(()),
-            unwritable = self.0.trail.fails() => Err(ApiError {
-                outcome_unknown: true,
-                ..ApiError::fault(
-                    "KMSInternalException",
-                    format!(
-                        "The call was carried out, but {unwritable}. The record is written from the \
-                         log once that is possible again."
-                    ),
-                )
-            }),
+            unwritable = self.0.trail.fails() => Err(carried_out(unwritable)),
         }
     }
 }
@@ -256,6 +247,19 @@ fn refused(unwritable: Unwritable) -> ApiError {
     ApiError::dependency_timeout(format!(
         "The call was refused, since {unwritable}. Nothing was changed."
     ))
+}
+
+/// The call has changed something already.
+fn carried_out(unwritable: Unwritable) -> ApiError {
+    ApiError {
+        outcome_unknown: true,
+        ..ApiError::fault(
+            "KMSInternalException",
+            format!(
+                "The call was carried out, but {unwritable}. It is written once that is possible again."
+            ),
+        )
+    }
 }
 
 /// The call has changed nothing, and its answer is not given.
@@ -394,7 +398,8 @@ impl Call<'_> {
             Ok(()) => result,
             // That it failed is no secret worth keeping, and may say that the outcome is unknown.
             Err(_) if result.is_err() => result,
-            Err(unwritable) => Err(withheld(unwritable)),
+            Err(unwritable) if self.operation.reads => Err(withheld(unwritable)),
+            Err(unwritable) => Err(carried_out(unwritable)),
         }
     }
 
@@ -418,6 +423,8 @@ impl Call<'_> {
             Ok(body) if !self.operation.reads => self.unchanged(&resources, body),
             _ => Vec::new(),
         };
+        // Of a call that failed, no more than whose enclave asked.
+        let additional = self.additional(traced, result.is_ok());
         let record = Record {
             region,
             service: "kms",
@@ -432,7 +439,7 @@ impl Call<'_> {
             }),
             parameters: &parameters,
             response: &response,
-            additional: &self.additional(traced),
+            additional: &additional,
             service_details: &[],
             request: Some(context.request),
             event: self.audit.next_id(),
@@ -524,12 +531,12 @@ impl Call<'_> {
         object.finish()
     }
 
-    fn additional(&self, traced: &Traced) -> Vec<u8> {
+    fn additional(&self, traced: &Traced, done: bool) -> Vec<u8> {
         let names: &[&'static str] = match self.operation.name {
             "ReEncrypt" => &["sourceKeyMaterialId", "destinationKeyMaterialId"],
             _ => &["keyMaterialId"],
         };
-        let used = traced.used.iter().flatten();
+        let used = traced.used.iter().flatten().filter(|_| done);
         let versions = names.iter().zip(used);
         let mut versions = versions
             .filter_map(|(name, (_, id))| Some((*name, (*id)?)))

@@ -291,12 +291,8 @@ impl Writer {
         let model = Model::get();
         match (&model.shape(shape).kind, value) {
             (Kind::Timestamp, Value::Number(number)) => {
-                let seconds = number.whole().unwrap_or_default().max(0);
-                let ms = u64::try_from(seconds)
-                    .unwrap_or(u64::MAX)
-                    .saturating_mul(1000);
                 // The year 9999 is the last one that dates are written for.
-                let date = long_date(UnixMillis(ms.min(253_402_300_799_000)));
+                let date = long_date(number.time().min(UnixMillis(253_402_300_799_000)));
                 write_text(&mut self.out, &date);
             }
             (_, Value::Text(text)) => write_text(&mut self.out, text),

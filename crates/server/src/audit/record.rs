@@ -323,6 +323,99 @@ pub(super) fn long_date(at: UnixMillis) -> String {
 mod tests {
     use super::*;
 
+    fn written(arn: &str, unique_id: &str, recipient: &str) -> serde_json::Value {
+        let region = "us-east-1".parse().unwrap();
+        let who = Identity {
+            account: "111122223333".parse().unwrap(),
+            arn,
+            access_key: "ASIA1",
+            unique_id,
+            invoked_by: "",
+            session_role: "arn:aws:iam::111122223333:role/path/reader",
+            session_began: Some(UnixMillis(0)).filter(|_| arn.contains("assumed-role")),
+        };
+        let record = Record {
+            region: &region,
+            service: "kms",
+            name: "Encrypt",
+            at: UnixMillis(0),
+            who: Who::Caller(who),
+            from: From {
+                source: "10.0.0.1",
+                host: "h",
+                tls: Some(("TLSv1.3", "S", "x25519")),
+                ..From::default()
+            },
+            error: Some(("AccessDenied", "no \"way\"")),
+            parameters: b"{}",
+            response: b"",
+            additional: b"",
+            service_details: b"",
+            request: Some([1; 16]),
+            event: [2; 16],
+            read_only: true,
+            resources: &[],
+            is_service_event: false,
+        };
+        let mut out = b"before\n".to_vec();
+        record.write(&mut out, recipient.parse().unwrap(), Some([3; 16]));
+        let line = out.strip_prefix(b"before\n").unwrap();
+        assert_eq!(line.last(), Some(&b'\n'));
+        serde_json::from_slice(line).unwrap()
+    }
+
+    /// Catches a kind of caller whose record lacks who it was, and another account that is told more
+    /// of a caller than its account and id.
+    #[test]
+    fn callers_are_told_by_kind() {
+        const OWN: &str = "111122223333";
+        let identity = |arn: &str, id: &str| written(arn, id, OWN)["userIdentity"].clone();
+        let common = |kind: &str, id: &str, arn: &str| {
+            serde_json::json!({
+                "type": kind, "principalId": id, "arn": arn, "accountId": OWN, "accessKeyId": "ASIA1",
+            })
+        };
+        let root = "arn:aws:iam::111122223333:root";
+        assert_eq!(identity(root, ""), common("Root", OWN, root));
+        let user = "arn:aws:iam::111122223333:user/path/Ann";
+        let mut expected = common("IAMUser", "AIDA1", user);
+        expected["userName"] = "Ann".into();
+        assert_eq!(identity(user, "AIDA1"), expected);
+        let session = "arn:aws:sts::111122223333:assumed-role/reader/today";
+        let mut expected = common("AssumedRole", "AROA1:today", session);
+        expected["sessionContext"] = serde_json::json!({
+            "sessionIssuer": {
+                "type": "Role", "principalId": "AROA1", "accountId": OWN, "userName": "reader",
+                "arn": "arn:aws:iam::111122223333:role/path/reader",
+            },
+            "attributes": {"creationDate": "1970-01-01T00:00:00Z", "mfaAuthenticated": "false"},
+        });
+        assert_eq!(identity(session, "AROA1:today"), expected);
+        let other = written(user, "AIDA1", "444455556666");
+        assert_eq!(
+            other["userIdentity"],
+            serde_json::json!({"type": "AWSAccount", "principalId": "AIDA1", "accountId": OWN})
+        );
+        assert_eq!(other["recipientAccountId"], "444455556666");
+        assert_eq!(
+            other["sharedEventID"],
+            "03030303-0303-0303-0303-030303030303"
+        );
+        assert_eq!(other["errorMessage"], "no \"way\"");
+        assert_eq!(
+            other["tlsDetails"],
+            serde_json::json!({
+                "tlsVersion": "TLSv1.3", "cipherSuite": "S", "clientProvidedHostHeader": "h",
+                "keyExchange": "x25519",
+            })
+        );
+        let service = written("s3.amazonaws.com", "", OWN);
+        assert_eq!(
+            service["userIdentity"],
+            serde_json::json!({"type": "AWSService", "invokedBy": "s3.amazonaws.com"})
+        );
+    }
+
     /// Catches noon and midnight that change places, and a date that is a day off.
     #[test]
     fn dates_are_the_records() {

@@ -7,12 +7,12 @@ use keyrum_state::{
 };
 use keyrum_types::{
     AccountId, AliasName, KeyState, MaterialId, MultiRegionRole, Origin, Region, RotationKind,
-    UnixMillis, alias_arn, key_arn,
+    alias_arn, key_arn,
 };
 use ring::digest::{Context, SHA256};
 
 use super::record::{From, INTERNAL, Identity, Record, Resource, Who, long_date};
-use crate::json::{self, Number, ObjectWriter, Value, write_text};
+use crate::json::{self, ObjectWriter, Value, write_text};
 use crate::model::Model;
 use crate::wire;
 
@@ -411,12 +411,7 @@ fn in_records_words(name: &str, value: &Value<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(text);
         }
         Value::Number(number) if name.ends_with("Date") || name == "ValidTo" => {
-            let ms = match number {
-                Number::Float(seconds) => (seconds * 1000.0) as u64,
-                Number::Int(seconds) => u64::try_from(*seconds).unwrap_or(0) * 1000,
-                Number::Large(_) => 0,
-            };
-            write_text(out, &long_date(UnixMillis(ms)));
+            write_text(out, &long_date(number.time()));
         }
         Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
         Value::Null | Value::Blob(_) => out.extend_from_slice(b"null"),

@@ -307,3 +307,69 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic elsewhere leaves whole lines behind.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::file::Rotation;
+    use super::*;
+
+    const ONE_LINE: Rotation = Rotation {
+        file_bytes_max: 1,
+        files_max: 9,
+    };
+
+    fn start(folder: &std::path::Path, required: bool) -> Trail {
+        let file = TrailFile::open(folder, "n", ONE_LINE, false).unwrap();
+        Trail::start(file, required, Blocking::Threads)
+    }
+
+    /// Catches an answer that is given before its record is in the file, although records are
+    /// required, a call that is let through while none can be written, and a trail that does not go
+    /// on once they can.
+    #[tokio::test]
+    async fn required_records_are_written_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("trail");
+        let trail = start(&place, true);
+        let current = place.join("n.jsonl");
+        trail.put(b"1\n").await.unwrap();
+        assert_eq!(fs::read(&current).unwrap(), b"1\n");
+
+        // The next line goes to a new file, for which there is no place.
+        fs::remove_dir_all(&place).unwrap();
+        let refused = trail.put(b"2\n").await.unwrap_err();
+        assert!(refused.to_string().contains("os error"), "{refused}");
+        assert_eq!(trail.check(), Err(refused));
+
+        fs::create_dir(&place).unwrap();
+        fs::write(&current, "1\n").unwrap();
+        assert!(trail.put_for_sure(b"3\n").await);
+        trail.check().unwrap();
+        trail.close().await;
+        let all =
+            ["n.1.jsonl", "n.jsonl"].map(|name| fs::read_to_string(place.join(name)).unwrap());
+        assert_eq!(all, ["1\n", "2\n3\n"], "what was refused is written, too");
+        assert!(trail.check().is_err());
+    }
+
+    /// Catches records that hold callers up for ever, or memory that grows without bound, while
+    /// nothing can be written and records are not required.
+    #[tokio::test]
+    async fn records_that_are_not_required_are_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("trail");
+        let trail = start(&place, false);
+        trail.put(b"1\n").await.unwrap();
+        assert!(trail.put_for_sure(b"").await);
+        fs::remove_dir_all(&place).unwrap();
+        let line = vec![b'x'; 1 << 20];
+        for _ in 0..20 {
+            trail.put(&line).await.unwrap();
+        }
+        let buffer = lock(&trail.shared.buffer);
+        assert!(buffer.bytes.len() <= WAITING_BYTES_MAX + line.len());
+        assert!(buffer.dropped > 0);
+    }
+}

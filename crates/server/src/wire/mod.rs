@@ -55,6 +55,14 @@ impl Backend for Service {
         Box::pin(async move {
             let name = operation.name;
             let (service, input) = (self, &mut input);
+            let told = |error| {
+                let scene = failure::Scene {
+                    region: self.region(),
+                    account: context.caller.account,
+                };
+                failure::api_error(error, scene)
+            };
+            self.admit(context, name).map_err(told)?;
             let result = match name {
                 "CancelKeyDeletion" => {
                     lifecycle::cancel_key_deletion(service, context, input).await
@@ -137,13 +145,7 @@ impl Backend for Service {
                 "VerifyMac" => mac::verify_mac(service, context, input).await,
                 _ => return Err(ApiError::not_yet(name)),
             };
-            result.map_err(|error| {
-                let scene = failure::Scene {
-                    region: self.region(),
-                    account: context.caller.account,
-                };
-                failure::api_error(error, scene)
-            })
+            result.map_err(told)
         })
     }
 

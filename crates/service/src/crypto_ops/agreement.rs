@@ -109,7 +109,7 @@ impl Service {
         let listed = key.spec.key_agreement_algorithms();
         let listed = listed.contains(&input.algorithm);
         check_algorithm(listed, input.algorithm.name(), key)?;
-        self.begin_use(ctx, key, material, wanted.operation)?;
+        self.begin_use(ctx, key, material)?;
         let shared_secret =
             self.use_key(key, material, |usable| usable.agree(&input.public_key))?;
         if input.dry_run {
@@ -142,7 +142,7 @@ impl Service {
         let listed = key.spec.encapsulation_algorithms();
         let listed = listed.contains(&input.algorithm);
         check_algorithm(listed, input.algorithm.name(), key)?;
-        self.begin_use(ctx, key, material, wanted.operation)?;
+        self.begin_use(ctx, key, material)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -172,7 +172,7 @@ impl Service {
         let listed = key.spec.encapsulation_algorithms();
         let listed = listed.contains(&input.algorithm);
         check_algorithm(listed, input.algorithm.name(), key)?;
-        self.begin_use(ctx, key, material, wanted.operation)?;
+        self.begin_use(ctx, key, material)?;
         let shared_secret = self.use_key(key, material, |usable| {
             usable.decapsulate(&input.ciphertext)
         })?;

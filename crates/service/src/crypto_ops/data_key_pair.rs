@@ -87,7 +87,8 @@ impl Service {
             ServiceError::AlgorithmNotForSpec { .. } => ServiceError::DataKeyPairFromAsymmetric,
             error => error,
         })?;
-        self.begin_use(ctx, found, material, operation)?;
+        ctx.trace.use_of(found, material);
+        self.admit_pair(ctx, input.spec)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
