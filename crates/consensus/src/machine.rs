@@ -606,3 +606,68 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keyrum_state::{Caller, Command};
+
+    use super::*;
+
+    fn proposal(region: &Region) -> Proposal {
+        let mut caller = Caller::root(region, "111122223333".parse().unwrap());
+        caller.details.request = [7; 16];
+        caller.details.session_policies = vec!["{}".to_owned()];
+        Proposal {
+            request: RequestId {
+                node: 2,
+                boot: 1,
+                sequence: 0,
+            },
+            caller: Some(caller),
+            now: UnixMillis(1),
+            command: Command::AdvanceClock { by_ms: 1 },
+        }
+    }
+
+    /// Catches history of earlier programs that cannot be read any more, rows that they could not read in a
+    /// Region where they may still run, and an entry that is told by another node than took its request.
+    #[test]
+    fn history_rows_have_two_formats() {
+        let region: Region = "us-east-1".parse().unwrap();
+        let mut state = State::new(region.clone());
+        let events = vec![Event::ClockAdvanced { by_ms: 1 }];
+        let row = |state: &State| LogRow {
+            index: 5,
+            bytes: history_bytes(proposal(&region), &events, state).into(),
+        };
+        let old = row(&state);
+        assert_eq!(codec::format_of(&old.bytes), Some(1));
+        let entry = HistoryEntry::from_row(&old).unwrap();
+        assert_eq!(
+            (entry.index, &entry.events, &entry.origin),
+            (5, &events, &None)
+        );
+        assert_eq!(
+            entry.caller.as_deref(),
+            Some("arn:aws:iam::111122223333:root")
+        );
+        assert_eq!(HistoryEntry::of_node(&old, Some(2)).unwrap(), None);
+
+        let raise = Proposal {
+            caller: None,
+            command: Command::RaiseFeatureLevel {
+                level: AUTHORIZATION_LEVEL,
+            },
+            ..proposal(&region)
+        };
+        keyrum_state::apply(&mut state, &raise).outcome.unwrap();
+        let new = row(&state);
+        let entry = HistoryEntry::of_node(&new, Some(2)).unwrap().unwrap();
+        let origin = entry.origin.unwrap();
+        assert_eq!((origin.request.node, origin.details.request), (2, [7; 16]));
+        assert_eq!(origin.account, "111122223333".parse().ok());
+        assert!(origin.details.session_policies.is_empty());
+        assert_eq!(HistoryEntry::of_node(&new, Some(1)).unwrap(), None);
+        assert_eq!(HistoryEntry::from_row(&new).unwrap().events, events);
+    }
+}

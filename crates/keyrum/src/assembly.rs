@@ -10,7 +10,7 @@ use keyrum_consensus::{
 };
 use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Server};
-use keyrum_server::{Admin, Audit, AuditError, Endpoint, EndpointSettings, Regions};
+use keyrum_server::{Admin, Audit, AuditError, Audited, Endpoint, EndpointSettings, Regions};
 use keyrum_service::{AttestationRoots, Found, Neighbourhood, RequestQuotas, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
@@ -347,7 +347,7 @@ impl Running {
     }
 
     /// What an endpoint of its Region serves.
-    pub(crate) fn to_serve(&self) -> (Service, Option<Audit>) {
+    pub(crate) fn to_serve(&self) -> Audited {
         (self.service.clone(), self.audit.clone())
     }
 

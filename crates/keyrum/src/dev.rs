@@ -11,8 +11,7 @@ use std::sync::Arc;
 use futures_util::future::{join_all, try_join_all};
 use keyrum_consensus::world::{self, BoxFuture, World};
 use keyrum_server::http::Server;
-use keyrum_server::{Audit, Endpoint, HookAnswer, Hooks, Regions};
-use keyrum_service::Service;
+use keyrum_server::{Audited, Endpoint, HookAnswer, Hooks, Regions};
 use keyrum_types::Region;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
@@ -282,7 +281,7 @@ impl Cluster {
 
     /// Lets the endpoint serve these nodes and no others.
     fn serve(&self, nodes: &[Running]) {
-        let of = |region: &Region| -> Vec<(Service, Option<Audit>)> {
+        let of = |region: &Region| -> Vec<Audited> {
             let ours = nodes.iter().filter(|node| node.name.region == *region);
             ours.map(Running::to_serve).collect()
         };

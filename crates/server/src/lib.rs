@@ -39,7 +39,7 @@ pub use audit::{Audit, AuditError, AuditSettings, Rotation};
 pub use endpoint::{Endpoint, EndpointSettings, HookAnswer, Hooks};
 pub use error::ApiError;
 pub use proxy::{Nodes, Proxy, ProxyWaits};
-pub use regions::Regions;
+pub use regions::{Audited, Regions};
 
 /// Reads the service model, which is otherwise read with the first request.
 pub fn warm_up() {

@@ -53,6 +53,9 @@ struct Node {
     audit: Option<Audit>,
 }
 
+/// A node's operations and, if it keeps one, its audit trail.
+pub type Audited = (Service, Option<Audit>);
+
 /// A Region that was found, and the node chosen in it.
 pub(crate) struct Chosen {
     pub(crate) region: Region,
@@ -72,7 +75,7 @@ impl Regions {
     }
 
     /// The same for nodes of which some keep audit trails.
-    pub fn set_audited(&self, regions: Vec<(Region, Vec<(Service, Option<Audit>)>)>) {
+    pub fn set_audited(&self, regions: Vec<(Region, Vec<Audited>)>) {
         let node = |(service, audit)| Node {
             backend: Arc::new(service),
             audit,

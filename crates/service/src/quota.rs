@@ -10,9 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use keyrum_state::{Event, FamilyChange, Key};
-use keyrum_types::{
-    AccountId, CryptographicOperation, DataKeyPairSpec, KeyFamily, Region, UnixMillis,
-};
+use keyrum_types::{AccountId, DataKeyPairSpec, KeyFamily, Region, UnixMillis};
 
 use crate::{RequestContext, Service, ServiceError};
 
