@@ -27,6 +27,7 @@ mod managed;
 mod names;
 mod paging;
 mod policies;
+mod quotas;
 mod raw;
 mod recipients;
 mod rotation;

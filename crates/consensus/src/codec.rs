@@ -8,6 +8,9 @@ use serde::de::DeserializeOwned;
 /// versions stay readable for good.
 const FORMAT: u8 = 1;
 
+/// The format of history rows that tell whose request they came from.
+pub(crate) const WITH_ORIGIN: u8 = 2;
+
 /// Why bytes are not a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CodecError {
@@ -40,9 +43,26 @@ pub(crate) fn encode_frame<T: Serialize>(mut header: Vec<u8>, value: &T) -> Vec<
     header
 }
 
+/// The same in another format than the usual one.
+pub(crate) fn encode_as<T: Serialize>(format: u8, value: &T) -> Vec<u8> {
+    let mut bytes = encode(value);
+    bytes[0] = format;
+    bytes
+}
+
+/// The format that a record is said to have.
+pub(crate) fn format_of(bytes: &[u8]) -> Option<u8> {
+    bytes.first().copied()
+}
+
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    decode_as(FORMAT, bytes)
+}
+
+/// The reverse of [`encode_as`].
+pub(crate) fn decode_as<T: DeserializeOwned>(format: u8, bytes: &[u8]) -> Result<T, CodecError> {
     let (&found, body) = bytes.split_first().ok_or(CodecError::Empty)?;
-    if found != FORMAT {
+    if found != format {
         return Err(CodecError::Format { found });
     }
     let (value, used) = bincode::serde::decode_from_slice(body, bincode::config::standard())

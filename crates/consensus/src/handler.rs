@@ -19,6 +19,7 @@ use crate::members::MemberChange;
 use crate::peers::{Handler, Kind};
 use crate::propose::ProposeAnswer;
 use crate::reads::ReadAnswer;
+use crate::taken;
 use crate::types::{EncodedProposal, Snapshot, SnapshotMeta, TypeConfig, Vote};
 use crate::world::BoxFuture;
 
@@ -165,6 +166,9 @@ async fn carry_out(
             Ok(codec::encode(&group.change_here(change).await))
         }
         Kind::Supports => Ok(codec::encode(&FEATURE_LEVEL_SUPPORTED)),
+        Kind::History => Ok(codec::encode(
+            &taken::rows_here(&inner, question(body)?).await?,
+        )),
         Kind::Deliver => Err("only a courier of another Region delivers".to_owned()),
     }
 }

@@ -27,6 +27,7 @@ mod restart_tests;
 mod status;
 #[cfg(test)]
 mod storage_suite;
+mod taken;
 mod types;
 pub mod world;
 
@@ -36,8 +37,9 @@ pub use domain::{DomainKeyName, OtherDomainKey, is_new};
 pub use group::{Group, GroupConfig, StartError, StopReason};
 pub use limit::answer_by;
 pub use links::{Links, LinksError};
-pub use machine::HistoryEntry;
+pub use machine::{HistoryEntry, HistoryOrigin};
 pub use members::MembershipError;
 pub use propose::{Done, ProposeError};
 pub use reads::{ReadError, ReadMode};
 pub use status::{ChannelStatus, NodeStatus, Role};
+pub use taken::Taken;

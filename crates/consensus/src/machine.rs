@@ -9,9 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use arc_swap::ArcSwapOption;
 use futures_util::{Stream, StreamExt};
 use keyrum_state::codec::{StateDecoder, encode_state};
-use keyrum_state::{Applied, Digest, Event, FEATURE_LEVEL_SUPPORTED, Proposal, State};
+use keyrum_state::{
+    AUTHORIZATION_LEVEL, Applied, CallerDetails, Digest, Event, FEATURE_LEVEL_SUPPORTED, Proposal,
+    RequestId, State,
+};
 use keyrum_store::{LogRow, SnapshotReader, Store, StoreError};
-use keyrum_types::{LogIndex, Region, UnixMillis};
+use keyrum_types::{AccountId, LogIndex, NodeId, Region, UnixMillis};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use serde::{Deserialize, Serialize};
@@ -44,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) outbox: watch::Sender<u64>,
     /// How many keys there are.
     pub(crate) keys: AtomicU64,
+    /// How far the Region's clock was moved ahead, in milliseconds.
+    pub(crate) clock_offset_ms: AtomicU64,
     digests: Mutex<VecDeque<(LogIndex, Digest)>>,
     /// Log index of the latest snapshot, 0 for none.
     pub(crate) snapshot_index: AtomicU64,
@@ -118,8 +123,11 @@ impl Shared {
             .map(|(_, digest)| *digest)
     }
 
-    fn note_keys(&self, live: &Live) {
-        self.keys.store(live.state.total_keys(), Ordering::Relaxed);
+    fn note_figures(&self, live: &Live) {
+        let state = &live.state;
+        self.keys.store(state.total_keys(), Ordering::Relaxed);
+        self.clock_offset_ms
+            .store(state.clock_offset_ms(), Ordering::Relaxed);
     }
 
     fn note_digest(&self, index: LogIndex, digest: Digest) {
@@ -148,9 +156,23 @@ pub struct HistoryEntry {
     pub command: String,
     /// What it did.
     pub events: Vec<Event>,
+    /// Whose request it came from; `None` in entries of Regions below feature level 2.
+    pub origin: Option<HistoryOrigin>,
 }
 
-/// The part of a history entry that is stored; the row's key is the index.
+/// Whose request a history entry came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryOrigin {
+    /// The proposal: names the node that took the request.
+    pub request: RequestId,
+    /// The caller's account; `None` for what the Region did by itself.
+    pub account: Option<AccountId>,
+    /// What is known of the caller and of the request; without the session's policies.
+    pub details: CallerDetails,
+}
+
+/// The part of a history entry that is stored; the row's key is the index. Rows of format
+/// [`codec::WITH_ORIGIN`] have a [`HistoryOrigin`] behind it.
 #[derive(Serialize, Deserialize)]
 struct HistoryRow {
     at: UnixMillis,
@@ -161,7 +183,24 @@ struct HistoryRow {
 
 impl HistoryEntry {
     pub(crate) fn from_row(row: &LogRow) -> Result<Self, io::Error> {
-        let stored: HistoryRow = codec::decode(&row.bytes)?;
+        let entry = Self::of_node(row, None)?;
+        Ok(entry.expect("asked for entries of any node"))
+    }
+
+    /// The entry, unless its request was taken by another node than `by`.
+    pub(crate) fn of_node(row: &LogRow, by: Option<NodeId>) -> Result<Option<Self>, io::Error> {
+        let (stored, origin) = match codec::format_of(&row.bytes) {
+            Some(codec::WITH_ORIGIN) => {
+                let (stored, origin): (HistoryRow, HistoryOrigin) =
+                    codec::decode_as(codec::WITH_ORIGIN, &row.bytes)?;
+                (stored, Some(origin))
+            }
+            _ => (codec::decode(&row.bytes)?, None),
+        };
+        let taken_by = origin.as_ref().map(|origin| origin.request.node);
+        if by.is_some() && taken_by != by {
+            return Ok(None);
+        }
         let events =
             keyrum_state::codec::decode_events(&stored.events).map_err(io::Error::other)?;
         let HistoryRow {
@@ -170,14 +209,41 @@ impl HistoryEntry {
             command,
             ..
         } = stored;
-        Ok(Self {
+        Ok(Some(Self {
             index: row.index,
             at,
             caller,
             command,
             events,
-        })
+            origin,
+        }))
     }
+}
+
+/// The row of what a proposal did. Regions below feature level 2 may have members that read the first
+/// format only.
+fn history_bytes(proposal: Proposal, events: &[Event], state: &State) -> Vec<u8> {
+    let (caller, account, mut details) = match proposal.caller {
+        Some(caller) => (Some(caller.arn), Some(caller.account), caller.details),
+        None => (None, None, CallerDetails::default()),
+    };
+    let row = HistoryRow {
+        at: state.clock(),
+        command: proposal.command.name().to_owned(),
+        caller,
+        events: keyrum_state::codec::encode_events(events),
+    };
+    if state.feature_level() < AUTHORIZATION_LEVEL {
+        return codec::encode(&row);
+    }
+    // They say what the caller was allowed, not what was done.
+    details.session_policies.clear();
+    let origin = HistoryOrigin {
+        request: proposal.request,
+        account,
+        details,
+    };
+    codec::encode_as(codec::WITH_ORIGIN, &(row, origin))
 }
 
 /// The state machine of one node.
@@ -235,6 +301,7 @@ impl Machine {
         }
         let index = last_applied.map_or(0, |id| id.index);
         let (digest, keys) = (state.digest(), state.total_keys());
+        let clock_offset_ms = AtomicU64::new(state.clock_offset_ms());
         let shared = Arc::new(Shared {
             live: Mutex::new(Live {
                 state,
@@ -246,6 +313,7 @@ impl Machine {
             applied: watch::Sender::new(index),
             outbox: watch::Sender::new(0),
             keys: AtomicU64::new(keys),
+            clock_offset_ms,
             digests: Mutex::new(VecDeque::new()),
             snapshot_index: AtomicU64::new(index),
         });
@@ -287,7 +355,7 @@ impl Machine {
             self.shared.note_digest(id.index, live.state.digest());
             answers.push((responder, ApplyResult(result)));
         }
-        self.shared.note_keys(&live);
+        self.shared.note_figures(&live);
         if sent {
             self.shared.outbox.send_modify(|count| *count += 1);
         }
@@ -334,15 +402,9 @@ fn apply_proposal(
         && !applied.repeated
         && !events.is_empty()
     {
-        let row = HistoryRow {
-            at: state.clock(),
-            command: proposal.command.name().to_owned(),
-            caller: proposal.caller.map(|caller| caller.arn),
-            events: keyrum_state::codec::encode_events(events),
-        };
         history.push(LogRow {
             index: id.index,
-            bytes: codec::encode(&row).into(),
+            bytes: history_bytes(proposal, events, state).into(),
         });
     }
     Ok(applied)
@@ -440,7 +502,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             live.last_applied = meta.last_log_id;
             live.membership = meta.last_membership.clone();
             let replaced = std::mem::replace(&mut live.state, builder.state);
-            self.shared.note_keys(&live);
+            self.shared.note_figures(&live);
             replaced
         };
         self.shared.applied.send_replace(index);
@@ -547,5 +609,70 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
             meta: self.meta.clone(),
             snapshot: SnapshotSource::Stored(self.store.clone()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keyrum_state::{Caller, Command};
+
+    use super::*;
+
+    fn proposal(region: &Region) -> Proposal {
+        let mut caller = Caller::root(region, "111122223333".parse().unwrap());
+        caller.details.request = [7; 16];
+        caller.details.session_policies = vec!["{}".to_owned()];
+        Proposal {
+            request: RequestId {
+                node: 2,
+                boot: 1,
+                sequence: 0,
+            },
+            caller: Some(caller),
+            now: UnixMillis(1),
+            command: Command::AdvanceClock { by_ms: 1 },
+        }
+    }
+
+    /// Catches history of earlier programs that cannot be read any more, rows that they could not read in a
+    /// Region where they may still run, and an entry that is told by another node than took its request.
+    #[test]
+    fn history_rows_have_two_formats() {
+        let region: Region = "us-east-1".parse().unwrap();
+        let mut state = State::new(region.clone());
+        let events = vec![Event::ClockAdvanced { by_ms: 1 }];
+        let row = |state: &State| LogRow {
+            index: 5,
+            bytes: history_bytes(proposal(&region), &events, state).into(),
+        };
+        let old = row(&state);
+        assert_eq!(codec::format_of(&old.bytes), Some(1));
+        let entry = HistoryEntry::from_row(&old).unwrap();
+        assert_eq!(
+            (entry.index, &entry.events, &entry.origin),
+            (5, &events, &None)
+        );
+        assert_eq!(
+            entry.caller.as_deref(),
+            Some("arn:aws:iam::111122223333:root")
+        );
+        assert_eq!(HistoryEntry::of_node(&old, Some(2)).unwrap(), None);
+
+        let raise = Proposal {
+            caller: None,
+            command: Command::RaiseFeatureLevel {
+                level: AUTHORIZATION_LEVEL,
+            },
+            ..proposal(&region)
+        };
+        keyrum_state::apply(&mut state, &raise).outcome.unwrap();
+        let new = row(&state);
+        let entry = HistoryEntry::of_node(&new, Some(2)).unwrap().unwrap();
+        let origin = entry.origin.unwrap();
+        assert_eq!((origin.request.node, origin.details.request), (2, [7; 16]));
+        assert_eq!(origin.account, "111122223333".parse().ok());
+        assert!(origin.details.session_policies.is_empty());
+        assert_eq!(HistoryEntry::of_node(&new, Some(1)).unwrap(), None);
+        assert_eq!(HistoryEntry::from_row(&new).unwrap().events, events);
     }
 }

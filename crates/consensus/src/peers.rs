@@ -54,6 +54,7 @@ pub(crate) enum Kind {
     /// The only one that a node of another Region may ask.
     Deliver = 13,
     Supports = 14,
+    History = 15,
 }
 
 impl Kind {
@@ -73,6 +74,7 @@ impl Kind {
             12 => Self::Member,
             13 => Self::Deliver,
             14 => Self::Supports,
+            15 => Self::History,
             _ => return None,
         })
     }

@@ -110,6 +110,8 @@ pub enum AttestationError {
 
 /// What a verified document says of its sender.
 pub struct Attested {
+    /// What the sender's hypervisor calls it.
+    pub module_id: String,
     /// The sender's measurements.
     pub pcrs: Pcrs,
     key: OaepPublicEncryptingKey,
@@ -219,6 +221,7 @@ impl AttestationRoots {
         let mut key_id = [0; KEY_ID_BYTES];
         key_id.copy_from_slice(digest(&SHA256, spki).as_ref());
         Ok(Attested {
+            module_id: payload.module_id.to_owned(),
             pcrs: payload.pcrs,
             key: key.ok_or(AttestationError::InvalidPublicKey)?,
             key_id,

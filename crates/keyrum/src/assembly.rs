@@ -10,8 +10,10 @@ use keyrum_consensus::{
 };
 use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
 use keyrum_server::http::{Limits, Options, ProxyToken, Server, Tls, TlsError};
-use keyrum_server::{AcceptedCredentials, Admin, Endpoint, EndpointSettings, Regions};
-use keyrum_service::{AttestationRoots, Found, Neighbourhood, Service, Settings};
+use keyrum_server::{
+    AcceptedCredentials, Admin, Audit, AuditError, Audited, Endpoint, EndpointSettings, Regions,
+};
+use keyrum_service::{AttestationRoots, Found, Neighbourhood, RequestQuotas, Service, Settings};
 use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
 use rustix::process::{Resource, getrlimit};
@@ -150,6 +152,9 @@ pub(crate) enum NodeError {
     /// The group cannot be joined.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Records of calls cannot be kept.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
 }
 
 /// Where certificates of attested callers must lead.
@@ -210,6 +215,7 @@ pub(crate) struct Running {
     pub(crate) name: NodeName,
     /// Its operations.
     pub(crate) service: Service,
+    audit: Option<Audit>,
     api: Server,
     admin: Server,
     /// What goes on beside requests; ended with the node.
@@ -294,6 +300,10 @@ impl Running {
                 .regions
                 .first()
                 .map(|home| home.name.clone()),
+            request_quotas: topology.request_quotas.then(|| {
+                let factor = topology.request_quota_factor;
+                Arc::new(RequestQuotas::new(&name.region, factor))
+            }),
         };
         let (root, own_region) = (folder.root().to_owned(), name.region.clone());
         let neighbourhood = Neighbourhood {
@@ -315,9 +325,24 @@ impl Running {
             settings,
         );
 
+        let audit = match &topology.audit {
+            None => None,
+            Some(plan) => {
+                let (settings, cluster) = (plan.settings(), &folder.record().cluster_id);
+                match Audit::start(world, &settings, service.clone(), cluster).await {
+                    Ok(audit) => Some(audit),
+                    Err(error) => {
+                        group.shutdown().await;
+                        return Err(error.into());
+                    }
+                }
+            }
+        };
+
         let reads = topology.reads_at(&name.region, name.id);
         let regions = Regions::default();
-        regions.set(vec![(name.region.clone(), vec![service.clone()])]);
+        let served = vec![(service.clone(), audit.clone())];
+        regions.set_audited(vec![(name.region.clone(), served)]);
         let endpoint = Endpoint::new(regions, endpoint_settings(topology, reads), None);
         let options = Options {
             proxy: Some(ProxyToken::of_node(&token)),
@@ -340,10 +365,16 @@ impl Running {
         Ok(Self {
             name: name.clone(),
             service,
+            audit,
             api,
             admin,
             tasks: vec![clock, courier],
         })
+    }
+
+    /// What an endpoint of its Region serves.
+    pub(crate) fn to_serve(&self) -> Audited {
+        (self.service.clone(), self.audit.clone())
     }
 
     /// Says on standard error if the node stops by itself.
@@ -371,6 +402,9 @@ impl Running {
     pub(crate) async fn finish_calls(self) -> Quiet {
         self.api.stop().await;
         self.tasks.iter().for_each(JoinHandle::abort);
+        if let Some(audit) = &self.audit {
+            audit.stop().await;
+        }
         Quiet {
             service: self.service,
             admin: self.admin,

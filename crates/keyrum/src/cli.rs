@@ -102,6 +102,18 @@ pub(crate) struct Dev {
     /// access keys are taken as before
     #[arg(long, value_name = "FILE")]
     pub(crate) identities: Option<PathBuf>,
+    /// Let accounts make only as many calls in a second as the real service does by default, or, with
+    /// a factor such as 0.1, so many times that
+    #[arg(long, value_name = "FACTOR", num_args = 0..=1, require_equals = true,
+          default_missing_value = "1", value_parser = factor)]
+    pub(crate) request_quotas: Option<f64>,
+    /// Keep a record of every call in this folder, in the form of CloudTrail's: one file for each node,
+    /// a line of JSON for each record
+    #[arg(long, value_name = "DIR")]
+    pub(crate) audit: Option<PathBuf>,
+    /// Refuse calls while their records cannot be written
+    #[arg(long, requires = "audit")]
+    pub(crate) audit_required: bool,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -416,6 +428,13 @@ fn whole_millis(text: &str) -> Result<Duration, String> {
         return Err("a clock moves by whole milliseconds, at least one".to_owned());
     }
     Ok(by)
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor > 0.0 && factor.is_finite() => Ok(factor),
+        _ => Err("a factor is a number greater than 0".to_owned()),
+    }
 }
 
 /// Longest simulation, in simulated minutes: 60 days, which already take days.

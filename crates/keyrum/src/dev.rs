@@ -11,8 +11,7 @@ use std::sync::Arc;
 use futures_util::future::{join_all, try_join_all};
 use keyrum_consensus::world::{self, BoxFuture, World};
 use keyrum_server::http::Server;
-use keyrum_server::{Endpoint, HookAnswer, Hooks, Regions};
-use keyrum_service::Service;
+use keyrum_server::{Audited, Endpoint, HookAnswer, Hooks, Regions};
 use keyrum_types::Region;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
@@ -30,7 +29,7 @@ use crate::ports::Ports;
 use crate::run::{self, Whereabouts};
 use crate::seed::{Place, Seeds};
 use crate::signals::{INTERRUPTED, Signals};
-use crate::topology::Topology;
+use crate::topology::{AuditPlan, Topology};
 
 /// Without a word about it: what there is, or these in an empty folder.
 const DEFAULT_REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
@@ -63,6 +62,17 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     topology.custom_tags = true;
     (topology.tls_cert, topology.tls_key) = (args.tls_cert, args.tls_key);
     let tls = api_tls(&topology).map_err(NodeError::from)?;
+    if let Some(factor) = args.request_quotas {
+        topology.request_quotas = true;
+        topology.request_quota_factor = factor;
+    }
+    topology.audit = args.audit.map(|folder| AuditPlan {
+        folder,
+        required: args.audit_required,
+        sync: false,
+        file_mib: None,
+        files: None,
+    });
     let place = Place {
         regions: &regions,
         account: args.account,
@@ -99,6 +109,10 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let settings = endpoint_settings(&topology, topology.reads());
     let hooks = Arc::new(Asked(cluster.clone()));
     let endpoint = Endpoint::new(cluster.regions.clone(), settings, Some(hooks));
+    let endpoint = match topology.request_quotas {
+        true => endpoint.counting(),
+        false => endpoint,
+    };
     let front = match Server::start(&world, &addr.to_string(), endpoint, api_options(tls)).await {
         Ok(front) => front,
         Err(cause) => {
@@ -302,13 +316,13 @@ impl Cluster {
 
     /// Lets the endpoint serve these nodes and no others.
     fn serve(&self, nodes: &[Running]) {
-        let of = |region: &Region| -> Vec<Service> {
+        let of = |region: &Region| -> Vec<Audited> {
             let ours = nodes.iter().filter(|node| node.name.region == *region);
-            ours.map(|node| node.service.clone()).collect()
+            ours.map(Running::to_serve).collect()
         };
         let names = self.topology.regions.iter().map(|plan| plan.name.get_ref());
         self.regions
-            .set(names.map(|name| (name.clone(), of(name))).collect());
+            .set_audited(names.map(|name| (name.clone(), of(name))).collect());
     }
 
     async fn stop(&self) {

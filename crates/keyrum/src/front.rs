@@ -60,6 +60,10 @@ impl Front {
             config: config.to_owned(),
             cause,
         })?;
+        let proxy = match topology.request_quotas {
+            true => proxy.counting(),
+            false => proxy,
+        };
         let server = Server::start(world, &addr.to_string(), proxy, api_options(tls))
             .await
             .map_err(|cause| FrontError::CannotListen {

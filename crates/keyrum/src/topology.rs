@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keyrum_consensus::SimulatedLink;
+use keyrum_server::{AuditSettings, Rotation};
 use keyrum_types::{AccountId, NodeId, Region};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
@@ -71,6 +73,15 @@ pub(crate) struct Topology {
     /// Whether tags of CreateKey choose a key's id and material; `dev` only.
     #[serde(skip)]
     pub(crate) custom_tags: bool,
+    /// Whether accounts may make only so many calls in a second.
+    #[serde(default)]
+    pub(crate) request_quotas: bool,
+    /// What the real service's request quotas are multiplied with; greater than 0.
+    #[serde(default = "one")]
+    pub(crate) request_quota_factor: f64,
+    /// Where and how records of calls are kept; none are without it.
+    #[serde(default)]
+    pub(crate) audit: Option<AuditPlan>,
     /// How far back the history reaches.
     #[serde(default)]
     pub(crate) history: History,
@@ -117,6 +128,44 @@ pub(crate) struct NodePlan {
     /// How requests that come to it directly read; as everywhere if absent.
     #[serde(default)]
     pub(crate) reads: Option<Reads>,
+}
+
+/// Where and how records of calls are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AuditPlan {
+    /// One file for each node goes there; relative to the working folder.
+    pub(crate) folder: PathBuf,
+    /// Whether calls are refused while their records cannot be written.
+    #[serde(default)]
+    pub(crate) required: bool,
+    /// Whether each write waits for the disk.
+    #[serde(default)]
+    pub(crate) sync: bool,
+    /// A file that has this many MiB is followed by a new one; 1 or more.
+    #[serde(default)]
+    pub(crate) file_mib: Option<NonZeroU32>,
+    /// How many older files are kept.
+    #[serde(default)]
+    pub(crate) files: Option<u32>,
+}
+
+impl AuditPlan {
+    /// In the words of whoever keeps the records.
+    pub(crate) fn settings(&self) -> AuditSettings {
+        let usual = Rotation::default();
+        AuditSettings {
+            folder: self.folder.clone(),
+            required: self.required,
+            sync: self.sync,
+            rotation: Rotation {
+                file_bytes_max: self
+                    .file_mib
+                    .map_or(usual.file_bytes_max, |mib| u64::from(mib.get()) << 20),
+                files_max: self.files.map_or(usual.files_max, u64::from),
+            },
+        }
+    }
 }
 
 /// Who may call.
@@ -250,6 +299,9 @@ impl Topology {
             hold_transient: Duration::ZERO,
             attestation_root: None,
             custom_tags: false,
+            request_quotas: false,
+            request_quota_factor: one(),
+            audit: None,
             history: History::default(),
             snapshot_entries: DEFAULT_SNAPSHOT_ENTRIES,
             data: None,
@@ -298,6 +350,13 @@ impl Topology {
             return Err((
                 Place::Field("region"),
                 "a cluster has at least one Region".to_owned(),
+            ));
+        }
+        let factor = self.request_quota_factor;
+        if !factor.is_finite() || factor <= 0.0 {
+            return Err((
+                Place::Field("request_quota_factor"),
+                "request_quota_factor is greater than 0".to_owned(),
             ));
         }
         if self.snapshot_entries == 0 {
@@ -389,6 +448,10 @@ impl Place {
             }
         }
     }
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 fn default_port() -> u16 {

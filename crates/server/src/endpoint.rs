@@ -12,7 +12,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Response};
 use keyrum_consensus::world::BoxFuture;
 use keyrum_consensus::{ReadMode, answer_by};
-use keyrum_service::RequestContext;
+use keyrum_service::{RequestContext, Trace};
 use keyrum_types::AccountId;
 use tokio::time::Instant;
 
@@ -67,6 +67,8 @@ pub struct Endpoint {
     settings: EndpointSettings,
     hooks: Option<Arc<dyn Hooks>>,
     signatures: Verifier,
+    /// Whether each Region's leader gets all its requests.
+    leaders_only: bool,
 }
 
 impl Endpoint {
@@ -81,7 +83,15 @@ impl Endpoint {
             settings,
             hooks,
             signatures: Verifier::default(),
+            leaders_only: false,
         }
+    }
+
+    /// The same, but each Region's leader gets all its requests, however they read: so that request
+    /// quotas, which each node keeps by itself, hold for all that comes this way.
+    pub fn counting(mut self) -> Self {
+        self.leaders_only = true;
+        self
     }
 
     async fn kms(
@@ -92,12 +102,28 @@ impl Endpoint {
         let claim = Claim::of(&request.parts)?;
         let mode = consistency(&request.parts.headers, self.settings.consistency)?;
         let chosen = self.choose(claim.as_ref(), "kms", any_node(operation, mode))?;
-        let context = self.context(request, claim.as_ref(), &chosen, mode).await?;
-        let input = validate::check(operation, &request.body)?;
-        let call = chosen.node.call(operation, &context, input);
-        match time_left(&request.parts.headers)? {
-            Some(left) => answer_by(Instant::now() + left, call).await,
-            None => call.await,
+        let mut context = self.context(request, claim.as_ref(), &chosen, mode).await?;
+        let left = time_left(&request.parts.headers)?;
+        let audit = chosen.audit.as_ref();
+        let mut record = audit
+            .map(|audit| audit.begin(operation, request))
+            .transpose()?;
+        let result = match validate::check(operation, &request.body) {
+            Ok(input) => {
+                if let Some(record) = &mut record {
+                    record.asked(&input, &mut context);
+                }
+                let call = chosen.node.call(operation, &context, input);
+                match left {
+                    Some(left) => answer_by(Instant::now() + left, call).await,
+                    None => call.await,
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match record {
+            Some(record) => record.end(&context, result).await,
+            None => result,
         }
     }
 
@@ -108,7 +134,8 @@ impl Endpoint {
         let mode = self.settings.consistency;
         let context = self.context(request, claim.as_ref(), &chosen, mode).await?;
         let node = &chosen.node;
-        match action {
+        let asked = action.told();
+        let result = match action {
             Action::GetCallerIdentity => Ok(sts::Answer::Identity(node.identify(&context))),
             Action::AssumeRole(input) => {
                 let assumed = node.assume_role(&context, input).await;
@@ -118,7 +145,16 @@ impl Endpoint {
                 let session = node.get_session_token(&context, duration_seconds).await;
                 session.map(sts::Answer::Session)
             }
+        };
+        if let Some(audit) = &chosen.audit {
+            let answered = result.as_ref().map(sts::Answer::told).unwrap_or_default();
+            let (name, parameters) = &asked;
+            let texts = (&parameters[..], &answered[..]);
+            audit
+                .sts(name, request, &context, texts, result.as_ref().err())
+                .await?;
         }
+        result
     }
 
     fn choose(
@@ -129,7 +165,7 @@ impl Endpoint {
     ) -> Result<Chosen, ApiError> {
         let chosen = self
             .regions
-            .choose(claim.map(Claim::region), any_node)
+            .choose(claim.map(Claim::region), any_node && !self.leaders_only)
             .ok_or_else(identity::wrong_region)?;
         if let Some(claim) = claim {
             claim.check_service(service)?;
@@ -175,6 +211,7 @@ impl Endpoint {
             caller,
             mode,
             request: request.id.bytes(),
+            trace: Trace::default(),
         })
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use keyrum_types::UnixMillis;
 
-use crate::json::{Blob, Members, Number, Value};
+use crate::json::{Blob, Members, Value};
 use crate::model::Member;
 
 /// Members of an operation's input or of a structure in it. Names the model lacks are still in
@@ -44,6 +44,11 @@ impl<'a> Fields<'a> {
         found.map_or(Value::Null, |(_, value)| {
             std::mem::replace(value, Value::Null)
         })
+    }
+
+    /// A member's value, which stays.
+    pub(crate) fn look(&self, name: &str) -> Option<&Value<'a>> {
+        crate::json::find(&self.members, name)
     }
 
     /// A string.
@@ -83,14 +88,7 @@ impl<'a> Fields<'a> {
         let Value::Number(number) = self.take(name) else {
             return None;
         };
-        // Casts saturate.
-        Some(UnixMillis(match (number.whole(), number) {
-            (Some(whole), _) => u64::try_from(whole.max(0))
-                .unwrap_or(u64::MAX)
-                .saturating_mul(1000),
-            (None, Number::Float(float)) => (float * 1000.0).round() as u64,
-            (None, Number::Int(_) | Number::Large(_)) => unreachable!("these are whole"),
-        }))
+        Some(number.time())
     }
 
     /// Bytes.

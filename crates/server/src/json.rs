@@ -53,6 +53,21 @@ impl Number {
     }
 }
 
+impl Number {
+    /// A date in seconds since 1970, with up to three digits that count behind the point; one before
+    /// that is its beginning.
+    pub(crate) fn time(self) -> UnixMillis {
+        // Casts saturate.
+        UnixMillis(match (self.whole(), self) {
+            (Some(whole), _) => u64::try_from(whole.max(0))
+                .unwrap_or(u64::MAX)
+                .saturating_mul(1000),
+            (None, Self::Float(float)) => (float * 1000.0).round() as u64,
+            (None, Self::Int(_) | Self::Large(_)) => unreachable!("these are whole"),
+        })
+    }
+}
+
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -191,6 +206,18 @@ impl ObjectWriter {
         Self { out, first: true }
     }
 
+    /// Starts an object behind what `out` holds.
+    pub(crate) fn behind(mut out: Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, first: true }
+    }
+
+    /// Goes on with an object that is not ended.
+    pub(crate) fn resume(out: Vec<u8>) -> Self {
+        let first = out.last() == Some(&b'{');
+        Self { out, first }
+    }
+
     /// Ends the object.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.out.push(b'}');
@@ -219,6 +246,22 @@ impl ObjectWriter {
         if let Some(value) = value {
             self.text(name, value);
         }
+        self
+    }
+
+    /// A value that is JSON already.
+    pub(crate) fn raw(&mut self, name: &'static str, json: &[u8]) -> &mut Self {
+        self.name(name);
+        self.out.extend_from_slice(json);
+        self
+    }
+
+    /// Text that needs no escape, such as an id.
+    pub(crate) fn plain(&mut self, name: &'static str, text: &[u8]) -> &mut Self {
+        self.name(name);
+        self.out.push(b'"');
+        self.out.extend_from_slice(text);
+        self.out.push(b'"');
         self
     }
 
@@ -340,7 +383,7 @@ impl ObjectWriter {
     }
 }
 
-fn write_text(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
     let mut written = 0;

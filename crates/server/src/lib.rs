@@ -9,6 +9,8 @@
 //! [`Proxy`] for those of others, [`Admin`] for one node's operator.
 
 mod admin;
+mod audit;
+mod calendar;
 mod endpoint;
 mod error;
 mod fields;
@@ -38,10 +40,11 @@ mod signature_tests;
 mod testing;
 
 pub use admin::{Admin, IdentitiesForm, WrongIdentities};
+pub use audit::{Audit, AuditError, AuditSettings, Rotation};
 pub use endpoint::{Endpoint, EndpointSettings, HookAnswer, Hooks};
 pub use error::ApiError;
 pub use proxy::{NodeAt, Nodes, Proxy, ProxyWaits};
-pub use regions::Regions;
+pub use regions::{Audited, Regions};
 pub use sigv4::{AcceptedCredentials, SignatureTrial};
 
 /// Reads the service model, which is otherwise read with the first request.

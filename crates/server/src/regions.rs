@@ -11,6 +11,7 @@ use keyrum_service::{
 };
 use keyrum_types::Region;
 
+use crate::audit::Audit;
 use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::model::Operation;
@@ -61,28 +62,61 @@ pub struct Regions(Arc<ArcSwap<Vec<Entry>>>);
 
 struct Entry {
     region: Region,
-    nodes: Vec<Arc<dyn Backend>>,
+    nodes: Vec<Node>,
     turn: AtomicUsize,
 }
+
+/// A node, and its audit trail if it keeps one.
+#[derive(Clone)]
+struct Node {
+    backend: Arc<dyn Backend>,
+    audit: Option<Audit>,
+}
+
+/// A node's operations and, if it keeps one, its audit trail.
+pub type Audited = (Service, Option<Audit>);
 
 /// A Region that was found, and the node chosen in it.
 pub(crate) struct Chosen {
     pub(crate) region: Region,
     pub(crate) node: Arc<dyn Backend>,
+    /// The node's audit trail, if it keeps one.
+    pub(crate) audit: Option<Audit>,
 }
 
 impl Regions {
     /// Puts these Regions and nodes in place of the former ones. The first Region takes unsigned
     /// requests. A Region may be without nodes for a while: its requests are refused, not lost.
     pub fn set(&self, regions: Vec<(Region, Vec<Service>)>) {
-        let backend = |node: Service| -> Arc<dyn Backend> { Arc::new(node) };
-        let region = |(region, nodes): (Region, Vec<Service>)| {
-            (region, nodes.into_iter().map(backend).collect())
+        let alone = |(region, nodes): (Region, Vec<Service>)| {
+            (region, nodes.into_iter().map(|node| (node, None)).collect())
         };
-        self.set_backends(regions.into_iter().map(region).collect());
+        self.set_audited(regions.into_iter().map(alone).collect());
     }
 
+    /// The same for nodes of which some keep audit trails.
+    pub fn set_audited(&self, regions: Vec<(Region, Vec<Audited>)>) {
+        let node = |(service, audit)| Node {
+            backend: Arc::new(service),
+            audit,
+        };
+        let region =
+            |(region, nodes): (Region, Vec<_>)| (region, nodes.into_iter().map(node).collect());
+        self.set_nodes(regions.into_iter().map(region).collect());
+    }
+
+    #[cfg(test)]
     pub(crate) fn set_backends(&self, regions: Vec<(Region, Vec<Arc<dyn Backend>>)>) {
+        let node = |backend| Node {
+            backend,
+            audit: None,
+        };
+        let region =
+            |(region, nodes): (Region, Vec<_>)| (region, nodes.into_iter().map(node).collect());
+        self.set_nodes(regions.into_iter().map(region).collect());
+    }
+
+    fn set_nodes(&self, regions: Vec<(Region, Vec<Node>)>) {
         let entry = |(region, nodes)| Entry {
             region,
             nodes,
@@ -111,22 +145,26 @@ impl Regions {
 
 impl Entry {
     fn choose(&self, any_node: bool) -> Result<Chosen, ApiError> {
-        let chosen = |node: &Arc<dyn Backend>| Chosen {
+        let chosen = |node: &Node| Chosen {
             region: self.region.clone(),
-            node: node.clone(),
+            node: node.backend.clone(),
+            audit: node.audit.clone(),
         };
         if let [only] = &self.nodes[..] {
             return Ok(chosen(only));
         }
         if !any_node
-            && let Some(leader) = self.nodes.iter().find(|node| node.leads() && node.runs())
+            && let Some(leader) = self
+                .nodes
+                .iter()
+                .find(|node| node.backend.leads() && node.backend.runs())
         {
             return Ok(chosen(leader));
         }
         let start = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.nodes.len();
         let in_turn = (0..count).map(|step| &self.nodes[start.wrapping_add(step) % count]);
-        let node = in_turn.into_iter().find(|node| node.runs());
+        let node = in_turn.into_iter().find(|node| node.backend.runs());
         node.map(chosen).ok_or_else(|| {
             ApiError::dependency_timeout(format!(
                 "No node of the Region {} is running.",

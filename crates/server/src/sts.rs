@@ -14,6 +14,7 @@ use keyrum_types::UnixMillis;
 
 use crate::error::ApiError;
 use crate::http::{RequestUid, plain_answer};
+use crate::json::ObjectWriter;
 use crate::route::form_pairs;
 use crate::sigv4::iso_date;
 
@@ -45,11 +46,63 @@ pub(crate) enum Action {
     GetSessionToken { duration_seconds: Option<i64> },
 }
 
+impl Action {
+    /// Its name and, for audit records, its parameters as JSON; none if empty.
+    pub(crate) fn told(&self) -> (&'static str, Vec<u8>) {
+        let mut object = ObjectWriter::new();
+        let seconds = |object: &mut ObjectWriter, seconds: Option<i64>| {
+            if let Some(seconds) = seconds.and_then(|seconds| u64::try_from(seconds).ok()) {
+                object.number("durationSeconds", seconds);
+            }
+        };
+        match self {
+            Self::GetCallerIdentity => ("GetCallerIdentity", Vec::new()),
+            Self::AssumeRole(input) => {
+                object.text_if("roleArn", input.role_arn.as_deref());
+                object.text_if("roleSessionName", input.session_name.as_deref());
+                seconds(&mut object, input.duration_seconds);
+                object.text_if("externalId", input.external_id.as_deref());
+                object.text_if("policy", input.policy.as_deref());
+                ("AssumeRole", object.finish())
+            }
+            Self::GetSessionToken { duration_seconds } => {
+                seconds(&mut object, *duration_seconds);
+                ("GetSessionToken", object.finish())
+            }
+        }
+    }
+}
+
 /// What is answered.
 pub(crate) enum Answer {
     Identity(Identity),
     Role(AssumeRoleOutput),
     Session(TemporaryCredentials),
+}
+
+impl Answer {
+    /// For audit records, as JSON; none if empty. Neither the secret nor the token is told.
+    pub(crate) fn told(&self) -> Vec<u8> {
+        let mut object = ObjectWriter::new();
+        let credentials = |object: &mut ObjectWriter, credentials: &TemporaryCredentials| {
+            object.object("credentials", |object| {
+                object.text("accessKeyId", &credentials.access_key);
+                object.text("expiration", &iso_date(credentials.expires.0 / 1000));
+            });
+        };
+        match self {
+            Self::Identity(_) => return Vec::new(),
+            Self::Role(role) => {
+                credentials(&mut object, &role.credentials);
+                object.object("assumedRoleUser", |object| {
+                    object.text("assumedRoleId", &role.assumed_role_id);
+                    object.text("arn", &role.arn);
+                });
+            }
+            Self::Session(session) => credentials(&mut object, session),
+        }
+        object.finish()
+    }
 }
 
 /// Reads what a request asks for, from its body or, for signed URLs, its query.

@@ -442,7 +442,10 @@ impl Service {
             messages,
         };
         match self.propose_as_region(deliver).await {
-            Ok(_) => Ok(Receipt::Taken(through)),
+            Ok(events) => {
+                self.note_calls_elsewhere(&events);
+                Ok(Receipt::Taken(through))
+            }
             Err(ServiceError::Refused(Refusal::MessagesMissing { cursor, .. })) => {
                 Ok(Receipt::Missing(cursor))
             }

@@ -214,6 +214,7 @@ impl Service {
         wanted.check_parameters(&state, found)?;
         let material = wanted.check_use(found)?;
         wanted.check_plaintext(found, input.plaintext.len())?;
+        self.begin_use(ctx, found, material)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -234,7 +235,7 @@ impl Service {
         ctx: &RequestContext,
         input: DecryptInput,
     ) -> Result<DecryptOutput, ServiceError> {
-        let recipient = self.attest(input.recipient.as_ref())?;
+        let recipient = self.attest(ctx, input.recipient.as_ref())?;
         if input.key_id.is_none()
             && (input.ignore_ciphertext || input.algorithm != EncryptionAlgorithm::SymmetricDefault)
         {
@@ -262,6 +263,7 @@ impl Service {
             found = wanted.check(&state, &ctx.caller);
         }
         let found = found?;
+        self.begin_use(ctx, found.key, found.material)?;
         let plaintext = self.open(&found, &wanted)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
@@ -332,6 +334,9 @@ impl Service {
             found = re_encrypt_checks(&state, &ctx.caller, &source, &destination);
         }
         let (from, to, to_material) = found?;
+        ctx.trace.use_of(from.key, from.material);
+        ctx.trace.use_of(to, to_material);
+        self.admit_uses(ctx, from.key, to)?;
         let plaintext = self.open(&from, &source)?;
         destination.check_plaintext(to, plaintext.len())?;
         if input.dry_run {
@@ -379,7 +384,7 @@ impl Service {
         input: GenerateDataKeyInput,
         operation: CryptographicOperation,
     ) -> Result<GenerateDataKeyOutput, ServiceError> {
-        let recipient = self.attest(input.recipient.as_ref())?;
+        let recipient = self.attest(ctx, input.recipient.as_ref())?;
         let state = self.read(ctx).await?;
         let algorithm = EncryptionAlgorithm::SymmetricDefault;
         let wanted = Destination {
@@ -402,6 +407,7 @@ impl Service {
             ServiceError::AlgorithmNotForSpec { .. } => ServiceError::DataKeyFromAsymmetric,
             error => error,
         })?;
+        self.begin_use(ctx, found, material)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -426,7 +432,7 @@ impl Service {
         ctx: &RequestContext,
         input: GenerateRandomInput,
     ) -> Result<SecretOutput, ServiceError> {
-        let recipient = self.attest(input.recipient.as_ref())?;
+        let recipient = self.attest(ctx, input.recipient.as_ref())?;
         if !ctx.caller.is_root() {
             let state = self.read(ctx).await?;
             let asked = Asked {
@@ -435,6 +441,7 @@ impl Service {
             };
             let _permit = permit_account(&state, &ctx.caller, asked.action, "*", &asked)?;
         }
+        self.admit_random(ctx)?;
         let bytes = input
             .number_of_bytes
             .ok_or(ServiceError::NumberOfBytesRequired)?;
@@ -444,6 +451,17 @@ impl Service {
             });
         }
         self.hand_over(self.random(bytes), recipient.as_ref())
+    }
+
+    /// Before a key's material is used, once all else is checked.
+    fn begin_use(
+        &self,
+        ctx: &RequestContext,
+        key: &Key,
+        material: &NewMaterial,
+    ) -> Result<(), ServiceError> {
+        ctx.trace.use_of(key, material);
+        self.admit_use(ctx, key)
     }
 
     fn random(&self, bytes: u32) -> Zeroizing<Vec<u8>> {

@@ -17,6 +17,9 @@ pub enum ServiceError {
     #[error(transparent)]
     Refused(#[from] Refusal),
 
+    /// The account has made as many calls in this second as it may. ThrottlingException.
+    #[error("the account makes too many calls in a second")]
+    Throttled,
     /// A tag that chooses a key's id or material, and cannot be meant. ValidationException.
     #[error("{why}")]
     CustomTag {

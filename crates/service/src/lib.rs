@@ -27,6 +27,7 @@ mod metadata;
 mod neighbours;
 mod page;
 mod policy;
+mod quota;
 mod recipient;
 mod replica_key;
 mod resolve;
@@ -36,6 +37,7 @@ mod sts;
 mod tag;
 #[cfg(test)]
 mod testing;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +49,7 @@ use keyrum_state::{
     AUTHORIZATION_LEVEL, Caller, CallerDetails, Command, Event, Key, KeyRef, Refusal, State,
     permit_key,
 };
-use keyrum_types::Region;
+use keyrum_types::{LogIndex, Region};
 
 pub use algorithm::{Algorithms, DataKeySpec};
 pub use alias::{AliasEntry, AliasTarget, AliasTargetInput, DeleteAliasInput, ListAliasesInput};
@@ -85,6 +87,7 @@ pub use metadata::{Expiration, KeyMetadata, MultiRegionConfiguration, RelatedKey
 pub use neighbours::{Addresses, Found, LookUp, Neighbourhood};
 pub use page::{Page, PageRequest};
 pub use policy::{GetKeyPolicyInput, GetKeyPolicyOutput, ListKeyPoliciesInput, PutKeyPolicyInput};
+pub use quota::RequestQuotas;
 pub use recipient::{RecipientInput, SecretOutput};
 pub use replica_key::{ReplicateKeyInput, ReplicateKeyOutput, UpdatePrimaryRegionInput};
 pub use rotation::{
@@ -94,6 +97,7 @@ pub use rotation::{
 pub use seed::{KeySeed, RotationSeed, SeedError};
 pub use sts::{AssumeRoleInput, AssumeRoleOutput, StsError, TemporaryCredentials};
 pub use tag::{ListResourceTagsInput, TagResourceInput, UntagResourceInput};
+pub use trace::{Trace, Traced};
 
 use courier::{Couriers, Desk};
 use generation::Late;
@@ -118,6 +122,8 @@ pub struct Settings {
     /// The Region whose log changes identities, unless it is known already; this node's own if
     /// absent.
     pub identity_home: Option<Region>,
+    /// How many calls in a second an account may make; any number if `None`.
+    pub request_quotas: Option<Arc<RequestQuotas>>,
 }
 
 /// Who asks, and how fresh an answer must be.
@@ -129,6 +135,8 @@ pub struct RequestContext {
     pub mode: ReadMode,
     /// The request's id, a UUID's bytes: a key's last use names it.
     pub request: [u8; 16],
+    /// What is noted for the call's record.
+    pub trace: Trace,
 }
 
 /// The operations. A handle: clones share everything.
@@ -220,33 +228,42 @@ impl Service {
         ctx: &RequestContext,
         command: Command,
     ) -> Result<Vec<Event>, ServiceError> {
-        self.propose_for(Some(ctx.caller.clone()), command).await
+        let caller = self.caller_for_log(ctx);
+        let detailed = caller.details.audit.is_some();
+        let (index, events) = self.propose_for(Some(caller), command).await?;
+        if detailed && !events.is_empty() {
+            ctx.trace.logged(index);
+        }
+        Ok(events)
+    }
+
+    /// The caller as the log may tell of it.
+    fn caller_for_log(&self, ctx: &RequestContext) -> Caller {
+        let mut caller = ctx.caller.clone();
+        if self.inner.group.state().feature_level() < AUTHORIZATION_LEVEL {
+            // There may be members whose program could not read them.
+            caller.details = CallerDetails::default();
+        }
+        caller
     }
 
     /// Proposes a command that the Region gives itself.
     async fn propose_as_region(&self, command: Command) -> Result<Vec<Event>, ServiceError> {
-        self.propose_for(None, command).await
+        Ok(self.propose_for(None, command).await?.1)
     }
 
     async fn propose_for(
         &self,
         caller: Option<Caller>,
         command: Command,
-    ) -> Result<Vec<Event>, ServiceError> {
+    ) -> Result<(LogIndex, Vec<Event>), ServiceError> {
         let now = self.inner.world.clock.now();
-        let group = &self.inner.group;
-        let mut caller = caller;
-        if group.state().feature_level() < AUTHORIZATION_LEVEL
-            && let Some(caller) = &mut caller
-        {
-            // There may be members whose program could not read them.
-            caller.details = CallerDetails::default();
+        let done = self.inner.group.propose(caller, now, command).await?;
+        match done.outcome {
+            Ok(events) => Ok((done.index, events)),
+            Err(Refusal::OutcomeUnknown) => Err(ServiceError::OutcomeUnknown),
+            Err(refusal) => Err(ServiceError::Refused(refusal)),
         }
-        let done = group.propose(caller, now, command).await?;
-        done.outcome.map_err(|refusal| match refusal {
-            Refusal::OutcomeUnknown => ServiceError::OutcomeUnknown,
-            refusal => ServiceError::Refused(refusal),
-        })
     }
 
     fn key_only(

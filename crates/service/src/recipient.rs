@@ -7,7 +7,7 @@ use keyrum_crypto::Attested;
 use zeroize::Zeroizing;
 
 use crate::crypto_ops::use_error;
-use crate::{Service, ServiceError};
+use crate::{RequestContext, Service, ServiceError};
 
 /// For whom a request wants its answer's secret encrypted.
 ///
@@ -43,6 +43,7 @@ impl Service {
     /// The verified recipient, if the request names one.
     pub(crate) fn attest(
         &self,
+        ctx: &RequestContext,
         recipient: Option<&RecipientInput>,
     ) -> Result<Option<Attested>, ServiceError> {
         let Some(recipient) = recipient else {
@@ -57,7 +58,9 @@ impl Service {
         };
         let now = self.inner.world.clock.now();
         let roots = &self.inner.settings.attestation_roots;
-        Ok(Some(roots.verify(document, now)?))
+        let recipient = roots.verify(document, now)?;
+        ctx.trace.recipient(&recipient);
+        Ok(Some(recipient))
     }
 
     /// A secret as the request wants it.

@@ -167,11 +167,15 @@ impl Service {
         }
         self.reach(to, deadline).await?;
         let now = self.inner.world.clock.now();
-        let caller = Some(ctx.caller.clone());
-        let proposed = self.inner.group.propose(caller, now, command());
+        let caller = self.caller_for_log(ctx);
+        let detailed = caller.details.audit.is_some();
+        let proposed = self.inner.group.propose(Some(caller), now, command());
         let unknown = |_| ServiceError::OutcomeUnknown;
         let done = timeout_at(deadline, proposed).await.map_err(unknown)??;
         let events = done.outcome.map_err(ServiceError::Refused)?;
+        if detailed && !events.is_empty() {
+            ctx.trace.logged(done.index);
+        }
         let requested = events.iter().find_map(|event| match event {
             Event::FamilyChanged { family, .. } => requested_at(family),
             _ => None,

@@ -236,6 +236,19 @@ pub(crate) fn named_alias(
     }
 }
 
+/// The key that a text names in this Region, without a question of rights; an alias is looked up only
+/// if it is of the caller's account.
+pub(crate) fn key_named(state: &State, caller: AccountId, text: &str) -> Option<KeyRef> {
+    match parse(state.region(), caller, text).ok()? {
+        Named::Key(key) => Some(key),
+        Named::Alias(account, name) if account == caller => {
+            let name = AliasName::new(&name).ok()?;
+            state.alias(account, &name).map(|alias| alias.target)
+        }
+        Named::Alias(..) => None,
+    }
+}
+
 /// Checks an alias name that an operation on aliases was given.
 pub(crate) fn alias_name(text: &str) -> Result<AliasName, ServiceError> {
     AliasName::new(text).map_err(|error| match error {

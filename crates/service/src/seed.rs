@@ -10,7 +10,7 @@ use keyrum_types::{
     AliasName, KeySpec, KeyUsage, MultiRegionRole, Origin, Region, RotationDays, UnixMillis,
 };
 
-use crate::{ReplicateKeyInput, RequestContext, Service, ServiceError};
+use crate::{ReplicateKeyInput, RequestContext, Service, ServiceError, Trace};
 
 /// A key as a fixture describes it.
 pub struct KeySeed {
@@ -153,6 +153,7 @@ impl Service {
             caller: Caller::root(self.region(), account),
             mode: ReadMode::Linearizable,
             request: [0; 16],
+            trace: Trace::default(),
         }
     }
 }

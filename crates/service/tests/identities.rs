@@ -112,6 +112,7 @@ fn context(caller: Caller) -> RequestContext {
         caller,
         mode: ReadMode::Linearizable,
         request: [1; 16],
+        trace: Default::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use keyrum_consensus::{Group, GroupConfig, Links, ReadMode};
 use keyrum_crypto::DomainKeyring;
 use keyrum_service::{
     CreateKeyInput, DecryptInput, EncryptInput, EncryptionContext, GetKeyLastUsageOutput, KeyInput,
-    RequestContext, Service, Settings,
+    RequestContext, Service, Settings, Trace,
 };
 use keyrum_state::Caller;
 use keyrum_store::{SimDisk, Store, StoreConfig};
@@ -47,6 +47,7 @@ fn request(byte: u8) -> RequestContext {
         ),
         mode: ReadMode::Linearizable,
         request: [byte; 16],
+        trace: Trace::default(),
     }
 }
 

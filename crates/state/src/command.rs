@@ -137,6 +137,29 @@ pub struct CallerDetails {
     pub user_agent: Option<String>,
     /// Whether it came over TLS.
     pub secure: bool,
+    /// What an audit record tells beside that; `None` where none is kept.
+    pub audit: Option<Box<AuditDetails>>,
+}
+
+/// What an audit record tells of a request that neither the caller's name nor the command's events
+/// tell: so that the record can still be written after a crash.
+///
+/// Stored in the log: the order and types of the fields are the format.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditDetails {
+    /// The record's `requestParameters`, as JSON; empty for null. Holds no secrets.
+    pub parameters: String,
+    /// The host the client asked for; empty if unknown.
+    pub host: String,
+    /// How its connection was protected: version, cipher suite and key exchange, as records name
+    /// them; `None` if it was not.
+    pub tls: Option<(String, String, String)>,
+    /// The DNS name of the AWS service that asked on the caller's behalf; empty if none did.
+    pub invoked_by: String,
+    /// The ARN, with its path, of the role whose session the caller is; empty if it is none.
+    pub session_role: String,
+    /// When the caller's session began; `None` if it is none.
+    pub session_began: Option<UnixMillis>,
 }
 
 /// One entry of a Region's log that carries a command.

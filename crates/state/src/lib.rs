@@ -53,7 +53,8 @@ pub use alias::ALIASES_PER_KEY_MAX;
 pub use channel::Channel;
 pub use clock::CLOCK_JUMP_MAX_MS;
 pub use command::{
-    Caller, CallerDetails, Command, DueRotation, KeyRef, NewMaterial, Proposal, RequestId,
+    AuditDetails, Caller, CallerDetails, Command, DueRotation, KeyRef, NewMaterial, Proposal,
+    RequestId,
 };
 pub use contents::{FEATURE_LEVEL_SUPPORTED, State};
 pub use dedup::{ANSWERS_PER_NODE_BYTES_MAX, NODES_MAX, REQUESTS_PER_NODE_MAX, WINDOWS_MAX};

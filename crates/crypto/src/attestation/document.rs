@@ -59,6 +59,8 @@ pub(super) struct Document<'a> {
 pub(super) struct Payload<'a> {
     /// When it was made: milliseconds since 1970.
     pub(super) timestamp: u64,
+    /// Names the enclave and its host.
+    pub(super) module_id: &'a str,
     pub(super) pcrs: Pcrs,
     /// The signer's certificate, DER.
     pub(super) certificate: &'a [u8],
@@ -139,7 +141,8 @@ impl<'a> Payload<'a> {
         }
         reader.end()?;
         let missing = || malformed("its payload lacks a field");
-        if module_id.ok_or_else(missing)?.is_empty() {
+        let module_id = module_id.ok_or_else(missing)?;
+        if module_id.is_empty() {
             return Err(malformed("its module_id is empty"));
         }
         if digest.ok_or_else(missing)? != "SHA384" {
@@ -147,6 +150,7 @@ impl<'a> Payload<'a> {
         }
         Ok(Self {
             timestamp: timestamp.ok_or_else(missing)?,
+            module_id,
             pcrs: pcrs.ok_or_else(missing)?,
             certificate: certificate.ok_or_else(missing)?,
             bundle: bundle.ok_or_else(missing)?,

@@ -221,6 +221,7 @@ mod tests {
             caller: None,
             command: String::new(),
             events,
+            origin: None,
         }
     }
 

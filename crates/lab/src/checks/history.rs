@@ -53,6 +53,7 @@ mod tests {
             caller: None,
             command: "AdvanceClock".into(),
             events: vec![Event::ClockAdvanced { by_ms }],
+            origin: None,
         }
     }
 

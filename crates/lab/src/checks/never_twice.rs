@@ -77,6 +77,7 @@ mod tests {
                 key,
                 tags: vec![("n".into(), value.into())],
             }],
+            origin: None,
         }
     }
 

@@ -477,6 +477,7 @@ mod tests {
                 Event::KeyDisabled { key: other },
                 Event::ClockAdvanced { by_ms: 1 },
             ],
+            origin: None,
         };
         let names = |key_id: Option<String>| {
             let shown = show(&entry, key_id.as_deref())?;

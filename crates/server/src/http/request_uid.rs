@@ -52,7 +52,8 @@ impl RequestUid {
         self.0
     }
 
-    fn text(self) -> [u8; 36] {
+    /// Its text: hex digits and hyphens.
+    pub(crate) fn text(self) -> [u8; 36] {
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = [b'-'; 36];
         let mut at = 0;

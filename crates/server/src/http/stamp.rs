@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hyper::header::HeaderValue;
 use keyrum_types::Clock;
 
+use crate::calendar::Date;
+
 /// Writes dates, each second's once.
 pub(super) struct Dates {
     clock: Arc<dyn Clock>,
@@ -33,24 +35,14 @@ impl Dates {
 /// Seconds since 1970 in the fixed form of RFC 9110, section 5.6.7.
 fn write(seconds: u64) -> HeaderValue {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
     let days = seconds / 86_400;
-    // Years run from March here, so that the leap day is the last of its year
-    // (Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
-    let since = days + 719_468;
-    let of_era = since % 146_097;
-    let of_years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * of_years + of_years / 4 - of_years / 100);
-    let month_from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12;
-    let year = since / 146_097 * 400 + of_years + u64::from(month < 2);
+    let date = Date::after(days);
     let text = format!(
-        "{}, {day:02} {} {year:04} {:02}:{:02}:{:02} GMT",
+        "{}, {:02} {} {:04} {:02}:{:02}:{:02} GMT",
         DAYS[(days % 7) as usize],
-        MONTHS[month as usize],
+        date.day,
+        date.month_name(),
+        date.year,
         seconds / 3600 % 24,
         seconds / 60 % 60,
         seconds % 60,

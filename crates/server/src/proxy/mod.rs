@@ -126,9 +126,12 @@ impl Nodes {
 
 impl Entry {
     /// The nodes in the order they are asked: each first in turn, those that are down last.
-    fn order(&self) -> Vec<Arc<Node>> {
+    /// `fixed`: always in the same order.
+    fn order(&self, fixed: bool) -> Vec<Arc<Node>> {
         let mut nodes = self.nodes.clone();
-        if !nodes.is_empty() {
+        if fixed {
+            nodes.sort_by_key(|node| !node.is_up());
+        } else if !nodes.is_empty() {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
             let first = turn % nodes.len();
             nodes.rotate_left(first);
@@ -145,6 +148,8 @@ pub struct Proxy {
     hooks: Option<Arc<dyn Hooks>>,
     /// How requests read that do not say; `None` leaves it to the node.
     consistency: Option<ReadMode>,
+    /// Whether each Region's first node that is up gets all its requests.
+    one_node: bool,
     /// Wakes the task that looks after nodes that are down.
     down: Arc<Notify>,
     looking_after: JoinHandle<()>,
@@ -160,6 +165,7 @@ impl Proxy {
             waits,
             hooks,
             consistency: None,
+            one_node: false,
             down,
             looking_after,
         }
@@ -168,6 +174,13 @@ impl Proxy {
     /// The same, but requests that do not say how they read, read so, whichever node gets them.
     pub fn reading(mut self, mode: ReadMode) -> Self {
         self.consistency = Some(mode);
+        self
+    }
+
+    /// The same, but of each Region one node gets all requests while it is up: so that request quotas,
+    /// which each node keeps by itself, hold for all that comes this way.
+    pub fn counting(mut self) -> Self {
+        self.one_node = true;
         self
     }
 
@@ -189,7 +202,7 @@ impl Proxy {
                 None => regions.first(),
             };
             let entry = entry.ok_or_else(identity::wrong_region)?;
-            (entry.region.clone(), entry.order())
+            (entry.region.clone(), entry.order(self.one_node))
         };
         let mut outgoing = Outgoing::of(request, claim.as_ref());
         if let Some(mode) = self.consistency {

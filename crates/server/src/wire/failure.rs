@@ -33,6 +33,10 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
     match error {
         ServiceError::Refused(refusal) => refused(refusal, scene),
 
+        ServiceError::Throttled => ApiError::client(
+            "ThrottlingException",
+            "You have exceeded the rate at which you may call KMS. Reduce the frequency of your calls.",
+        ),
         // Own text.
         ServiceError::CustomTag { why } => ApiError::validation(why),
         // Own text.

@@ -143,7 +143,7 @@ pub(super) async fn update_key_description(
     Ok(NOTHING)
 }
 
-pub(super) fn metadata(answer: &mut ObjectWriter, key: &KeyMetadata) {
+pub(crate) fn metadata(answer: &mut ObjectWriter, key: &KeyMetadata) {
     answer
         .text("AWSAccountId", &key.account.to_string())
         .text("KeyId", &key.key_id.to_string())

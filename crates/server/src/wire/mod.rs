@@ -62,6 +62,8 @@ impl Credentials for Service {
     }
 }
 
+pub(crate) use lifecycle::metadata;
+
 impl Backend for Service {
     fn credentials(&self) -> &dyn Credentials {
         self
@@ -84,6 +86,8 @@ impl Backend for Service {
         Box::pin(async move {
             let name = operation.name;
             let (service, input) = (self, &mut input);
+            self.admit(context, name)
+                .map_err(|error| api_error(self, context, error))?;
             let result = match name {
                 "CancelKeyDeletion" => {
                     lifecycle::cancel_key_deletion(service, context, input).await

@@ -98,7 +98,7 @@ impl Service {
         ctx: &RequestContext,
         input: DeriveSharedSecretInput,
     ) -> Result<DeriveSharedSecretOutput, ServiceError> {
-        let recipient = self.attest(input.recipient.as_ref())?;
+        let recipient = self.attest(ctx, input.recipient.as_ref())?;
         let wanted = Wanted {
             operation: CryptographicOperation::DeriveSharedSecret,
             text: &input.key_id,
@@ -112,6 +112,7 @@ impl Service {
         let listed = key.spec.key_agreement_algorithms();
         let listed = listed.contains(&input.algorithm);
         check_algorithm(listed, input.algorithm.name(), key)?;
+        self.begin_use(ctx, key, material)?;
         let shared_secret =
             self.use_key(key, material, |usable| usable.agree(&input.public_key))?;
         if input.dry_run {
@@ -146,6 +147,7 @@ impl Service {
         let listed = key.spec.encapsulation_algorithms();
         let listed = listed.contains(&input.algorithm);
         check_algorithm(listed, input.algorithm.name(), key)?;
+        self.begin_use(ctx, key, material)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -177,6 +179,7 @@ impl Service {
         let listed = key.spec.encapsulation_algorithms();
         let listed = listed.contains(&input.algorithm);
         check_algorithm(listed, input.algorithm.name(), key)?;
+        self.begin_use(ctx, key, material)?;
         let shared_secret = self.use_key(key, material, |usable| {
             usable.decapsulate(&input.ciphertext)
         })?;

@@ -70,7 +70,7 @@ impl Service {
         input: GenerateDataKeyPairInput,
         operation: CryptographicOperation,
     ) -> Result<GenerateDataKeyPairOutput, ServiceError> {
-        let recipient = self.attest(input.recipient.as_ref())?;
+        let recipient = self.attest(ctx, input.recipient.as_ref())?;
         let state = self.read(ctx).await?;
         let algorithm = EncryptionAlgorithm::SymmetricDefault;
         let wanted = Destination {
@@ -97,6 +97,8 @@ impl Service {
             ServiceError::AlgorithmNotForSpec { .. } => ServiceError::DataKeyPairFromAsymmetric,
             error => error,
         })?;
+        ctx.trace.use_of(found, material);
+        self.admit_pair(ctx, input.spec)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }

@@ -76,6 +76,7 @@ impl Service {
         let tokens = self.judge_tokens(&input.grant_tokens).await?;
         let state = self.read(ctx).await?;
         let (key, material) = input.check(ctx, &state, (operation, tokens))?;
+        self.begin_use(ctx, key, material)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -101,6 +102,7 @@ impl Service {
         let tokens = self.judge_tokens(&asked.grant_tokens).await?;
         let state = self.read(ctx).await?;
         let (key, material) = asked.check(ctx, &state, (operation, tokens))?;
+        self.begin_use(ctx, key, material)?;
         let valid = self.use_key(key, material, |usable| {
             usable.verify_mac(asked.algorithm, &asked.message, &input.mac)
         })?;

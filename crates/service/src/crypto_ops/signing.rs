@@ -98,6 +98,7 @@ impl Service {
         let tokens = self.judge_tokens(&input.grant_tokens).await?;
         let state = self.read(ctx).await?;
         let (key, material, algorithm) = input.check(ctx, &state, (operation, tokens))?;
+        self.begin_use(ctx, key, material)?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -124,6 +125,7 @@ impl Service {
         let tokens = self.judge_tokens(&signed.grant_tokens).await?;
         let state = self.read(ctx).await?;
         let (key, material, algorithm) = signed.check(ctx, &state, (operation, tokens))?;
+        self.begin_use(ctx, key, material)?;
         let valid = self.use_key(key, material, |usable| {
             let message = &signed.message;
             usable.verify(algorithm, signed.message_type, message, &input.signature)

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use keyrum_consensus::ReadMode;
 use keyrum_crypto::{SessionTokenKey, session_key_version};
 use keyrum_state::{
-    AccessKeyOwner, Caller, CallerDetails, State, User, access_key_secret_name,
+    AccessKeyOwner, AuditDetails, Caller, CallerDetails, State, User, access_key_secret_name,
     session_key_secret_name,
 };
 use keyrum_types::{AccountId, UnixMillis};
@@ -219,6 +219,11 @@ fn caller_of_session(state: &State, session: &Session) -> Option<Caller> {
             // A session's tag goes before its role's of the same name.
             let tags = session.tags.iter().map(|(name, value)| (name, value));
             caller.conditions.extend(tag_conditions(tags));
+            caller.details.audit = Some(Box::new(AuditDetails {
+                session_role: role.arn(state.region().partition()),
+                session_began: Some(session.issued),
+                ..AuditDetails::default()
+            }));
             caller
         }
     };
