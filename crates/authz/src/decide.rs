@@ -188,8 +188,7 @@ pub fn locks_out(policy: &Policy, question: &Question<'_>) -> bool {
         action: "PutKeyPolicy",
         ..*question
     };
-    let verdict = policy.weigh(&View::new(&later).for_resource());
-    verdict.denied || verdict.allowed == NamedAs::No
+    policy.weigh(&View::new(&later).for_resource()).allowed == NamedAs::No
 }
 
 fn named_resource(question: &Question<'_>, resource: &ResourceSide<'_>) -> DeniedResource {

@@ -35,7 +35,7 @@ pub struct Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) denied: bool,
-    /// As what the asker is allowed; the strongest there is.
+    /// As what the asker is allowed; the strongest there is. Not at all, if it is denied.
     pub(crate) allowed: NamedAs,
 }
 

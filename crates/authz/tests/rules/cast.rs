@@ -122,6 +122,9 @@ pub(crate) fn key_policy_of(cell: &str) -> Option<Policy> {
             _ if effect.starts_with("if-mfa") => {
                 json!({"Bool": {"aws:MultiFactorAuthPresent": "true"}})
             }
+            _ if effect.starts_with("if-tagged") => {
+                json!({"StringEquals": {"aws:ResourceTag/team": "red"}})
+            }
             _ if effect.starts_with("if-late") => {
                 json!({"DateGreaterThan": {"aws:CurrentTime": "2030-01-01T00:00:00Z"}})
             }
