@@ -197,7 +197,7 @@ pub(crate) async fn run(verb: Identity) -> Result<ExitCode, Failure> {
         Identity::List { account, place } => {
             let all = identities(&place).await?;
             let accounts = all["accounts"].as_array().cloned().unwrap_or_default();
-            let wanted = |shown: &Value| account.is_none_or(|id| shown["id"] == json!(id));
+            let wanted = |shown: &Value| account.is_none_or(|id| shown["id"] == id.to_string());
             let accounts: Vec<_> = accounts.into_iter().filter(wanted).collect();
             match place.json {
                 true => run::print(&format!("{}\n", serde_json::to_string_pretty(&accounts)?))?,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use keyrum_authz::{
     Asker, Denied, DeniedReason, DeniedResource, IdentitySide, KeyPolicy, Permit, Policy,
     PolicyKind, Principal, PrincipalKind, Question, Resource, ResourceSide, VIA_SERVICE, authorize,
-    managed_key_allows,
+    locks_out, managed_key_allows,
 };
 use keyrum_types::{AccountId, AliasName, Region, UnixMillis, alias_arn, key_arn};
 
@@ -96,12 +96,9 @@ pub(crate) fn may_put_policy(
 ) -> bool {
     let standing = Standing::of(state, caller);
     let asking = Asking::new(state, standing, "PutKeyPolicy", facts);
-    let side = ResourceSide::Key {
-        owner: key.account,
-        policy: KeyPolicy::Is(policy),
-        grant: None,
-    };
-    asking.on_side(key, &side).is_ok()
+    let arn = key_arn(state.region(), key.account, key.id);
+    let present = state.key(key).map(Arc::as_ref);
+    asking.with_question(&arn, present, |question| !locks_out(policy, question))
 }
 
 /// The refusal of a key or an alias of another account that is not there: the one that a caller gets whom
@@ -307,6 +304,18 @@ impl<'a> Asking<'a> {
                 reason,
             ));
         }
+        let decided = self.with_question(resource, key, |question| {
+            keyrum_authz::decide(question, &self.standing.side(), side)
+        });
+        decided.map_err(Refusal::NotAuthorized)
+    }
+
+    fn with_question<T>(
+        &self,
+        resource: &str,
+        key: Option<&Key>,
+        judge: impl FnOnce(&Question<'_>) -> T,
+    ) -> T {
         let situation = Situation {
             state: self.state,
             caller: self.standing.caller,
@@ -314,15 +323,13 @@ impl<'a> Asking<'a> {
             key,
             action: self.action,
         };
-        let question = Question {
+        judge(&Question {
             asker: self.standing.asker(),
             service: KMS,
             action: self.action,
             resource,
             context: &situation,
-        };
-        let decided = keyrum_authz::decide(&question, &self.standing.side(), side);
-        decided.map_err(Refusal::NotAuthorized)
+        })
     }
 }
 

@@ -96,8 +96,10 @@ impl Situation<'_> {
             return Some(text(self.state.region().as_str()));
         }
         // What crossed from another Region is among the conditions.
-        if let Some(values) = self.caller.conditions.get(name) {
-            return Some(many(values.iter().map(String::as_str)));
+        match self.caller.conditions.get(name).map(Vec::as_slice) {
+            Some([value]) => return Some(text(value)),
+            Some(values) => return Some(many(values.iter().map(String::as_str))),
+            None => {}
         }
         let details = &self.caller.details;
         match name {
@@ -276,16 +278,26 @@ fn of_grant<'a>(name: &str, terms: &'a GrantTerms) -> Option<Values<'a>> {
 }
 
 /// What conditions may ask of an encryption context. The part of a name that is a key of the context
-/// does not mind case; of keys that differ by case alone the first one counts.
+/// does not mind case.
 pub fn of_context<'a>(name: &str, context: &'a BTreeMap<String, String>) -> Option<Values<'a>> {
     match name.strip_prefix("kms:encryptioncontext")? {
         "keys" if context.is_empty() => None,
         "keys" => Some(many(context.keys().map(String::as_str))),
         rest => {
             let wanted = rest.strip_prefix(':')?;
-            let mut pairs = context.iter();
-            let found = pairs.find(|(key, _)| key.to_lowercase() == wanted);
-            found.map(|(_, value)| text(value))
+            let pairs = context.iter();
+            let mut found = pairs.filter(|(key, _)| key.eq_ignore_ascii_case(wanted));
+            let (_, first) = found.next()?;
+            // Of keys that differ by case alone all count.
+            match found.next() {
+                None => Some(text(first)),
+                Some((_, second)) => {
+                    let all = [first, second]
+                        .into_iter()
+                        .chain(found.map(|(_, value)| value));
+                    Some(many(all.map(String::as_str)))
+                }
+            }
         }
     }
 }
@@ -295,12 +307,16 @@ fn of_tags<'a>(name: &str, tags: &'a [(String, String)]) -> Option<Values<'a>> {
         return (!tags.is_empty()).then(|| many(tags.iter().map(|(key, _)| key.as_str())));
     }
     let wanted = name.strip_prefix("aws:requesttag/")?;
-    let found = tags.iter().find(|(key, _)| key.to_lowercase() == wanted);
+    let found = tags
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(wanted));
     found.map(|(_, value)| text(value))
 }
 
 fn tagged<'a>(tags: &'a BTreeMap<String, String>, wanted: &str) -> Option<Values<'a>> {
-    let found = tags.iter().find(|(key, _)| key.to_lowercase() == wanted);
+    let found = tags
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(wanted));
     found.map(|(_, value)| text(value))
 }
 

@@ -326,7 +326,7 @@ pub(crate) fn applicable(
         issuer: grant.issuer,
         named,
     });
-    hits.max_by_key(|hit| (hit.issuer == asker.account, hit.named == NamedAs::Itself))
+    GrantHit::strongest(hits, asker, key.account)
 }
 
 /// The key's grants that allow a caller an operation, and as what each names the caller.
@@ -389,6 +389,21 @@ fn root_of(arn: &str, account: AccountId) -> Option<String> {
     Some(format!("arn:{partition}:iam::{account}:root"))
 }
 
+/// Whether those whom a grant names exist, as far as is known.
+fn check_principals(state: &State, terms: &GrantTerms) -> Result<(), Refusal> {
+    if state.feature_level() < AUTHORIZATION_LEVEL {
+        return Ok(());
+    }
+    for principal in [Some(&terms.grantee), terms.retiring.as_ref()].into_iter().flatten() {
+        if let GrantPrincipal::Aws(arn) = principal
+            && !state.principal_exists(arn)
+        {
+            return Err(Refusal::NoSuchPrincipal { arn: arn.clone() });
+        }
+    }
+    Ok(())
+}
+
 /// Whether a caller may create a grant of these terms. One who may only because of another grant cannot
 /// give more than that one.
 fn permit_create<'s>(
@@ -421,6 +436,7 @@ fn permit_create<'s>(
 pub(crate) fn create(call: &Call<'_>, key: KeyRef, id: GrantId, terms: &GrantTerms) -> Outcome {
     let target = permit_create(call, key, terms)?;
     check_terms(target.key(), terms)?;
+    check_principals(call.state, terms)?;
     match target.key().state {
         KeyState::Enabled | KeyState::Unavailable | KeyState::Updating => {}
         state @ (KeyState::Disabled

@@ -2,7 +2,7 @@
 //!
 //! A policy is text here; what makes a text one, `keyrum-authz` knows.
 
-use keyrum_authz::{MalformedPolicy, Policy, PolicyKind};
+use keyrum_authz::{MalformedPolicy, NamedPrincipal, Policy, PolicyKind};
 use keyrum_types::key_arn;
 
 use crate::access::{self, Call};
@@ -21,7 +21,7 @@ pub(crate) fn check(call: &Call<'_>, key: KeyRef, text: &str, bypass: bool) -> R
     if state.feature_level() < AUTHORIZATION_LEVEL {
         return check_for(state, &caller.arn, key, text, bypass);
     }
-    let policy = parse(text)?;
+    let policy = parse(state, text)?;
     if !bypass && !access::may_put_policy(state, caller, key, &policy, call.command) {
         return Err(Refusal::MalformedPolicy(MalformedPolicy::LocksCallerOut));
     }
@@ -32,13 +32,25 @@ pub(crate) fn check(call: &Call<'_>, key: KeyRef, text: &str, bypass: bool) -> R
 pub(crate) fn check_form(state: &State, key: KeyRef, text: &str) -> Result<(), Refusal> {
     match state.feature_level() < AUTHORIZATION_LEVEL {
         true => check_for(state, "", key, text, true),
-        false => parse(text).map(drop),
+        false => parse(state, text).map(drop),
     }
 }
 
-fn parse(text: &str) -> Result<Policy, Refusal> {
+/// A policy whose principals all exist, as far as is known.
+fn parse(state: &State, text: &str) -> Result<Policy, Refusal> {
     check_length(text)?;
-    Policy::parse(text, PolicyKind::Key).map_err(Refusal::MalformedPolicy)
+    let policy = Policy::parse(text, PolicyKind::Key).map_err(Refusal::MalformedPolicy)?;
+    let exists = |principal: &NamedPrincipal| match principal {
+        NamedPrincipal::Arn(name) | NamedPrincipal::UniqueId(name) => state.principal_exists(name),
+        NamedPrincipal::Anyone | NamedPrincipal::Account(_) | NamedPrincipal::Service(_) => true,
+    };
+    let all = policy.named_principals().all(exists);
+    match all {
+        true => Ok(policy),
+        false => Err(Refusal::MalformedPolicy(
+            MalformedPolicy::InvalidPrincipals,
+        )),
+    }
 }
 
 fn check_length(text: &str) -> Result<(), Refusal> {

@@ -398,4 +398,10 @@ pub enum Refusal {
         /// Which.
         id: String,
     },
+    /// A grant names a user or role that does not exist.
+    #[error("there is no principal {arn}")]
+    NoSuchPrincipal {
+        /// As it was named.
+        arn: String,
+    },
 }

@@ -423,7 +423,7 @@ pub(super) async fn list(service: &Service) -> Result<Value, Refused> {
             })
         });
         json!({
-            "id": account.account,
+            "id": account.account.to_string(),
             "alias": account.alias,
             "created_ms": account.created.0,
             "access_keys": show_keys(&account.access_keys),

@@ -292,6 +292,9 @@ pub(super) fn api_error(error: ServiceError, scene: Scene<'_>) -> ApiError {
 
 fn refused(refusal: Refusal, scene: Scene<'_>) -> ApiError {
     match refusal {
+        Refusal::NoSuchPrincipal { arn } => {
+            invalid_arn(format!("ARN does not refer to a valid principal: {arn}"))
+        }
         Refusal::NoSuchKey { key } => {
             not_found(format!("Key '{}' does not exist", scene.key(&key)))
         }

@@ -76,8 +76,9 @@ impl Service {
         self.inner.group.state().identity_book().is_some()
     }
 
-    /// Finds an access key, permanent or, with its token, temporary. `thorough`, an unknown one is
-    /// looked for in the newest state too.
+    /// Finds an access key, permanent or, with its token, temporary. An unknown one is looked for in the
+    /// newest state too if that is `thorough`, or if it looks like one that was declared: it may have
+    /// been a moment ago, and a node that lags would take its owner for a stranger.
     ///
     /// Whoever has the answer has proved nothing yet: the signature is to be checked with the secret.
     pub async fn credentials(
@@ -87,6 +88,7 @@ impl Service {
         thorough: bool,
     ) -> Result<Credentials, CredentialError> {
         let found = self.credentials_in(&self.inner.group.state(), access_key, token);
+        let thorough = thorough || token.is_some() || looks_declared(access_key);
         if !matches!(found, Err(CredentialError::Unknown))
             || !thorough
             || !self.inner.look_ups.take()
@@ -163,6 +165,11 @@ impl Service {
         let secret = secret.map_err(|error| unusable(&name, &error))?;
         Ok(SessionTokenKey::new(version, &secret))
     }
+}
+
+/// Whether an access key's id is such as are drawn here and by the real service.
+fn looks_declared(id: &str) -> bool {
+    id.len() == 20 && id.starts_with("AKIA")
 }
 
 /// What policies may ask of a tag of who asks.

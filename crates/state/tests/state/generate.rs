@@ -380,6 +380,17 @@ impl World {
     }
 }
 
+/// A change of one of few identities.
+pub(crate) fn put_or_delete(delete: bool, a: u8, b: u8) -> Command {
+    match delete {
+        true => Command::DeleteIdentity {
+            name: put_name(a, b),
+            expected: None,
+        },
+        false => put_identity(a, b),
+    }
+}
+
 /// One of few names, so that they come again.
 fn put_name(a: u8, b: u8) -> IdentityName {
     let owner = account(1 + u64::from(b % 2));

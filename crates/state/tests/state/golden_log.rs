@@ -1,7 +1,7 @@
 //! A log written by the first format, which every later build must replay to the same outcomes
 //! and the same contents.
 //!
-//! `golden/log-v1.bin` is 16 bytes of final digest and then records, each a length of four bytes
+//! `golden/log-v1.bin`, and `golden/log-identities.bin` for what came later, is 16 bytes of final digest and then records, each a length of four bytes
 //! and its bytes (all numbers little-endian): a proposal, what it led to, and so on in turns.
 //!
 //! It is never made anew on the way: `KEYRUM_UPDATE_GOLDEN=log-v1` writes it, and once released
@@ -17,15 +17,17 @@ use keyrum_state::{Digest, State, apply};
 use crate::generate::{Action, KINDS, World};
 use crate::words::event_name;
 
-fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log-v1.bin")
+fn path(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    folder.join(name).with_extension("bin")
 }
 
 fn new_state() -> State {
     State::new("us-east-1".parse().unwrap())
 }
 
-fn generate() -> Vec<u8> {
+/// A random log: a first action, and then so many of some kinds.
+fn generate(first: Action, count: usize, kinds: std::ops::Range<u8>) -> Vec<u8> {
     let mut number = 20_261_122_u64;
     let mut draw = move || {
         number = number
@@ -36,15 +38,8 @@ fn generate() -> Vec<u8> {
     let mut state = new_state();
     let mut world = World::new();
     let mut records = Vec::new();
-    let first = Action {
-        kind: 22,
-        a: 1,
-        b: 0,
-        time: 1,
-        node: 0,
-    };
-    let rest = (0..1500).map(|_| Action {
-        kind: draw() % KINDS,
+    let rest = (0..count).map(|_| Action {
+        kind: kinds.start + draw() % (kinds.end - kinds.start),
         a: draw(),
         b: draw(),
         time: draw(),
@@ -63,23 +58,10 @@ fn generate() -> Vec<u8> {
     bytes
 }
 
-fn records(mut bytes: &[u8]) -> Vec<&[u8]> {
-    let mut records = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
-        let (record, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
-        records.push(record);
-        bytes = rest;
-    }
-    records
-}
-
-/// Catches a build that cannot read, or decides otherwise than, a log of the first format.
-#[test]
-fn the_log_of_format_1_replays() {
-    if std::env::var_os("KEYRUM_UPDATE_GOLDEN").is_some_and(|value| value == "log-v1") {
-        fs::write(path(), generate()).unwrap();
-    }
-    let bytes = fs::read(path()).unwrap();
+/// Reads a log and checks that it leads to what it led to; the commands and events in it, and how many
+/// entries it has.
+fn replay(name: &str) -> (BTreeSet<&'static str>, BTreeSet<&'static str>, usize) {
+    let bytes = fs::read(path(name)).unwrap();
     let (digest, rest) = bytes.split_first_chunk::<16>().unwrap();
     let mut state = new_state();
     let mut commands = BTreeSet::new();
@@ -95,11 +77,60 @@ fn the_log_of_format_1_replays() {
     }
     assert_eq!(state.digest(), Digest(u128::from_le_bytes(*digest)));
     assert_eq!(state.digest(), state.recompute_digest());
-    assert!(records.len() >= 2000);
+    (commands, events, records.len() / 2)
+}
+
+fn asked_to_write(name: &str) -> bool {
+    std::env::var_os("KEYRUM_UPDATE_GOLDEN").is_some_and(|value| value == name)
+}
+
+/// A Region's first command.
+const FIRST: Action = Action {
+    kind: 22,
+    a: 1,
+    b: 0,
+    time: 1,
+    node: 0,
+};
+
+fn records(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut records = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let (record, rest) = rest.split_at(u32::from_le_bytes(*length) as usize);
+        records.push(record);
+        bytes = rest;
+    }
+    records
+}
+
+/// Catches a build that cannot read, or decides otherwise than, a log of the first format.
+#[test]
+fn the_log_of_format_1_replays() {
+    if asked_to_write("log-v1") {
+        fs::write(path("log-v1"), generate(FIRST, 1500, 0..KINDS)).unwrap();
+    }
+    let (commands, events, entries) = replay("log-v1");
+    assert!(entries >= 1000);
     assert_eq!(
         commands.len(),
         16,
         "every command it began with: {commands:?}"
     );
     assert_eq!(events.len(), 16, "every event it began with: {events:?}");
+}
+
+/// Catches the same of identities.
+#[test]
+fn the_log_of_identities_replays() {
+    if asked_to_write("log-identities") {
+        fs::write(path("log-identities"), generate(FIRST, 1000, 49..56)).unwrap();
+    }
+    let (commands, events, entries) = replay("log-identities");
+    assert_eq!(entries, 1001);
+    for command in ["PutIdentity", "DeleteIdentity", "ShareIdentities"] {
+        assert!(commands.contains(command), "{command}");
+    }
+    for event in ["IdentityPut", "IdentityDeleted", "IdentitiesShared"] {
+        assert!(events.contains(event), "{event}");
+    }
 }

@@ -7,5 +7,6 @@ mod identities;
 mod limits;
 mod properties;
 mod script;
+mod spreading;
 mod transcripts;
 mod words;

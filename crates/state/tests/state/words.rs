@@ -563,5 +563,6 @@ variant_names!(
         InvalidIdentity,
         TooManyIdentities,
         IdentityIdTaken,
+        NoSuchPrincipal,
     }
 );
