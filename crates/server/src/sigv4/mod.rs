@@ -33,7 +33,7 @@ use date::text;
 use keys::SigningKeys;
 
 pub(crate) use claim::Claim;
-pub use trial::SignatureTrial;
+pub use trial::{Arrived, SignatureTrial};
 
 /// How far a request's time may be from this machine's, in seconds.
 const SKEW: u64 = 300;
