@@ -74,7 +74,16 @@ pub(crate) fn error(error: &ApiError, id: RequestUid) -> Response<Full<Bytes>> {
     let code = match error.code {
         "InvalidSignatureException" => "SignatureDoesNotMatch",
         "ValidationException" => "ValidationError",
+        "UnrecognizedClientException" => "InvalidClientTokenId",
         code => code.strip_suffix("Exception").unwrap_or(code),
+    };
+    // Source: AWS STS API Reference, "Common Error Types".
+    let status = match code {
+        "SignatureDoesNotMatch"
+        | "InvalidClientTokenId"
+        | "ExpiredToken"
+        | "MissingAuthenticationToken" => 403,
+        _ => error.status,
     };
     let message = escape(&error.message);
     let body = format!(
@@ -82,7 +91,7 @@ pub(crate) fn error(error: &ApiError, id: RequestUid) -> Response<Full<Bytes>> {
          <Code>{code}</Code>\n    <Message>{message}</Message>\n  </Error>\n  \
          <RequestId>{id}</RequestId>\n</ErrorResponse>\n"
     );
-    plain_answer(error.status, XML, body.into_bytes())
+    plain_answer(status, XML, body.into_bytes())
 }
 
 /// Text as XML may hold it: five characters escaped, those XML lacks replaced.
@@ -140,6 +149,29 @@ mod tests {
             Err("InvalidAction")
         );
         assert_eq!(checked("/", "\u{0}"), Err("MissingAction"));
+    }
+
+    /// Catches an error that clients of STS, which know other names than those of KMS, do not
+    /// recognise.
+    #[test]
+    fn errors_have_the_names_of_sts() {
+        for (code, name, status) in [
+            ("InvalidSignatureException", "SignatureDoesNotMatch", 403),
+            ("UnrecognizedClientException", "InvalidClientTokenId", 403),
+            ("ExpiredTokenException", "ExpiredToken", 403),
+            (
+                "MissingAuthenticationTokenException",
+                "MissingAuthenticationToken",
+                403,
+            ),
+            ("IncompleteSignatureException", "IncompleteSignature", 400),
+            ("ValidationException", "ValidationError", 400),
+        ] {
+            let answer = error(&ApiError::client(code, ""), RequestUid::from_bytes([0; 16]));
+            assert_eq!(answer.status(), status, "{code}");
+            let body = format!("{:?}", answer.into_body());
+            assert!(body.contains(&format!("<Code>{name}</Code>")), "{body}");
+        }
     }
 
     /// Catches a caller's text that breaks out of the XML.
