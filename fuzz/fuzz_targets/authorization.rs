@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use hyper::Request;
 use hyper::body::Bytes;
-use keyrum_server::SignatureTrial;
+use keyrum_server::{Arrived, SignatureTrial};
 use keyrum_types::UnixMillis;
 use libfuzzer_sys::fuzz_target;
 
@@ -29,7 +29,9 @@ fuzz_target!(|data: &[u8]| {
     // What is no HTTP message does not reach the check.
     if let Ok(request) = request.body(Bytes::copy_from_slice(body)) {
         // 2015-08-30 12:36:00 UTC.
-        let refused = TRIAL.check(request, UnixMillis(1_440_938_160_000)).is_err();
+        let refused = TRIAL
+            .check(&Arrived::new(request, UnixMillis(1_440_938_160_000)))
+            .is_err();
         assert!(refused, "it passed");
     }
 });

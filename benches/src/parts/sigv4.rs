@@ -5,13 +5,14 @@
 //! finding and copying ten headers 0.5 us: 2.2 us. Without the kept signing key five HMACs more, 1.5 us.
 //! A key that nobody has costs as much as one that somebody has.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::body::Bytes;
-use keyrum_server::SignatureTrial;
+use keyrum_server::{Arrived, SignatureTrial};
 use keyrum_types::UnixMillis;
 use ring::{digest, hmac};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::report::{Report, Row, Verdict};
 use crate::{Failure, Setting};
@@ -19,6 +20,9 @@ use crate::{Failure, Setting};
 const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const BODY: &str = r#"{"KeyId":"1234abcd-12ab-34cd-56ef-1234567890ab","Plaintext":"aGVsbG8gd29ybGQgYW5kIGFsbCB0aGF0","EncryptionContext":{"tenant":"42"}}"#;
+
+/// Checks in a row.
+const CHECKS: u32 = 1000;
 
 /// 2026-09-12 11:31:37 UTC.
 const AT: UnixMillis = UnixMillis(1_789_212_697_616);
@@ -46,28 +50,33 @@ const HEADERS: [(&str, &str); 9] = [
 ];
 
 pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<(), Failure> {
-    let checks = |access_key: &str, expected: Result<(), &'static str>| -> Result<f64, Failure> {
-        let trial = SignatureTrial::new(ACCESS_KEY, SECRET);
-        let authorization = authorization(access_key);
-        let start = Instant::now();
-        let mut spent = 0.0;
-        let mut count = 0_u32;
-        while start.elapsed().as_secs_f64() < setting.slice_seconds {
+    let trial = SignatureTrial::new(ACCESS_KEY, SECRET);
+    let contestants = [
+        (authorization(ACCESS_KEY), Ok(())),
+        (
+            authorization("AKIANOBODY"),
+            Err("UnrecognizedClientException"),
+        ),
+    ];
+    let (mut spent, mut turns) = ([Duration::ZERO; 2], 0);
+    let start = Instant::now();
+    // They take turns, so that whatever else the machine does meets both.
+    while start.elapsed().as_secs_f64() < setting.slice_seconds {
+        for ((authorization, expected), spent) in contestants.iter().zip(&mut spent) {
             // Making requests is not part of it.
-            let requests: Vec<_> = (0..1000).map(|_| request(&authorization)).collect();
-            let begin = Instant::now();
-            for request in requests {
-                if trial.check(request, AT) != expected {
+            let requests: Vec<_> = (0..CHECKS).map(|_| request(authorization)).collect();
+            let begin = thread_time();
+            for request in &requests {
+                if trial.check(request) != *expected {
                     return Err("a signature was judged wrongly".into());
                 }
             }
-            spent += begin.elapsed().as_secs_f64();
-            count += 1000;
+            *spent += thread_time().saturating_sub(begin);
         }
-        Ok(spent / f64::from(count) * 1e6)
-    };
-    let known = checks(ACCESS_KEY, Ok(()))?;
-    let unknown = checks("AKIANOBODY", Err("UnrecognizedClientException"))?;
+        turns += 1;
+    }
+    let each = |spent: Duration| spent.as_secs_f64() / f64::from(turns * CHECKS) * 1e6;
+    let [known, unknown] = spent.map(each);
     report.row(&Row {
         what: "a signature checked, signing key kept",
         group: "1 thread",
@@ -79,15 +88,23 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<(), Failure>
     Ok(())
 }
 
-fn request(authorization: &str) -> Request<Bytes> {
+/// Processor time of this thread, which is all that a check takes.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+fn request(authorization: &str) -> Arrived {
     let mut request = Request::post("/");
     for (name, value) in HEADERS {
         request = request.header(name, value);
     }
     let request = request.header("authorization", authorization);
-    request
-        .body(Bytes::from_static(BODY.as_bytes()))
-        .expect("the parts are valid")
+    let body = Bytes::from_static(BODY.as_bytes());
+    Arrived::new(request.body(body).expect("the parts are valid"), AT)
 }
 
 /// Signs as the guide says, so that both sides are not wrong in the same way.

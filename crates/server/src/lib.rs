@@ -45,7 +45,7 @@ pub use endpoint::{Endpoint, EndpointSettings, HookAnswer, Hooks};
 pub use error::ApiError;
 pub use proxy::{NodeAt, Nodes, Proxy, ProxyWaits};
 pub use regions::{Audited, Regions};
-pub use sigv4::{AcceptedCredentials, SignatureTrial};
+pub use sigv4::{AcceptedCredentials, Arrived, SignatureTrial};
 
 /// Reads the service model, which is otherwise read with the first request.
 pub fn warm_up() {

@@ -447,6 +447,29 @@ mod tests {
         assert_eq!(error(&ApiError::validation("x"), id).status(), 400);
     }
 
+    /// Catches an error that clients of STS, which know other names than those of KMS, do not
+    /// recognise.
+    #[test]
+    fn errors_have_the_names_of_sts() {
+        for (code, name, status) in [
+            ("InvalidSignatureException", "SignatureDoesNotMatch", 403),
+            ("UnrecognizedClientException", "InvalidClientTokenId", 403),
+            ("ExpiredTokenException", "ExpiredToken", 403),
+            (
+                "MissingAuthenticationTokenException",
+                "MissingAuthenticationToken",
+                403,
+            ),
+            ("IncompleteSignatureException", "IncompleteSignature", 403),
+            ("ValidationException", "ValidationError", 400),
+        ] {
+            let answer = error(&ApiError::client(code, ""), RequestUid::from_bytes([0; 16]));
+            assert_eq!(answer.status(), status, "{code}");
+            let body = format!("{:?}", answer.into_body());
+            assert!(body.contains(&format!("<Code>{name}</Code>")), "{body}");
+        }
+    }
+
     /// Catches a caller's text that breaks out of the XML.
     #[test]
     fn text_is_escaped() {

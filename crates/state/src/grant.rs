@@ -394,7 +394,10 @@ fn check_principals(state: &State, terms: &GrantTerms) -> Result<(), Refusal> {
     if state.feature_level() < AUTHORIZATION_LEVEL {
         return Ok(());
     }
-    for principal in [Some(&terms.grantee), terms.retiring.as_ref()].into_iter().flatten() {
+    for principal in [Some(&terms.grantee), terms.retiring.as_ref()]
+        .into_iter()
+        .flatten()
+    {
         if let GrantPrincipal::Aws(arn) = principal
             && !state.principal_exists(arn)
         {

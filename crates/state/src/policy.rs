@@ -47,9 +47,7 @@ fn parse(state: &State, text: &str) -> Result<Policy, Refusal> {
     let all = policy.named_principals().all(exists);
     match all {
         true => Ok(policy),
-        false => Err(Refusal::MalformedPolicy(
-            MalformedPolicy::InvalidPrincipals,
-        )),
+        false => Err(Refusal::MalformedPolicy(MalformedPolicy::InvalidPrincipals)),
     }
 }
 

@@ -96,7 +96,11 @@ impl<'a> Claim<'a> {
         let mut exact = false;
         if let Some(parameters) = text.strip_prefix(ALGORITHM) {
             exact = parameters.starts_with(' ');
-            for parameter in parameters.split([',', ' ']).filter(|text| !text.is_empty()) {
+            for parameter in parameters
+                .split(',')
+                .flat_map(|parameter| parameter.split(' '))
+                .filter(|text| !text.is_empty())
+            {
                 let former = match parameter.split_once('=') {
                     Some(("Credential", value)) => scope.replace(value),
                     Some(("SignedHeaders", value)) => signed_headers.replace(value),

@@ -34,7 +34,7 @@ use keys::SigningKeys;
 
 pub(crate) use claim::Claim;
 pub(crate) use date::iso as iso_date;
-pub use trial::SignatureTrial;
+pub use trial::{Arrived, SignatureTrial};
 
 /// How far a request's time may be from this machine's, in seconds.
 const SKEW: u64 = 300;

@@ -11,6 +11,23 @@ use keyrum_types::UnixMillis;
 use super::{AcceptedCredentials, Claim, CredentialError, Credentials, Found, Verifier};
 use crate::http::{Incoming, Origin, RequestUid};
 
+/// A request that has arrived, to be checked.
+pub struct Arrived(Incoming);
+
+impl Arrived {
+    /// A whole request that arrives `at` this time.
+    pub fn new(request: Request<Bytes>, at: UnixMillis) -> Self {
+        let (parts, body) = request.into_parts();
+        Self(Incoming {
+            parts,
+            body,
+            id: RequestUid::from_bytes([0; 16]),
+            at,
+            from: Origin::default(),
+        })
+    }
+}
+
 /// Checks requests as an endpoint does that knows one access key.
 pub struct SignatureTrial {
     verifier: Verifier,
@@ -34,21 +51,14 @@ impl SignatureTrial {
         }
     }
 
-    /// Checks a request that arrives `at` this time; on refusal, the error's code.
-    pub fn check(&self, request: Request<Bytes>, at: UnixMillis) -> Result<(), &'static str> {
-        let (parts, body) = request.into_parts();
-        let request = Incoming {
-            parts,
-            body,
-            id: RequestUid::from_bytes([0; 16]),
-            at,
-            from: Origin::default(),
-        };
+    /// Checks a request; on refusal, the error's code.
+    pub fn check(&self, request: &Arrived) -> Result<(), &'static str> {
+        let request = &request.0;
         let claim = Claim::of(&request.parts).map_err(|error| error.code)?;
         let accepted = AcceptedCredentials::Declared;
         let identified = self
             .verifier
-            .identify(&request, claim.as_ref(), accepted, &self.key);
+            .identify(request, claim.as_ref(), accepted, &self.key);
         let identified = identified.now_or_never().expect("the key is here");
         identified.map(drop).map_err(|error| error.code)
     }

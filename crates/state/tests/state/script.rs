@@ -105,8 +105,8 @@ impl<'a> Line<'a> {
     }
 
     fn as_account(&self) -> u64 {
-        self.option("as")
-            .map_or(1, |number| number.parse().unwrap_or(0))
+        let number = self.option("as").unwrap_or("1").split(':').next();
+        number.and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
     fn key(&self, at: usize) -> KeyRef {
@@ -194,10 +194,32 @@ impl<'a> Line<'a> {
                 r#"{{"Statement":{{"Effect":"Allow","Principal":"*","Action":"kms:*","Resource":"*"}},"Id":"{}"}}"#,
                 self.option("id").unwrap_or_default()
             ),
+            // Lets the root do everything and a user encrypt.
+            "ada" => format!(
+                r#"{{"Statement":[{},{}]}}"#,
+                r#"{"Effect":"Allow","Principal":{"AWS":"000000000001"},"Action":"kms:*","Resource":"*"}"#,
+                r#"{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000001:user/ada"},"Action":"kms:DisableKey","Resource":"*"}"#
+            ),
+            "locking" => r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"kms:Get*","Resource":"*"}}"#.to_owned(),
+            "nobody" => r#"{"Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::000000000001:user/nobody"},"Action":"kms:*","Resource":"*"}}"#.to_owned(),
             "long" => " ".repeat(32_769),
             text => text.to_owned(),
         })
     }
+}
+
+/// A user as a caller, `1:ada`.
+fn user(state: &State, name: &str) -> Caller {
+    let (number, name) = name.split_once(':').unwrap();
+    let of = account(number.parse().unwrap());
+    let known = state.user(of, name);
+    let arn = known.map_or(format!("arn:aws:iam::{of}:user/{name}"), |user| {
+        user.arn("aws")
+    });
+    let mut caller = Caller::root(state.region(), of);
+    caller.arn = arn;
+    caller.details.unique_id = known.map(|user| user.id.clone()).unwrap_or_default();
+    caller
 }
 
 fn parse_key_id(text: &str) -> KeyId {
@@ -355,6 +377,7 @@ impl Script {
         let mut caller = match line.option("as") {
             Some("region") => None,
             None if of_region => None,
+            Some(name) if name.contains(':') => Some(user(&self.state, name)),
             _ => Some(caller(line.as_account())),
         };
         if let (Some(caller), Some(service)) = (&mut caller, line.option("via")) {
