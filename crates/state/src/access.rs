@@ -297,12 +297,13 @@ impl<'a> Asking<'a> {
         if self.standing.known.is_none() {
             // Not even what policies leave to everybody.
             let (caller, reason) = (self.standing.caller, DeniedReason::NoIdentityBasedPolicy);
-            return Err(denied(
-                caller,
-                self.action,
-                DeniedResource::OtherAccount,
-                reason,
-            ));
+            let own = key.is_none_or(|key| key.account == caller.account);
+            let resource = match resource {
+                "*" => DeniedResource::Any,
+                arn if own => DeniedResource::Arn(arn.to_owned()),
+                _ => DeniedResource::OtherAccount,
+            };
+            return Err(denied(caller, self.action, resource, reason));
         }
         let decided = self.with_question(resource, key, |question| {
             keyrum_authz::decide(question, &self.standing.side(), side)
