@@ -97,7 +97,11 @@ impl Situation<'_> {
         }
         // What crossed from another Region is among the conditions.
         if let Some(values) = self.caller.conditions.get(name) {
-            return Some(many(values.iter().map(String::as_str)));
+            return Some(match &values[..] {
+                // As a value and not as a list of one: variables of policies stand for it.
+                [one] => text(one),
+                values => many(values.iter().map(String::as_str)),
+            });
         }
         let details = &self.caller.details;
         match name {
