@@ -1,6 +1,6 @@
 //! Operations on aliases.
 
-use keyrum_state::{Alias, Caller, Command, KeyRef, NoFacts, State, permit_account, permit_key};
+use keyrum_state::{Alias, Caller, Command, KeyRef, NoFacts, Refusal, State, permit_account};
 use keyrum_types::{AliasName, KeyId, UnixMillis, alias_arn};
 
 use crate::page::{LIST_ALIASES, Markers, Page, PageRequest};
@@ -128,18 +128,14 @@ fn list_aliases(
     mut markers: Markers<'_>,
 ) -> Result<Page<AliasEntry>, ServiceError> {
     let account = caller.account;
+    let key = input.key_id.as_deref();
+    let key = key.map(|text| resolve::key_only(state.region(), account, text, Accounts::Own));
+    let key = key.transpose()?;
+    // The aliases are the account's: no key's policy has a say.
     let _permit = permit_account(state, caller, "ListAliases", "*", &NoFacts)?;
-    let key = match &input.key_id {
-        None => None,
-        Some(text) => {
-            let key = resolve::key_only(state.region(), account, text, Accounts::Own)?;
-            Some(
-                permit_key(state, caller, key, "ListAliases", &NoFacts)?
-                    .key()
-                    .reference(),
-            )
-        }
-    };
+    if let Some(key) = key.filter(|key| state.key(*key).is_none()) {
+        return Err(Refusal::NoSuchKey { key }.into());
+    }
     markers.filter = key.map(|key| key.id.to_string()).unwrap_or_default();
     let after = match markers.position(&input.page)? {
         None => None,

@@ -1,0 +1,9 @@
+//! Whom the API obeys: policies, grants and conditions as callers meet them, on running clusters with
+//! declared identities.
+
+mod conditions;
+mod matrix;
+mod parts;
+mod people;
+mod requests;
+mod table;
