@@ -238,7 +238,7 @@ mod tests {
         };
         let foreign = client(THERE, Purpose::Courier);
         let kinds: Vec<_> = (1..=u8::MAX).filter_map(Kind::from_byte).collect();
-        assert_eq!(kinds.len(), 14, "all kinds of call");
+        assert_eq!(kinds.len(), 15, "all kinds of call");
         for kind in kinds.into_iter().filter(|kind| *kind != Kind::Deliver) {
             let answer: Result<(), _> = foreign.call(kind, &(), LIMIT).await;
             let Err(CallError::Failed { reason, .. }) = answer else {
