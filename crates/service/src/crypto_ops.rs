@@ -196,7 +196,7 @@ impl Service {
         ctx: &RequestContext,
         input: EncryptInput,
     ) -> Result<EncryptOutput, ServiceError> {
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &input.grant_tokens).await?;
         let wanted = Destination {
             operation: "Encrypt",
             asked: Asked {
@@ -256,7 +256,7 @@ impl Service {
             tokens: self.judge_tokens(&input.grant_tokens).await?,
             blob: blob.map(Blob::new),
         };
-        let mut state = self.read(ctx).await?;
+        let mut state = self.read_with(ctx, &input.grant_tokens).await?;
         let mut found = wanted.check(&state, &ctx.caller);
         if ctx.mode != ReadMode::Linearizable && wanted.may_be_stale(&found) {
             state = self.inner.group.read(ReadMode::Linearizable).await?;
@@ -327,7 +327,7 @@ impl Service {
             algorithm: input.destination_algorithm,
             context: &input.destination_context,
         };
-        let mut state = self.read(ctx).await?;
+        let mut state = self.read_with(ctx, &input.grant_tokens).await?;
         let mut found = re_encrypt_checks(&state, &ctx.caller, &source, &destination);
         if ctx.mode != ReadMode::Linearizable && source.may_be_stale(&found) {
             state = self.inner.group.read(ReadMode::Linearizable).await?;
@@ -385,7 +385,7 @@ impl Service {
         operation: CryptographicOperation,
     ) -> Result<GenerateDataKeyOutput, ServiceError> {
         let recipient = self.attest(ctx, input.recipient.as_ref())?;
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &input.grant_tokens).await?;
         let algorithm = EncryptionAlgorithm::SymmetricDefault;
         let wanted = Destination {
             operation: operation.name(),

@@ -1,8 +1,8 @@
 //! Operations on grants: CreateGrant, ListGrants, ListRetirableGrants, RetireGrant and RevokeGrant.
 //!
 //! A grant token names its grant and is authenticated; no node remembers it, so every node of the Region
-//! takes every other's. It is worth something as long as its grant is there. Nothing is decided by it yet,
-//! as by grants; see `keyrum_state`'s module of the same name.
+//! takes every other's. It is worth something as long as its grant is there. A request that brings tokens is
+//! judged on the newest state, in which their grants are; who may do what by a grant, `keyrum_state` decides.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -504,7 +504,9 @@ fn principal(
 }
 
 /// The account of a principal whose ARN is well-formed. What does not even begin like one would be a
-/// unique id, and there are no identities yet that have one.
+/// unique id.
+///
+/// Deviation: unique ids are refused; the real service takes those of users and roles that exist.
 fn principal_account(
     arn: &str,
     no_arn: impl FnOnce(&str) -> ServiceError,

@@ -222,6 +222,20 @@ impl Service {
         Ok(self.inner.group.read(ctx.mode).await?)
     }
 
+    /// The same for a request that brings grant tokens: they are there to tell of grants that this node
+    /// may not know yet.
+    async fn read_with(
+        &self,
+        ctx: &RequestContext,
+        grant_tokens: &[String],
+    ) -> Result<Arc<State>, ServiceError> {
+        let mode = match grant_tokens.is_empty() {
+            true => ctx.mode,
+            false => ReadMode::Linearizable,
+        };
+        Ok(self.inner.group.read(mode).await?)
+    }
+
     /// Proposes a caller's command and gives what it did.
     async fn propose(
         &self,

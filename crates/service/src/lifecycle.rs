@@ -203,7 +203,7 @@ impl Service {
         input: DescribeKeyInput,
     ) -> Result<KeyMetadata, ServiceError> {
         let tokens = self.judge_tokens(&input.grant_tokens).await?;
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &input.grant_tokens).await?;
         let described = describe_key(&state, &ctx.caller, &input.key_id, tokens);
         let Err(ServiceError::AliasNotFound { .. }) = described else {
             return described;

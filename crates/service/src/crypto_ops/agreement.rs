@@ -107,7 +107,7 @@ impl Service {
             usage: KeyUsage::KeyAgreement,
             tokens: self.judge_tokens(&input.grant_tokens).await?,
         };
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &input.grant_tokens).await?;
         let (key, material) = wanted.check(&state, &ctx.caller)?;
         let listed = key.spec.key_agreement_algorithms();
         let listed = listed.contains(&input.algorithm);
@@ -142,7 +142,7 @@ impl Service {
             usage: KeyUsage::EncapsulateDecapsulate,
             tokens: self.judge_tokens(&input.grant_tokens).await?,
         };
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &input.grant_tokens).await?;
         let (key, material) = wanted.check(&state, &ctx.caller)?;
         let listed = key.spec.encapsulation_algorithms();
         let listed = listed.contains(&input.algorithm);
@@ -174,7 +174,7 @@ impl Service {
             usage: KeyUsage::EncapsulateDecapsulate,
             tokens: self.judge_tokens(&input.grant_tokens).await?,
         };
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &input.grant_tokens).await?;
         let (key, material) = wanted.check(&state, &ctx.caller)?;
         let listed = key.spec.encapsulation_algorithms();
         let listed = listed.contains(&input.algorithm);

@@ -71,7 +71,7 @@ impl Service {
         operation: CryptographicOperation,
     ) -> Result<GenerateDataKeyPairOutput, ServiceError> {
         let recipient = self.attest(ctx, input.recipient.as_ref())?;
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &input.grant_tokens).await?;
         let algorithm = EncryptionAlgorithm::SymmetricDefault;
         let wanted = Destination {
             operation: operation.name(),

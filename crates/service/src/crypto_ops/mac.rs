@@ -74,7 +74,7 @@ impl Service {
     ) -> Result<MacOutput, ServiceError> {
         let operation = CryptographicOperation::GenerateMac;
         let tokens = self.judge_tokens(&input.grant_tokens).await?;
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &input.grant_tokens).await?;
         let (key, material) = input.check(ctx, &state, (operation, tokens))?;
         self.begin_use(ctx, key, material)?;
         if input.dry_run {
@@ -100,7 +100,7 @@ impl Service {
         let operation = CryptographicOperation::VerifyMac;
         let asked = &input.message;
         let tokens = self.judge_tokens(&asked.grant_tokens).await?;
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &asked.grant_tokens).await?;
         let (key, material) = asked.check(ctx, &state, (operation, tokens))?;
         self.begin_use(ctx, key, material)?;
         let valid = self.use_key(key, material, |usable| {

@@ -41,7 +41,7 @@ impl Service {
         input: GetPublicKeyInput,
     ) -> Result<GetPublicKeyOutput, ServiceError> {
         let tokens = self.judge_tokens(&input.grant_tokens).await?;
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &input.grant_tokens).await?;
         let key = find(ctx, &state, &input, tokens)?;
         let material = current_material(key)?;
         // What is kept in memory belongs to keys that may be used.

@@ -96,7 +96,7 @@ impl Service {
     ) -> Result<SignOutput, ServiceError> {
         let operation = CryptographicOperation::Sign;
         let tokens = self.judge_tokens(&input.grant_tokens).await?;
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &input.grant_tokens).await?;
         let (key, material, algorithm) = input.check(ctx, &state, (operation, tokens))?;
         self.begin_use(ctx, key, material)?;
         if input.dry_run {
@@ -123,7 +123,7 @@ impl Service {
         let operation = CryptographicOperation::Verify;
         let signed = &input.signed;
         let tokens = self.judge_tokens(&signed.grant_tokens).await?;
-        let state = self.read(ctx).await?;
+        let state = self.read_with(ctx, &signed.grant_tokens).await?;
         let (key, material, algorithm) = signed.check(ctx, &state, (operation, tokens))?;
         self.begin_use(ctx, key, material)?;
         let valid = self.use_key(key, material, |usable| {
