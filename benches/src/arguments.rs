@@ -24,6 +24,7 @@ Parts, all of them unless some are named:
   authorize what it costs to decide whether a caller may
   store     how fast a node's store makes rows durable
   sigv4     what checking a signature costs
+  guarded   Encrypt with signature, policy, grant and audit record beside one without
 
 Options:
 
@@ -51,10 +52,11 @@ pub(crate) enum Part {
     Authorize,
     Store,
     Sigv4,
+    Guarded,
 }
 
 impl Part {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Encrypt,
         Self::Create,
         Self::Failover,
@@ -68,6 +70,7 @@ impl Part {
         Self::Authorize,
         Self::Store,
         Self::Sigv4,
+        Self::Guarded,
     ];
 }
 
@@ -87,6 +90,7 @@ impl fmt::Display for Part {
             Self::Authorize => "authorize",
             Self::Store => "store",
             Self::Sigv4 => "sigv4",
+            Self::Guarded => "guarded",
         })
     }
 }

@@ -62,6 +62,16 @@ impl Cluster {
         Self::up_nodes(setting, folder, &[client::REGION], "{ id = 1 }").await
     }
 
+    /// Starts one Region of three nodes with these lines in its topology file.
+    pub(crate) async fn up_with(
+        setting: &Setting,
+        folder: &Path,
+        lines: &str,
+    ) -> Result<Self, Failure> {
+        let nodes = "{ id = 1 }, { id = 2 }, { id = 3 }";
+        Self::up_lines(setting, folder, &[client::REGION], nodes, lines).await
+    }
+
     /// Starts Regions of three nodes each on a folder and waits for their ready file.
     pub(crate) async fn up_regions(
         setting: &Setting,
@@ -78,9 +88,20 @@ impl Cluster {
         regions: &[&str],
         nodes: &str,
     ) -> Result<Self, Failure> {
+        Self::up_lines(setting, folder, regions, nodes, "").await
+    }
+
+    async fn up_lines(
+        setting: &Setting,
+        folder: &Path,
+        regions: &[&str],
+        nodes: &str,
+        lines: &str,
+    ) -> Result<Self, Failure> {
         let topology = folder.join("topology.toml");
         std::fs::create_dir_all(folder)?;
         let mut text = "port = 0\ncredentials = \"any\"\ntest_clock = true\n".to_owned();
+        text.push_str(lines);
         for region in regions {
             text.push_str(&format!(
                 "\n[[region]]\nname = \"{region}\"\nnodes = [{nodes}]\n"

@@ -21,6 +21,7 @@ mod machine;
 mod parts;
 mod process;
 mod report;
+mod signer;
 mod turns;
 
 use std::io::Write;
@@ -130,6 +131,7 @@ async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
             Part::Authorize => parts::authorize::run(report),
             Part::Store => parts::store::run(setting, report),
             Part::Sigv4 => parts::sigv4::run(setting, report),
+            Part::Guarded => parts::guarded::run(setting, report).await,
         };
         // The other parts still have something to say.
         if let Err(failure) = outcome {

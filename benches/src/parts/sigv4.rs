@@ -11,10 +11,10 @@ use hyper::Request;
 use hyper::body::Bytes;
 use keyrum_server::{Arrived, SignatureTrial};
 use keyrum_types::UnixMillis;
-use ring::{digest, hmac};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::report::{Report, Row, Verdict};
+use crate::signer::Signer;
 use crate::{Failure, Setting};
 
 const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
@@ -107,31 +107,12 @@ fn request(authorization: &str) -> Arrived {
     Arrived::new(request.body(body).expect("the parts are valid"), AT)
 }
 
-/// Signs as the guide says, so that both sides are not wrong in the same way.
 fn authorization(access_key: &str) -> String {
-    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
-    let sha256 = |bytes: &[u8]| hex(digest::digest(&digest::SHA256, bytes).as_ref());
-    let hmac = |key: &[u8], text: &str| {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-        hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
-    };
-    let signed = &HEADERS[..HEADERS.len() - 1];
-    let lines: String = signed
-        .iter()
-        .map(|(name, value)| format!("{name}:{value}\n"))
-        .collect();
-    let names: Vec<_> = signed.iter().map(|(name, _)| *name).collect();
-    let names = names.join(";");
-    let canonical = format!("POST\n/\n\n{lines}\n{names}\n{}", sha256(BODY.as_bytes()));
-    let scope = "20260912/us-east-1/kms/aws4_request";
-    let text = format!(
-        "AWS4-HMAC-SHA256\n20260912T113137Z\n{scope}\n{}",
-        sha256(canonical.as_bytes())
-    );
-    let first = format!("AWS4{SECRET}").into_bytes();
-    let key = scope.split('/').fold(first, |key, part| hmac(&key, part));
-    let signature = hex(&hmac(&key, &text));
-    format!(
-        "AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
-    )
+    Signer {
+        access_key,
+        secret: SECRET,
+        region: "us-east-1",
+        date: "20260912T113137Z",
+    }
+    .authorization(&HEADERS[..HEADERS.len() - 1], BODY.as_bytes())
 }
