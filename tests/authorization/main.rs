@@ -2,8 +2,10 @@
 //! declared identities.
 
 mod conditions;
+mod grants;
 mod matrix;
 mod parts;
 mod people;
 mod requests;
+mod sessions;
 mod table;

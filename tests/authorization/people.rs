@@ -7,7 +7,6 @@ use aws_sdk_kms::config::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use keyrum_tests::http::{Answer as Bytes, Raw};
-use keyrum_tests::sdk::HERE;
 use keyrum_tests::wait;
 use serde_json::{Value, json};
 
@@ -246,9 +245,4 @@ pub(crate) async fn known(at: &At, person: &Person) {
         !matches!(answer, Err((code, _)) if code == "UnrecognizedClientException")
     })
     .await;
-}
-
-/// The first Region of a cluster.
-pub(crate) fn here(url: &str) -> At {
-    At::new(url, HERE)
 }
