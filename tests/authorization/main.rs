@@ -6,6 +6,7 @@ mod grants;
 mod matrix;
 mod parts;
 mod people;
+mod race;
 mod requests;
 mod sessions;
 mod table;
