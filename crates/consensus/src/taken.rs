@@ -27,6 +27,8 @@ pub struct Taken {
     pub entries: Vec<HistoryEntry>,
     /// All of the log from where it was asked for through this entry was looked at.
     pub through: LogIndex,
+    /// Whether this node lacks what comes next, and a node that may have it does not answer.
+    pub waits: bool,
     /// Entries that no node has in its history any more: the first, and the one after the last.
     pub lost: Option<(LogIndex, LogIndex)>,
 }
@@ -41,25 +43,33 @@ pub(crate) struct Rows {
 
 impl Group {
     /// What requests that this node took did, in the log entries after `after`; a bounded number
-    /// at a time. Waits for nothing: with nothing new, `through` is what was asked for.
-    pub async fn taken_after(&self, after: LogIndex) -> Result<Taken, StopReason> {
+    /// at a time. Waits for nothing: with nothing new, `through` is what was asked for. Entries that this
+    /// node lacks are lost if no other has them, those that do not answer not counted unless `patient`.
+    pub async fn taken_after(&self, after: LogIndex, patient: bool) -> Result<Taken, StopReason> {
         let failed = |reason: String| StopReason(reason);
         let own = rows_here(&self.inner, after + 1).await.map_err(failed)?;
         let mut rows = own;
         let mut lost = None;
-        if rows.begins > after + 1 {
-            let wanted = after + 1;
-            match self.rows_elsewhere(wanted, rows.begins).await {
-                Some(found) => rows = found,
-                None => lost = Some((wanted, rows.begins)),
+        let wanted = after + 1;
+        if rows.begins > wanted {
+            let (found, all_answered) = self.rows_elsewhere(wanted, rows.begins).await;
+            let reaches = found.as_ref().is_some_and(|found| found.begins <= wanted);
+            if !reaches && !all_answered && patient {
+                return Ok(Taken {
+                    through: after,
+                    waits: true,
+                    ..Taken::default()
+                });
             }
-            if rows.begins > wanted && lost.is_none() {
+            rows = found.unwrap_or(rows);
+            if !reaches {
                 lost = Some((wanted, rows.begins));
             }
         }
         let mut taken = Taken {
             entries: Vec::new(),
             through: rows.through.max(after),
+            waits: false,
             lost,
         };
         for (index, bytes) in rows.rows {
@@ -74,28 +84,38 @@ impl Group {
         Ok(taken)
     }
 
-    /// What another node has of the entries before `before`, if any has some.
-    async fn rows_elsewhere(&self, from: LogIndex, before: LogIndex) -> Option<Rows> {
+    /// What another node has of the entries before `before`, if any has some, and whether all were asked.
+    async fn rows_elsewhere(&self, from: LogIndex, before: LogIndex) -> (Option<Rows>, bool) {
         let mut best: Option<Rows> = None;
+        let mut all_answered = true;
         for node in self.inner.members() {
             if node == self.node() {
                 continue;
             }
             let peer = self.inner.directory.requests(node);
-            let Ok(rows) = peer.call(Kind::History, &from, ANSWER_TIMEOUT).await else {
-                continue;
+            let rows: Rows = match peer.call(Kind::History, &from, ANSWER_TIMEOUT).await {
+                Ok(rows) => rows,
+                Err(_) => {
+                    all_answered = false;
+                    continue;
+                }
             };
-            let rows: Rows = rows;
+            if rows.through < from {
+                // It has not come that far yet.
+                all_answered = false;
+                continue;
+            }
             if rows.begins < before && best.as_ref().is_none_or(|best| rows.begins < best.begins) {
                 best = Some(rows);
             }
         }
         // This node's own history goes on at `before`.
-        best.map(|mut rows| {
+        let best = best.map(|mut rows| {
             rows.rows.retain(|(index, _)| *index < before);
             rows.through = rows.through.min(before - 1);
             rows
-        })
+        });
+        (best, all_answered)
     }
 
     /// This machine's time, moved ahead as far as the Region's clock was.

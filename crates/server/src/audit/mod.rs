@@ -28,7 +28,7 @@ use keyrum_consensus::world::{World, spawn};
 use keyrum_service::{RequestContext, Service};
 use keyrum_types::{LogIndex, Region};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 pub use file::Rotation;
 
@@ -44,6 +44,11 @@ use trail::Trail;
 
 /// How often a node notes how far its history is told, while it goes on.
 const MARK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a node that lacks a part of its history waits for others that may have it, and how often it
+/// asks them.
+const HOLE_WAIT: Duration = Duration::from_secs(60);
+const HOLE_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a stopping node waits for the last of its history to be told.
 const STOP_WAIT: Duration = Duration::from_secs(2);
@@ -242,16 +247,26 @@ async fn tell_forever(audit: Audit, mut known: std::collections::BTreeSet<[u8; 1
     let mut closing = inner.closing.subscribe();
     let mut through = *inner.told.borrow();
     let mut marked = Instant::now();
+    let mut hole_since: Option<Instant> = None;
     let mut lines = Vec::new();
     loop {
         applied.borrow_and_update();
-        let taken = match group.taken_after(through).await {
+        let patient = hole_since.is_none_or(|since| since.elapsed() < HOLE_WAIT);
+        let taken = match group.taken_after(through, patient).await {
             Ok(taken) => taken,
             Err(reason) => {
                 tracing::warn!(%reason, "the history cannot be told any more");
                 return;
             }
         };
+        if taken.waits {
+            hole_since.get_or_insert_with(Instant::now);
+            tokio::select! {
+                () = sleep(HOLE_PAUSE) => continue,
+                _ = closing.wait_for(|closing| *closing) => return,
+            }
+        }
+        hole_since = None;
         if let Some((from, to)) = taken.lost {
             tracing::error!(
                 from,
