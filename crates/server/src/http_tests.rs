@@ -283,7 +283,7 @@ async fn sts_tells_who_calls() {
     ] {
         assert!(answer.body.contains(part), "{}", answer.body);
     }
-    let answer = ask("AssumeRole", "sts").await;
+    let answer = ask("AssumeRoleWithSAML", "sts").await;
     assert_eq!(answer.status, 400);
     assert!(
         answer.body.contains("<Code>InvalidAction</Code>"),

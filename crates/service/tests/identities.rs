@@ -200,7 +200,7 @@ async fn a_plan_makes_what_is_absent_alone() {
     assert!(scene.find("AKIABOB0000000000001", None).await.is_err());
 
     let report = scene.apply(&plan(), true).await;
-    assert_eq!(report.replaced, [ada.clone()]);
+    assert_eq!(report.replaced, std::slice::from_ref(&ada));
     assert_eq!(report.made, [bob]);
     let report = scene.apply(&plan(), false).await;
     assert_eq!((report.same, report.differs.len()), (4, 0));
