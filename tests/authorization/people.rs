@@ -1,11 +1,12 @@
 //! Declared users, and what they ask with signatures.
 
 use std::fmt::Write as _;
-use std::time::SystemTime;
+use std::time::{Duration, UNIX_EPOCH};
 
 use aws_sdk_kms::config::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
+use keyrum_consensus::world::World;
 use keyrum_tests::http::{Answer as Bytes, Raw};
 use keyrum_tests::wait;
 use serde_json::{Value, json};
@@ -153,6 +154,7 @@ impl At {
 
     /// A signed request, not sent yet.
     pub(crate) fn signed(&self, person: &Person, mut request: Raw, service: &str) -> Raw {
+        let now = World::real().clock.now();
         let token = person.token.clone();
         let credentials =
             Credentials::new(&person.access_key, &person.secret, token, None, "tests").into();
@@ -160,7 +162,7 @@ impl At {
             .identity(&credentials)
             .region(self.region)
             .name(service)
-            .time(SystemTime::now())
+            .time(UNIX_EPOCH + Duration::from_millis(now.0))
             .settings(SigningSettings::default())
             .build()
             .expect("all is there")

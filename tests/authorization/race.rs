@@ -1,12 +1,12 @@
 //! Rights that are taken away and given back while clients at every node use them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
 
 use futures_util::future::join_all;
 use keyrum_tests::sdk::HERE;
 use keyrum_tests::{Cluster, Shape, wait};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::people::{At, OWNER, People, Person, known, on_key, own};
 use crate::requests::{Bench, blob, root_statement};
