@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use futures_util::future::join_all;
 use keyrum_consensus::world::World;
 use keyrum_server::{IdentitiesForm, WrongIdentities};
 use keyrum_types::Region;
@@ -300,22 +301,33 @@ async fn identities(place: &IdentityPlace) -> Result<Value, Failure> {
 async fn home(world: &World, running: &RunFile) -> Result<(Region, Value), Failure> {
     let mut known = None;
     let mut refused = None;
-    for (region, nodes) in &running.regions {
-        for node in &nodes.nodes {
-            match Admin::of(world, node)?.identities().await {
-                Ok(all) => {
-                    let home = all["home"].as_str().unwrap_or_default().parse();
-                    let home: Region = home.unwrap_or_else(|_| region.clone());
-                    if home == *region {
-                        return Ok((home, all));
-                    }
-                    known = Some((home, all));
-                    break;
+    let nodes = running.regions.iter().flat_map(|(region, nodes)| {
+        let nodes = nodes.nodes.iter();
+        nodes.map(move |node| (region, Admin::of(world, node)))
+    });
+    // All at once: a Region whose nodes are frozen is not waited for, one after the other.
+    let answering = join_all(nodes.map(async |(region, admin)| {
+        let admin = admin.ok()?;
+        admin.status().await.ok()?;
+        Some((region, admin))
+    }));
+    for (region, admin) in answering.await.into_iter().flatten() {
+        if matches!(&known, Some((_, _, from)) if *from == region) {
+            continue;
+        }
+        match admin.identities().await {
+            Ok(all) => {
+                let home = all["home"].as_str().unwrap_or_default().parse();
+                let home: Region = home.unwrap_or_else(|_| region.clone());
+                if home == *region {
+                    return Ok((home, all));
                 }
-                Err(error) => refused = Some(error),
+                known = Some((home, all, region));
             }
+            Err(error) => refused = Some(error),
         }
     }
+    let known = known.map(|(home, all, _)| (home, all));
     match (known, refused) {
         (Some(known), _) => Ok(known),
         (None, Some(error)) => Err(error.into()),
