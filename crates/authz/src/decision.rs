@@ -58,7 +58,7 @@ impl Permit {
 
 /// Decides whether `caller` may do `action` (without `kms:`) to `resource`.
 ///
-/// The rule below feature level 2: the caller's account must own the resource, and that is enough.
+/// The rule below feature level 4: the caller's account must own the resource, and that is enough.
 pub fn authorize(
     caller: Principal<'_>,
     action: &'static str,

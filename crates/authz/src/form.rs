@@ -1,4 +1,4 @@
-//! Key policies as Regions below feature level 2 check them: their form, and a lockout check that
+//! Key policies as Regions below feature level 4 check them: their form, and a lockout check that
 //! does not look at conditions. Logs of that time must give the same outcomes for good.
 //!
 //! Source: AWS KMS Developer Guide, "Key policies" and "Default key policy"; IAM User Guide,

@@ -1,4 +1,4 @@
-//! AWS managed keys: their policy, and what it allows as Regions below feature level 2 decide it, which obey
+//! AWS managed keys: their policy, and what it allows as Regions below feature level 4 decide it, which obey
 //! no other policy.
 //!
 //! Source: AWS Secrets Manager User Guide, "Permissions for the KMS key", and

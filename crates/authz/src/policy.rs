@@ -45,7 +45,7 @@ impl Policy {
         Self::read(text, kind, false)
     }
 
-    /// Reads a key's policy that was stored by a Region below feature level 2, which looked at less.
+    /// Reads a key's policy that was stored by a Region below feature level 4, which looked at less.
     ///
     /// What [`Policy::parse`] would refuse is taken so that nobody is let in by it: a statement whose
     /// conditions cannot be read allows nothing, or denies whatever they are. There is no error for a

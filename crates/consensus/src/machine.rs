@@ -156,7 +156,7 @@ pub struct HistoryEntry {
     pub command: String,
     /// What it did.
     pub events: Vec<Event>,
-    /// Whose request it came from; `None` in entries of Regions below feature level 2.
+    /// Whose request it came from; `None` in entries of Regions below feature level 4.
     pub origin: Option<HistoryOrigin>,
 }
 
@@ -220,7 +220,7 @@ impl HistoryEntry {
     }
 }
 
-/// The row of what a proposal did. Regions below feature level 2 may have members that read the first
+/// The row of what a proposal did. Regions below feature level 4 may have members that read the first
 /// format only.
 fn history_bytes(proposal: Proposal, events: &[Event], state: &State) -> Vec<u8> {
     let (caller, account, mut details) = match proposal.caller {
