@@ -42,7 +42,7 @@ mod template;
 mod values;
 
 pub use decide::{GrantHit, IdentitySide, KeyPolicy, ResourceSide, decide, locks_out};
-pub use decision::{Denied, DeniedReason, DeniedResource, Permit, Principal, Resource, authorize};
+pub use decision::{Denied, DeniedReason, DeniedResource, Permit, Principal, authorize};
 pub use form::check_policy;
 pub use grant::{Constraints, at_least_as_strict, constraints_met, grant_names, may_grant_on};
 pub use malformed::MalformedPolicy;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use keyrum_authz::{
     Asker, Denied, DeniedReason, DeniedResource, IdentitySide, KeyPolicy, Permit, Policy,
-    PolicyKind, Principal, PrincipalKind, Question, Resource, ResourceSide, VIA_SERVICE, authorize,
+    PolicyKind, Principal, PrincipalKind, Question, ResourceSide, VIA_SERVICE, authorize,
     locks_out, managed_key_allows,
 };
 use keyrum_types::{AccountId, AliasName, Region, UnixMillis, alias_arn, key_arn};
@@ -29,18 +29,13 @@ const KMS: &str = "kms";
 #[derive(Debug)]
 pub struct Permitted<'s> {
     key: &'s Arc<Key>,
-    permit: Permit,
+    _permit: Permit,
 }
 
 impl<'s> Permitted<'s> {
     /// The key.
     pub fn key(&self) -> &'s Arc<Key> {
         self.key
-    }
-
-    /// What allows it.
-    pub fn permit(&self) -> &Permit {
-        &self.permit
     }
 
     pub(crate) fn reference(&self) -> KeyRef {
@@ -83,7 +78,10 @@ fn permit<'s>(
     let standing = Standing::of(state, caller);
     let asking = Asking::new(state, standing, action, facts);
     let permit = asking.on_key(found, grants)?;
-    Ok(Permitted { key: found, permit })
+    Ok(Permitted {
+        key: found,
+        _permit: permit,
+    })
 }
 
 /// Whether the caller could put the key's policy again, if `policy` were it.
@@ -149,7 +147,7 @@ fn permit_key_by_account<'s>(
     name: KeyRef,
     action: &'static str,
 ) -> Result<Permitted<'s>, Refusal> {
-    let permit = by_account(caller, action, Resource::Key(name.account, name.id))?;
+    let permit = by_account(caller, action, name.account)?;
     let key = state.key(name).ok_or(Refusal::NoSuchKey { key: name })?;
     if let Some(alias) = state.managed_alias(name) {
         let via = caller.conditions.get(VIA_SERVICE);
@@ -161,19 +159,18 @@ fn permit_key_by_account<'s>(
             return Err(denied(caller, action, resource, reason));
         }
     }
-    Ok(Permitted { key, permit })
+    Ok(Permitted {
+        key,
+        _permit: permit,
+    })
 }
 
-fn by_account(
-    caller: &Caller,
-    action: &'static str,
-    resource: Resource,
-) -> Result<Permit, Refusal> {
+fn by_account(caller: &Caller, action: &'static str, owner: AccountId) -> Result<Permit, Refusal> {
     let principal = Principal {
         account: caller.account,
         arn: &caller.arn,
     };
-    authorize(principal, action, resource).map_err(Refusal::NotAuthorized)
+    authorize(principal, action, owner).map_err(Refusal::NotAuthorized)
 }
 
 /// Asks whether the caller may perform `action` (without `kms:`) on nothing in particular, or on what
@@ -186,7 +183,7 @@ pub fn permit_account(
     facts: &dyn Facts,
 ) -> Result<Permit, Refusal> {
     if state.feature_level() < AUTHORIZATION_LEVEL {
-        return by_account(caller, action, Resource::Account(caller.account));
+        return by_account(caller, action, caller.account);
     }
     let standing = Standing::of(state, caller);
     let asking = Asking::new(state, standing, action, facts);
