@@ -314,6 +314,52 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The keys it is about, the one that it changed first.
+    pub fn keys(&self) -> Vec<KeyRef> {
+        match self {
+            Self::KeyCreated { key } | Self::KeyReplicated { key, .. } => vec![key.reference()],
+            Self::KeyEnabled { key }
+            | Self::KeyDisabled { key }
+            | Self::KeyDeletionScheduled { key, .. }
+            | Self::KeyDeletionCanceled { key, .. }
+            | Self::KeyDeleted { key, .. }
+            | Self::KeyDescriptionUpdated { key, .. }
+            | Self::KeyTagged { key, .. }
+            | Self::KeyUntagged { key, .. }
+            | Self::KeyPolicyPut { key, .. }
+            | Self::KeyRotationEnabled { key, .. }
+            | Self::KeyRotationDisabled { key }
+            | Self::KeyRotated { key, .. }
+            | Self::KeyRotationStarted { key, .. }
+            | Self::KeyMaterialImported { key, .. }
+            | Self::KeyMaterialDeleted { key, .. }
+            | Self::KeyMaterialExpired { key, .. }
+            | Self::ImportsShared { key, .. }
+            | Self::GrantRetired { key, .. }
+            | Self::GrantRevoked { key, .. }
+            | Self::FamilyChanged { key, .. } => vec![*key],
+            Self::GrantCreated { grant } => vec![grant.key],
+            Self::MessagesSent { sent } => {
+                let about = sent.iter().filter_map(|(_, message)| message.key());
+                about.collect()
+            }
+            Self::AliasCreated { target, .. } | Self::AliasDeleted { target, .. } => vec![*target],
+            Self::AliasUpdated { former, target, .. } => vec![*target, *former],
+            Self::ClockAdvanced { .. }
+            | Self::ClockConfirmed { .. }
+            | Self::FeatureLevelRaised { .. }
+            | Self::IdentityPut { .. }
+            | Self::IdentityDeleted { .. }
+            | Self::IdentitiesShared { .. }
+            | Self::IdentityHeard { .. }
+            | Self::MessageTaken { .. }
+            | Self::MessagesDelivered { .. } => Vec::new(),
+            Self::KeyUsesRecorded { uses } => uses.iter().map(|used| used.key).collect(),
+        }
+    }
+}
+
 /// What happened to a family, in one Region's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FamilyChange {

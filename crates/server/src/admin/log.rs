@@ -60,7 +60,7 @@ pub(super) async fn page(group: &Group, query: &str) -> Result<Value, Refused> {
 fn show(entry: &HistoryEntry, key_id: Option<&str>) -> Option<Value> {
     let wanted = |event: &&Event| match key_id {
         None => true,
-        Some(id) => keys_of(event).iter().any(|key| key.id.to_string() == id),
+        Some(id) => event.keys().iter().any(|key| key.id.to_string() == id),
     };
     let events: Vec<Value> = entry.events.iter().filter(wanted).map(show_event).collect();
     if key_id.is_some() && events.is_empty() {
@@ -73,50 +73,6 @@ fn show(entry: &HistoryEntry, key_id: Option<&str>) -> Option<Value> {
         "command": entry.command,
         "events": events,
     }))
-}
-
-fn keys_of(event: &Event) -> Vec<KeyRef> {
-    match event {
-        Event::KeyCreated { key } => vec![key.reference()],
-        Event::KeyEnabled { key }
-        | Event::KeyDisabled { key }
-        | Event::KeyDeletionScheduled { key, .. }
-        | Event::KeyDeletionCanceled { key, .. }
-        | Event::KeyDeleted { key, .. }
-        | Event::KeyDescriptionUpdated { key, .. }
-        | Event::KeyTagged { key, .. }
-        | Event::KeyUntagged { key, .. }
-        | Event::KeyPolicyPut { key, .. }
-        | Event::KeyRotationEnabled { key, .. }
-        | Event::KeyRotationDisabled { key }
-        | Event::KeyRotated { key, .. }
-        | Event::KeyRotationStarted { key, .. }
-        | Event::KeyMaterialImported { key, .. }
-        | Event::KeyMaterialDeleted { key, .. }
-        | Event::KeyMaterialExpired { key, .. }
-        | Event::ImportsShared { key, .. }
-        | Event::GrantRetired { key, .. }
-        | Event::GrantRevoked { key, .. } => vec![*key],
-        Event::GrantCreated { grant } => vec![grant.key],
-        Event::FamilyChanged { key, .. } => vec![*key],
-        Event::KeyReplicated { key, .. } => vec![key.reference()],
-        Event::MessagesSent { sent } => {
-            let about = sent.iter().filter_map(|(_, message)| message.key());
-            about.collect()
-        }
-        Event::AliasCreated { target, .. } | Event::AliasDeleted { target, .. } => vec![*target],
-        Event::AliasUpdated { former, target, .. } => vec![*former, *target],
-        Event::ClockAdvanced { .. }
-        | Event::ClockConfirmed { .. }
-        | Event::FeatureLevelRaised { .. }
-        | Event::IdentityPut { .. }
-        | Event::IdentityDeleted { .. }
-        | Event::IdentitiesShared { .. }
-        | Event::IdentityHeard { .. }
-        | Event::MessageTaken { .. }
-        | Event::MessagesDelivered { .. } => Vec::new(),
-        Event::KeyUsesRecorded { uses } => uses.iter().map(|used| used.key).collect(),
-    }
 }
 
 fn show_event(event: &Event) -> Value {

@@ -181,7 +181,7 @@ impl Effect {
                 is_alias: true,
             });
         }
-        let Some(key) = entry.events.iter().find_map(key_of) else {
+        let Some(key) = entry.events.iter().flat_map(Event::keys).next() else {
             return effect;
         };
         let arn = key_arn(region, key.account, key.id);
@@ -208,48 +208,6 @@ fn alias_of(event: &Event) -> Option<(AccountId, &AliasName)> {
         }
         Event::AliasDeleted { account, alias, .. } => Some((*account, alias)),
         _ => None,
-    }
-}
-
-/// The key that a call's event is about.
-fn key_of(event: &Event) -> Option<KeyRef> {
-    match event {
-        Event::KeyCreated { key } | Event::KeyReplicated { key, .. } => Some(key.reference()),
-        Event::GrantCreated { grant } => Some(grant.key),
-        Event::AliasCreated { target, .. }
-        | Event::AliasUpdated { target, .. }
-        | Event::AliasDeleted { target, .. } => Some(*target),
-        Event::KeyEnabled { key }
-        | Event::KeyDisabled { key }
-        | Event::KeyDeletionScheduled { key, .. }
-        | Event::KeyDeletionCanceled { key, .. }
-        | Event::KeyDeleted { key, .. }
-        | Event::KeyDescriptionUpdated { key, .. }
-        | Event::KeyTagged { key, .. }
-        | Event::KeyUntagged { key, .. }
-        | Event::KeyPolicyPut { key, .. }
-        | Event::KeyRotationEnabled { key, .. }
-        | Event::KeyRotationDisabled { key }
-        | Event::KeyRotated { key, .. }
-        | Event::KeyRotationStarted { key, .. }
-        | Event::KeyMaterialImported { key, .. }
-        | Event::KeyMaterialDeleted { key, .. }
-        | Event::KeyMaterialExpired { key, .. }
-        | Event::ImportsShared { key, .. }
-        | Event::GrantRetired { key, .. }
-        | Event::GrantRevoked { key, .. }
-        | Event::FamilyChanged { key, .. } => Some(*key),
-        Event::ClockAdvanced { .. }
-        | Event::ClockConfirmed { .. }
-        | Event::FeatureLevelRaised { .. }
-        | Event::MessagesSent { .. }
-        | Event::MessageTaken { .. }
-        | Event::MessagesDelivered { .. }
-        | Event::KeyUsesRecorded { .. }
-        | Event::IdentityPut { .. }
-        | Event::IdentityDeleted { .. }
-        | Event::IdentitiesShared { .. }
-        | Event::IdentityHeard { .. } => None,
     }
 }
 
