@@ -6,16 +6,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use keyrum_authz::{Context, Values};
+use keyrum_authz::{Context, VIA_SERVICE, Values};
 use keyrum_types::{
     ExpirationModel, KeySpec, KeyUsage, MultiRegionRole, Origin, Region, RotationDays, UnixMillis,
 };
 
 use crate::policy::POLICY_NAME;
-use crate::{
-    ALIASES_PER_KEY_MAX, Caller, Command, Grant, GrantPrincipal, GrantTerms, ImportTerms, Key,
-    State,
-};
+use crate::{Caller, Command, Grant, GrantPrincipal, GrantTerms, ImportTerms, Key, State};
 
 /// What a request itself says, beside who makes it. A command is such facts; a request that only
 /// reads brings its own.
@@ -65,12 +62,7 @@ impl Situation<'_> {
         let name = name.strip_prefix("kms:")?;
         if name == "resourcealiases" {
             let aliases = self.state.aliases_of(key.reference(), None);
-            let mut names: Vec<_> = aliases
-                .map(|(name, _)| Cow::Borrowed(name.as_str()))
-                .collect();
-            // A key that has more is denied, whatever they are called.
-            names.truncate(ALIASES_PER_KEY_MAX as usize);
-            return Some(Values::Many(names));
+            return Some(many(aliases.map(|(name, _)| name.as_str())));
         }
         if name == "trailingdayswithoutkeyusage" {
             return self.days_unused(key).map(|days| owned(days.to_string()));
@@ -92,8 +84,12 @@ impl Situation<'_> {
 
     /// The engine knows who asks; this is what it does not. Tags of who asks are among the conditions.
     fn of_caller(&self, name: &str) -> Option<Values<'_>> {
-        if name == "aws:requestedregion" {
-            return Some(text(self.state.region().as_str()));
+        match (name, self.action) {
+            ("aws:requestedregion", _) => return Some(text(self.state.region().as_str())),
+            ("kms:grantisforawsresource", "CreateGrant" | "ListGrants" | "RevokeGrant") => {
+                return Some(boolean(self.caller.conditions.contains_key(VIA_SERVICE)));
+            }
+            _ => {}
         }
         // What crossed from another Region is among the conditions.
         match self.caller.conditions.get(name).map(Vec::as_slice) {
@@ -339,4 +335,76 @@ fn boolean(value: bool) -> Values<'static> {
 
 fn many<'a>(values: impl Iterator<Item = &'a str>) -> Values<'a> {
     Values::Many(values.map(Cow::Borrowed).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(caller: &Caller, action: &'static str, name: &str) -> Option<String> {
+        let state = State::new("us-east-1".parse().unwrap());
+        let situation = Situation {
+            state: &state,
+            caller,
+            facts: &NoFacts,
+            key: None,
+            action,
+        };
+        situation.values(name).map(|values| match values {
+            Values::One(value) => value.into_owned(),
+            Values::Many(values) => values.join(","),
+        })
+    }
+
+    fn root() -> Caller {
+        Caller::root(
+            &"us-east-1".parse().unwrap(),
+            "111122223333".parse().unwrap(),
+        )
+    }
+
+    /// Catches a service's request for a grant that is taken for the principal's own, or the reverse.
+    #[test]
+    fn grants_may_be_for_a_service() {
+        let name = "kms:grantisforawsresource";
+        let mut caller = root();
+        assert_eq!(
+            asked(&caller, "CreateGrant", name).as_deref(),
+            Some("false")
+        );
+        let via = vec!["ec2.us-east-1.amazonaws.com".to_owned()];
+        caller.conditions.insert(VIA_SERVICE.to_owned(), via);
+        assert_eq!(asked(&caller, "CreateGrant", name).as_deref(), Some("true"));
+        assert_eq!(asked(&caller, "Encrypt", name), None);
+    }
+
+    /// Catches a session that may more, or a condition that sees less, where a message brought its caller
+    /// to another Region.
+    #[test]
+    fn what_is_known_of_a_caller_crosses() {
+        let mut caller = root();
+        caller.details.unique_id = "AROAEXAMPLE:s".to_owned();
+        caller.details.session_policies = vec!["{}".to_owned(), "[]".to_owned()];
+        caller.details.source_ip = Some("192.0.2.1".parse().unwrap());
+        caller.details.user_agent = Some("walker".to_owned());
+        caller.details.at = Some(UnixMillis(1_700_000_000_500));
+        caller.details.secure = true;
+        let arrived = caller.to_cross();
+        assert_eq!(arrived.details, Default::default(), "messages have none");
+        let arrived = arrived.come_across();
+        assert_eq!(arrived.details.unique_id, caller.details.unique_id);
+        let policies = &arrived.details.session_policies;
+        assert_eq!(*policies, caller.details.session_policies);
+        for name in [
+            "aws:sourceip",
+            "aws:useragent",
+            "aws:securetransport",
+            "aws:epochtime",
+            "aws:currenttime",
+        ] {
+            let there = asked(&arrived, "UpdatePrimaryRegion", name);
+            assert!(there.is_some(), "{name}");
+            assert_eq!(there, asked(&caller, "UpdatePrimaryRegion", name), "{name}");
+        }
+    }
 }
