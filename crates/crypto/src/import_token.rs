@@ -12,8 +12,7 @@ use ring::aead::{Aad, NONCE_LEN};
 use zeroize::Zeroizing;
 
 use crate::ciphertext::{cipher, nonce_of};
-use crate::kdf::{derive, prf_key};
-use crate::keyring::DOMAIN_KEY_VERSION;
+use crate::keyring::DomainSecret;
 use crate::{DomainKeyring, KeyName, MaterialSecret, UnusableMaterial, UsableKey};
 
 const FORMAT: u8 = 1;
@@ -64,9 +63,10 @@ impl ImportKeyPair {
 
     /// The token that brings the pair back for imports into the KMS key `name`.
     pub fn token(&self, keyring: &DomainKeyring, name: KeyName, entropy: &dyn Entropy) -> Vec<u8> {
+        let (version, domain) = keyring.sealing();
         let mut token = vec![0; SECRET_AT];
         token[0] = FORMAT;
-        token[1..SALT_AT].copy_from_slice(&DOMAIN_KEY_VERSION.to_be_bytes());
+        token[1..SALT_AT].copy_from_slice(&version.to_be_bytes());
         entropy.fill(&mut token[SALT_AT..]);
         let names = [self.algorithm.name(), self.spec.name()].map(str::as_bytes);
         let lengths = names.map(|name| u8::try_from(name.len()).expect("names are short"));
@@ -79,7 +79,7 @@ impl ImportKeyPair {
             token.extend(name);
         }
         token.extend(secret);
-        let key = token_key(keyring, &token);
+        let key = token_key(&domain, &token);
         let nonce = nonce_of(&token[NONCE_AT..SECRET_AT]);
         let aad = associated_data(&token, name);
         let tag = cipher(key.as_slice())
@@ -93,10 +93,11 @@ impl ImportKeyPair {
     /// anything else.
     pub fn from_token(keyring: &DomainKeyring, name: KeyName, token: &[u8]) -> Option<Self> {
         let (head, sealed) = token.split_at_checked(SECRET_AT)?;
-        if head[0] != FORMAT || head[1..SALT_AT] != DOMAIN_KEY_VERSION.to_be_bytes() {
-            return None;
-        }
-        let key = token_key(keyring, head);
+        let version = head[1..SALT_AT].try_into().map(u32::from_be_bytes);
+        let domain = keyring
+            .version(version.ok()?)
+            .filter(|_| head[0] == FORMAT)?;
+        let key = token_key(&domain, head);
         let nonce = nonce_of(&head[NONCE_AT..]);
         let aad = associated_data(head, name);
         let mut buffer = Zeroizing::new(sealed.to_vec());
@@ -115,13 +116,8 @@ impl ImportKeyPair {
     }
 }
 
-fn token_key(keyring: &DomainKeyring, head: &[u8]) -> Zeroizing<[u8; 32]> {
-    let salt = &head[SALT_AT..NONCE_AT];
-    derive(
-        &prf_key(keyring.expose()),
-        "keyrum import tokens 1",
-        &[salt],
-    )
+fn token_key(domain: &DomainSecret, head: &[u8]) -> Zeroizing<[u8; 32]> {
+    domain.derive("keyrum import tokens 1", &[&head[SALT_AT..NONCE_AT]])
 }
 
 fn associated_data(head: &[u8], name: KeyName) -> Vec<u8> {

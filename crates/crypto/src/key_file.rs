@@ -204,7 +204,8 @@ pub fn save(
     entropy: &dyn Entropy,
 ) -> Result<(), KeyFileError> {
     let fingerprint = keyring.fingerprint().to_string();
-    let text = render(SecretKind::DomainKey, &fingerprint, keyring.expose());
+    let (_, secret) = keyring.sealing();
+    let text = render(SecretKind::DomainKey, &fingerprint, secret.expose());
     write(path, SecretKind::DomainKey, &text, entropy)
 }
 
@@ -402,11 +403,12 @@ mod tests {
             let read = load_or_create(&folder.file(), data_exists, &entropy)
                 .ok()
                 .unwrap();
-            assert_eq!(read.expose(), made.expose());
+            assert_eq!(read.sealing().1.expose(), made.sealing().1.expose());
         }
         let second = create(&folder.file(), &entropy).err().unwrap();
         assert!(matches!(second, KeyFileError::Exists { .. }), "{second}");
-        assert_eq!(load(&folder.file()).ok().unwrap().expose(), made.expose());
+        let read = load(&folder.file()).ok().unwrap();
+        assert_eq!(read.sealing().1.expose(), made.sealing().1.expose());
     }
 
     /// Catches a lost key that is silently replaced by a new one, which could open nothing.

@@ -3,11 +3,16 @@
 //! Every node of a Region holds the same domain key; it never enters the log. It is used only to
 //! derive other keys: one per sealing, from a fresh random value, so that no nonce limit is
 //! reached; one for tokens; and one for the fingerprint that names it.
+//!
+//! A domain key has versions. One seals; the older ones open what they sealed until they are
+//! destroyed. The first version's fingerprint names the domain key for good.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use keyrum_types::{Entropy, MaterialId, SealedMaterial};
+use keyrum_types::{Entropy, MaterialId, SEALING_FORMAT, SealedMaterial};
 use ring::aead::{Aad, NONCE_LEN};
 use zeroize::Zeroizing;
 
@@ -19,10 +24,9 @@ use crate::token::TokenKey;
 /// Bytes in a domain key.
 pub(crate) const DOMAIN_KEY_BYTES: usize = 32;
 
-/// The domain key's version that seals today. Each sealing carries the version it was made under.
-pub(crate) const DOMAIN_KEY_VERSION: u32 = 1;
+/// The number of a domain key's first version. Each sealing carries the version it was made under.
+pub const FIRST_DOMAIN_KEY_VERSION: u32 = 1;
 
-const SEALING_FORMAT: u8 = 1;
 const VERSION_AT: usize = 1;
 const SALT_AT: usize = VERSION_AT + 4;
 const SALT_BYTES: usize = 16;
@@ -39,7 +43,56 @@ const OVERHEAD_BYTES: usize = SECRET_AT + TAG_BYTES;
 /// material) and tag (16). Associated data are the format, the version, and the names of the key and the material:
 /// a sealing moved to another key does not open.
 pub struct DomainKeyring {
-    secret: Zeroizing<[u8; DOMAIN_KEY_BYTES]>,
+    name: Fingerprint,
+    /// Derived from the first version, and kept when that is destroyed: it opens nothing.
+    tokens: Zeroizing<[u8; DOMAIN_KEY_BYTES]>,
+    held: RwLock<Held>,
+}
+
+/// The versions that are here.
+struct Held {
+    versions: BTreeMap<u32, Arc<DomainSecret>>,
+    /// The version that seals, if it is here.
+    seals: u32,
+}
+
+/// One version of a domain key: the secret.
+pub struct DomainSecret(Zeroizing<[u8; DOMAIN_KEY_BYTES]>);
+
+impl DomainSecret {
+    /// A new one.
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        let mut secret = Zeroizing::new([0; DOMAIN_KEY_BYTES]);
+        entropy.fill(secret.as_mut_slice());
+        Self(secret)
+    }
+
+    /// One from its bytes.
+    pub fn from_bytes(secret: Zeroizing<[u8; DOMAIN_KEY_BYTES]>) -> Self {
+        Self(secret)
+    }
+
+    pub(crate) fn expose(&self) -> &[u8; DOMAIN_KEY_BYTES] {
+        &self.0
+    }
+
+    /// Names it.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint(*self.derive("keyrum domain key fingerprint 1", &[]))
+    }
+
+    /// What tokens are authenticated with.
+    fn tokens(&self) -> Zeroizing<[u8; DOMAIN_KEY_BYTES]> {
+        self.derive("keyrum tokens 1", &[])
+    }
+
+    pub(crate) fn derive<const N: usize>(
+        &self,
+        label: &str,
+        context: &[&[u8]],
+    ) -> Zeroizing<[u8; N]> {
+        derive(&prf_key(self.expose()), label, context)
+    }
 }
 
 /// Names a domain key without giving it away: 8 bytes, 16 hex digits in text.
@@ -107,30 +160,52 @@ pub enum UnsealError {
 }
 
 impl DomainKeyring {
-    /// A new domain key.
+    /// A new domain key, of one version.
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        let mut secret = Zeroizing::new([0; DOMAIN_KEY_BYTES]);
-        entropy.fill(secret.as_mut_slice());
-        Self { secret }
+        Self::first(DomainSecret::generate(entropy))
     }
 
-    /// A domain key from its bytes.
+    /// The domain key whose first and only version has these bytes.
     pub fn from_bytes(secret: Zeroizing<[u8; DOMAIN_KEY_BYTES]>) -> Self {
-        Self { secret }
+        Self::first(DomainSecret(secret))
     }
 
-    pub(crate) fn expose(&self) -> &[u8; DOMAIN_KEY_BYTES] {
-        &self.secret
+    /// The domain key that has this first version and no other.
+    pub fn first(secret: DomainSecret) -> Self {
+        let (name, tokens) = (secret.fingerprint(), secret.tokens());
+        let versions = [(FIRST_DOMAIN_KEY_VERSION, secret)];
+        Self::from_parts(name, tokens, versions).expect("there is a version")
     }
 
-    /// Names this key.
+    /// A domain key from what a file has of it: its name, its key for tokens, and the versions that
+    /// are left. The oldest seals until [`DomainKeyring::seal_under`] says more: a newer one may be
+    /// one that not every node has. `None` if there is no version, or the first is not the one that
+    /// the domain key is named after.
+    pub fn from_parts(
+        name: Fingerprint,
+        tokens: Zeroizing<[u8; DOMAIN_KEY_BYTES]>,
+        versions: impl IntoIterator<Item = (u32, DomainSecret)>,
+    ) -> Option<Self> {
+        let versions: BTreeMap<_, _> = versions
+            .into_iter()
+            .map(|(version, secret)| (version, Arc::new(secret)))
+            .collect();
+        let (&seals, _) = versions.first_key_value()?;
+        if let Some(first) = versions.get(&FIRST_DOMAIN_KEY_VERSION)
+            && (first.fingerprint() != name || first.tokens() != tokens)
+        {
+            return None;
+        }
+        Some(Self {
+            name,
+            tokens,
+            held: RwLock::new(Held { versions, seals }),
+        })
+    }
+
+    /// Names this domain key, through all its versions: the first one's fingerprint.
     pub fn fingerprint(&self) -> Fingerprint {
-        let derived: Zeroizing<[u8; 8]> = derive(
-            &prf_key(self.expose()),
-            "keyrum domain key fingerprint 1",
-            &[],
-        );
-        Fingerprint(*derived)
+        self.name
     }
 
     /// Whether this is the key that data with the fingerprint `expected` was sealed under.
@@ -143,10 +218,64 @@ impl DomainKeyring {
         }
     }
 
-    /// The Region's key for tokens that callers bring back.
+    /// The versions that are here, with what names each.
+    pub fn versions(&self) -> BTreeMap<u32, Fingerprint> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let names = held.versions.iter();
+        names
+            .map(|(&version, s)| (version, s.fingerprint()))
+            .collect()
+    }
+
+    /// The version `version`, if it is here.
+    pub fn version(&self, version: u32) -> Option<Arc<DomainSecret>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.versions.get(&version).cloned()
+    }
+
+    /// The version that seals.
+    pub fn seals_under(&self) -> u32 {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.seals
+    }
+
+    /// Takes a version in, to open what it sealed. It does not seal yet.
+    pub fn add(&self, version: u32, secret: Arc<DomainSecret>) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.versions.insert(version, secret);
+    }
+
+    /// Forgets a version. The one that seals stays.
+    pub fn forget(&self, version: u32) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        if held.seals != version {
+            held.versions.remove(&version);
+        }
+    }
+
+    /// Seals under `version` from now on; gives whether it is here.
+    pub fn seal_under(&self, version: u32) -> bool {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        let here = held.versions.contains_key(&version);
+        if here {
+            held.seals = version;
+        }
+        here
+    }
+
+    /// The version that seals, with its number.
+    pub(crate) fn sealing(&self) -> (u32, Arc<DomainSecret>) {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let secret = held.versions.get(&held.seals);
+        (
+            held.seals,
+            Arc::clone(secret.expect("what seals is never forgotten")),
+        )
+    }
+
+    /// The Region's key for tokens that callers bring back. The same under every version.
     pub fn token_key(&self) -> TokenKey {
-        let derived: Zeroizing<[u8; 32]> = derive(&prf_key(self.expose()), "keyrum tokens 1", &[]);
-        TokenKey(prf_key(derived.as_slice()))
+        TokenKey(prf_key(self.tokens.as_slice()))
     }
 
     /// Seals material for the log and the disk.
@@ -183,11 +312,12 @@ impl DomainKeyring {
         secret: &[u8],
         entropy: &dyn Entropy,
     ) -> SealedMaterial {
+        let (version, domain) = self.sealing();
         let mut sealed = vec![0; SECRET_AT];
         sealed[0] = SEALING_FORMAT;
-        sealed[VERSION_AT..SALT_AT].copy_from_slice(&DOMAIN_KEY_VERSION.to_be_bytes());
+        sealed[VERSION_AT..SALT_AT].copy_from_slice(&version.to_be_bytes());
         entropy.fill(&mut sealed[SALT_AT..]);
-        let key = self.sealing_key(purpose, &sealed[SALT_AT..NONCE_AT]);
+        let key: Zeroizing<[u8; 32]> = domain.derive(purpose, &[&sealed[SALT_AT..NONCE_AT]]);
         let nonce = nonce_of(&sealed[NONCE_AT..SECRET_AT]);
         let aad = [&sealed[..SALT_AT], name].concat();
         // The buffer has its final size before the secret enters it, so that no copy stays behind.
@@ -237,10 +367,9 @@ impl DomainKeyring {
         let mut version = [0; 4];
         version.copy_from_slice(&sealed[VERSION_AT..SALT_AT]);
         let version = u32::from_be_bytes(version);
-        if version != DOMAIN_KEY_VERSION {
-            return Err(UnsealError::OtherDomainKey { version });
-        }
-        let key = self.sealing_key(purpose, &sealed[SALT_AT..NONCE_AT]);
+        let domain = self.version(version);
+        let domain = domain.ok_or(UnsealError::OtherDomainKey { version })?;
+        let key: Zeroizing<[u8; 32]> = domain.derive(purpose, &[&sealed[SALT_AT..NONCE_AT]]);
         let nonce = nonce_of(&sealed[NONCE_AT..SECRET_AT]);
         let aad = [&sealed[..SALT_AT], name].concat();
         if sealed.len() > OVERHEAD_BYTES + MATERIAL_BYTES_MAX {
@@ -253,10 +382,6 @@ impl DomainKeyring {
             .len();
         buffer.truncate(length);
         Ok(buffer)
-    }
-
-    fn sealing_key(&self, purpose: &'static str, salt: &[u8]) -> Zeroizing<[u8; 32]> {
-        derive(&prf_key(self.expose()), purpose, &[salt])
     }
 }
 
@@ -388,6 +513,70 @@ mod tests {
         let same = material_name(name(1), id);
         let crossed = keyring.unseal_as(IDENTITY, &same, &material);
         assert_eq!(crossed.err(), Some(UnsealError::Damaged));
+    }
+
+    /// Catches a version that cannot open what it sealed once another seals, one that seals before it
+    /// is told to, and one that is forgotten and opens still.
+    #[test]
+    fn versions_open_what_they_sealed() {
+        let entropy = CountingEntropy(1.into());
+        let keyring = DomainKeyring::generate(&entropy);
+        let (domain, token) = (keyring.fingerprint(), keyring.token_key());
+        let secret = MaterialSecret::generate(&entropy);
+        let id = secret.id(name(1).key);
+        let seal = |keyring: &DomainKeyring| keyring.seal(name(1), id, &secret, &entropy);
+        let first = seal(&keyring);
+        assert!(!keyring.seal_under(2), "it is not here");
+        let second = Arc::new(DomainSecret::generate(&entropy));
+        keyring.add(2, Arc::clone(&second));
+        assert_eq!(seal(&keyring).domain_key_version(), Some(1));
+        assert!(keyring.seal_under(2));
+        let sealed = seal(&keyring);
+        assert_eq!(sealed.domain_key_version(), Some(2));
+        for sealed in [&first, &sealed] {
+            let opened = keyring.unseal(name(1), id, sealed).ok().unwrap();
+            assert_eq!(opened.expose(), secret.expose());
+        }
+        // The versions have keys of their own.
+        let mut moved = first.clone();
+        moved.0[4] = 2;
+        let refused = keyring.unseal(name(1), id, &moved).err();
+        assert_eq!(refused, Some(UnsealError::Damaged));
+
+        keyring.forget(2);
+        keyring.forget(1);
+        let gone = keyring.unseal(name(1), id, &first).err();
+        assert_eq!(gone, Some(UnsealError::OtherDomainKey { version: 1 }));
+        assert!(keyring.unseal(name(1), id, &sealed).is_ok(), "it seals");
+        assert_eq!(keyring.versions(), [(2, second.fingerprint())].into());
+        assert_eq!(keyring.fingerprint(), domain, "the name stays");
+        let text = token.issue(&[b"x"], b"payload");
+        assert!(keyring.token_key().open(&[b"x"], &text).is_some());
+    }
+
+    /// Catches parts of two domain keys that are taken for one, and a version that seals before the
+    /// Region's log says so.
+    #[test]
+    fn a_domain_key_is_put_together_from_its_own_parts() {
+        let entropy = CountingEntropy(1.into());
+        let [first, second] = [1, 2].map(|_| DomainSecret::generate(&entropy));
+        let (domain, tokens) = (first.fingerprint(), first.tokens());
+        let again = |secret: &DomainSecret| DomainSecret(secret.0.clone());
+        let make = |name, tokens: &Zeroizing<[u8; 32]>, versions: Vec<(u32, DomainSecret)>| {
+            DomainKeyring::from_parts(name, tokens.clone(), versions)
+        };
+        let both = make(
+            domain,
+            &tokens,
+            vec![(2, again(&second)), (1, again(&first))],
+        );
+        assert_eq!(both.unwrap().seals_under(), 1);
+        let left = make(domain, &tokens, vec![(2, again(&second))]).unwrap();
+        assert_eq!((left.fingerprint(), left.seals_under()), (domain, 2));
+        assert!(make(domain, &tokens, Vec::new()).is_none());
+        assert!(make(domain, &tokens, vec![(1, again(&second))]).is_none());
+        let others = second.tokens();
+        assert!(make(domain, &others, vec![(1, first)]).is_none());
     }
 
     /// Catches tokens of one Region that another takes.

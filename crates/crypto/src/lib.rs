@@ -38,7 +38,10 @@ pub use key_file::{
     KeyFileError, SecretKind, create, create_region_key, load, load_or_create, load_region_key,
     save,
 };
-pub use keyring::{DomainKeyring, Fingerprint, InvalidFingerprint, UnsealError, WrongDomainKey};
+pub use keyring::{
+    DomainKeyring, DomainSecret, FIRST_DOMAIN_KEY_VERSION, Fingerprint, InvalidFingerprint,
+    UnsealError, WrongDomainKey,
+};
 pub use keys::{
     Encapsulated, InvalidMaterial, PeerKeyError, UnusableMaterial, UsableKey, UseError,
     generate_material, given_material, import_material,
@@ -142,6 +145,7 @@ mod tests {
         );
         assert_eq!(traits!(MaterialSecret), [false; 3]);
         assert_eq!(traits!(DomainKeyring), [false; 3]);
+        assert_eq!(traits!(DomainSecret), [false; 3]);
         assert_eq!(traits!(TokenKey), [false; 3]);
         assert_eq!(traits!(SessionTokenKey), [false; 3]);
         assert_eq!(traits!(RegionKey), [false; 3]);

@@ -26,7 +26,7 @@ pub use key::{
 };
 pub use managed::{ManagedService, via_service};
 pub use region::{InvalidRegion, Region};
-pub use sealed::SealedMaterial;
+pub use sealed::{SEALING_FORMAT, SealedMaterial};
 pub use seams::{Clock, Entropy};
 pub use spec::{
     DataKeyPairSpec, EncapsulationAlgorithm, EncryptionAlgorithm, KeyAgreementAlgorithm, KeyFamily,

@@ -11,6 +11,20 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedMaterial(pub Box<[u8]>);
 
+impl SealedMaterial {
+    /// The version of the domain key that it is sealed under: the four bytes, big-endian, after the
+    /// format. `None` for bytes of no known format, such as none at all.
+    pub fn domain_key_version(&self) -> Option<u32> {
+        match *self.0 {
+            [SEALING_FORMAT, a, b, c, d, ..] => Some(u32::from_be_bytes([a, b, c, d])),
+            _ => None,
+        }
+    }
+}
+
+/// The format that sealings under a domain key begin with.
+pub const SEALING_FORMAT: u8 = 1;
+
 impl fmt::Debug for SealedMaterial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SealedMaterial({} bytes)", self.0.len())
