@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use keyrum_store::Store;
-use keyrum_types::NodeId;
+use keyrum_types::{Fingerprint, NodeId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -29,7 +29,7 @@ const MEET_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainKeyName {
     /// What nodes compare.
-    pub fingerprint: [u8; 8],
+    pub fingerprint: Fingerprint,
     /// Where the node has it from, for messages.
     pub file: PathBuf,
 }
@@ -64,7 +64,7 @@ pub fn is_new(store: &Store) -> bool {
 /// What a node says of its domain key in its greeting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Held {
-    fingerprint: [u8; 8],
+    fingerprint: Fingerprint,
     /// Whether the node has something that a quorum agreed to.
     has_data: bool,
 }
@@ -106,9 +106,12 @@ impl Compared {
         }
         let other = OtherDomainKey {
             file: self.own.file.clone(),
-            ours: show(self.own.fingerprint),
+            ours: self.own.fingerprint.to_string(),
             peer,
-            theirs: theirs.map_or_else(|| "none".to_owned(), |theirs| show(theirs.fingerprint)),
+            theirs: theirs.map_or_else(
+                || "none".to_owned(),
+                |theirs| theirs.fingerprint.to_string(),
+            ),
             has_data: theirs.is_some_and(|theirs| theirs.has_data),
         };
         self.other.send_if_modified(|known| {
@@ -120,10 +123,6 @@ impl Compared {
         });
         Err(other)
     }
-}
-
-fn show(fingerprint: [u8; 8]) -> String {
-    format!("{:016x}", u64::from_be_bytes(fingerprint))
 }
 
 /// Meets the peers that run, before a new node takes part in anything.

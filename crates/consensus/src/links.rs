@@ -469,7 +469,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let holding = |node: NodeId, byte: u8| {
             links(folder.path(), "c", node).for_domain_key(DomainKeyName {
-                fingerprint: [byte; 8],
+                fingerprint: keyrum_types::Fingerprint([byte; 8]),
                 file: format!("file-{node}").into(),
             })
         };

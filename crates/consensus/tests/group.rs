@@ -128,7 +128,7 @@ impl Cluster {
         let folder = self.folder.path().join(format!("node-{node}"));
         let store = Store::open(RealDisk::shared(), &folder, StoreConfig::default()).unwrap();
         let name = DomainKeyName {
-            fingerprint,
+            fingerprint: keyrum_types::Fingerprint(fingerprint),
             file: format!("key-of-{node}").into(),
         };
         let links = Links::mutual_tls(&self.certs(), CLUSTER, &region(), node).unwrap();

@@ -8,11 +8,10 @@
 //! destroyed. The first version's fingerprint names the domain key for good.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use keyrum_types::{Entropy, MaterialId, SEALING_FORMAT, SealedMaterial};
+pub use keyrum_types::{Fingerprint, InvalidFingerprint};
 use ring::aead::{Aad, NONCE_LEN};
 use zeroize::Zeroizing;
 
@@ -92,36 +91,6 @@ impl DomainSecret {
         context: &[&[u8]],
     ) -> Zeroizing<[u8; N]> {
         derive(&prf_key(self.expose()), label, context)
-    }
-}
-
-/// Names a domain key without giving it away: 8 bytes, 16 hex digits in text.
-///
-/// A node stores it beside its data, to tell a wrong domain key from damaged material.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint(pub [u8; 8]);
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// The text is not 16 lower-case hex digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a domain key's fingerprint: 16 lower-case hex digits")]
-pub struct InvalidFingerprint;
-
-impl FromStr for Fingerprint {
-    type Err = InvalidFingerprint;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = u64::from_str_radix(text, 16).map_err(|_| InvalidFingerprint)?;
-        let fingerprint = Self(number.to_be_bytes());
-        // Only one text stands for a fingerprint: no signs, no capitals, no lost zeros.
-        (fingerprint.to_string() == text)
-            .then_some(fingerprint)
-            .ok_or(InvalidFingerprint)
     }
 }
 

@@ -264,7 +264,7 @@ impl Running {
             name.id,
         )?
         .for_domain_key(DomainKeyName {
-            fingerprint: keyring.fingerprint().0,
+            fingerprint: keyring.fingerprint(),
             file: key_file.clone(),
         })
         .over_distances(topology.distances(&name.region), world.entropy.clone());

@@ -1,16 +1,19 @@
 //! What a caller asked for, with everything the outside world contributes already filled in.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use keyrum_types::{
-    AccountId, AliasName, GrantId, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, Region,
-    RotationDays, SealedMaterial, UnixMillis, WaitingDays,
+    AccountId, AliasName, Fingerprint, GrantId, KeyId, KeySpec, KeyUsage, MaterialId, NodeId,
+    Origin, Region, RotationDays, SealedMaterial, UnixMillis, WaitingDays,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::family::Message;
-use crate::{AutomaticRotation, GrantTerms, Identity, IdentityName, ImportTerms, KeyUse};
+use crate::{
+    AutomaticRotation, DomainKeyConfirmation, GrantTerms, Identity, IdentityName, ImportTerms,
+    KeyUse, Resealed,
+};
 
 /// Names one proposal for good, so that a retry inside the cluster is recognised.
 ///
@@ -503,6 +506,56 @@ pub enum Command {
         /// Which Region.
         with: Region,
     },
+    /// Makes a new version of the domain key known, which nodes are to have before it seals. The
+    /// Region's own, like all commands about the domain key.
+    AnnounceDomainKey {
+        /// Its number, the one after the newest.
+        version: u32,
+        /// Names its secret.
+        fingerprint: Fingerprint,
+        /// Names the first version's.
+        first: Fingerprint,
+    },
+    /// Notes what a node says of a version of the domain key.
+    ConfirmDomainKey {
+        /// Which version.
+        version: u32,
+        /// Names its secret.
+        fingerprint: Fingerprint,
+        /// Which node.
+        node: NodeId,
+        /// What it says.
+        what: DomainKeyConfirmation,
+    },
+    /// Has everything sealed under the version that was announced, from then on.
+    ActivateDomainKey {
+        /// Which version.
+        version: u32,
+        /// The group's members, as its leader knows them: all must have confirmed.
+        members: BTreeSet<NodeId>,
+    },
+    /// Takes an announcement back.
+    AbandonDomainKey {
+        /// Of which version.
+        version: u32,
+    },
+    /// Replaces sealings by others of the same secrets.
+    ResealSecrets {
+        /// At most [`crate::RESEALED_MAX`] sealings; any after those are left for the next time.
+        resealed: Vec<Resealed>,
+    },
+    /// Has nodes forget what a retired version of the domain key once sealed.
+    WithdrawDomainKey {
+        /// Which version.
+        version: u32,
+    },
+    /// Ends a withdrawn version of the domain key.
+    DestroyDomainKey {
+        /// Which version.
+        version: u32,
+        /// As for ActivateDomainKey.
+        members: BTreeSet<NodeId>,
+    },
 }
 
 impl Command {
@@ -544,6 +597,13 @@ impl Command {
             Self::PutIdentity { .. } => "PutIdentity",
             Self::DeleteIdentity { .. } => "DeleteIdentity",
             Self::ShareIdentities { .. } => "ShareIdentities",
+            Self::AnnounceDomainKey { .. } => "AnnounceDomainKey",
+            Self::ConfirmDomainKey { .. } => "ConfirmDomainKey",
+            Self::ActivateDomainKey { .. } => "ActivateDomainKey",
+            Self::AbandonDomainKey { .. } => "AbandonDomainKey",
+            Self::ResealSecrets { .. } => "ResealSecrets",
+            Self::WithdrawDomainKey { .. } => "WithdrawDomainKey",
+            Self::DestroyDomainKey { .. } => "DestroyDomainKey",
         }
     }
 }

@@ -16,8 +16,8 @@ use keyrum_types::{AccountId, AliasName, KeyId, MaterialId, NodeId, Origin, Regi
 use rpds::RedBlackTreeMapSync as Map;
 
 pub(crate) use self::row::{Registers, Row, RowName, Window};
-use crate::AUTHORIZATION_LEVEL;
 use crate::channel::Channel;
+use crate::domain_key::{DOMAIN_KEY_LEVEL, DomainKeyVersion};
 use crate::family::{Awaited, Family, Message, Stamp, Subject};
 use crate::grant::Grants;
 use crate::identity::Identities;
@@ -26,7 +26,7 @@ use crate::{Alias, Digest, Imports, Key, KeyRef, LastUse, NewMaterial, import};
 
 /// The newest rules this build knows. A group whose feature level is higher must not be applied
 /// by this build: the node stops.
-pub const FEATURE_LEVEL_SUPPORTED: u32 = AUTHORIZATION_LEVEL;
+pub const FEATURE_LEVEL_SUPPORTED: u32 = DOMAIN_KEY_LEVEL;
 
 /// The state of one Region: keys, aliases, clock and the memory of recent requests.
 ///
@@ -61,6 +61,7 @@ pub struct State {
     expiring: Map<(UnixMillis, KeyRef), ()>,
     grants: Grants,
     identities: Identities,
+    domain_key: Map<u32, DomainKeyVersion>,
     digest: Digest,
 }
 
@@ -118,6 +119,7 @@ impl State {
             expiring: Map::new_sync(),
             grants: Grants::new(),
             identities: Identities::new(),
+            domain_key: Map::new_sync(),
             digest,
         }
     }
@@ -444,6 +446,11 @@ impl State {
             name: name.clone(),
             revision,
         });
+        let domain_key = self.domain_key.iter();
+        let domain_key = domain_key.map(|(&version, known)| Row::DomainKey {
+            version,
+            known: known.clone(),
+        });
         registers
             .chain(keys)
             .chain(aliases)
@@ -461,6 +468,32 @@ impl State {
             .chain(identities)
             .chain(book)
             .chain(deleted)
+            .chain(domain_key)
+    }
+
+    /// The versions of the domain key, oldest first; none before it is first rotated.
+    pub fn domain_key_versions(&self) -> impl Iterator<Item = (u32, &DomainKeyVersion)> {
+        self.domain_key
+            .iter()
+            .map(|(version, known)| (*version, known))
+    }
+
+    /// One of them.
+    pub fn domain_key_version(&self, version: u32) -> Option<&DomainKeyVersion> {
+        self.domain_key.get(&version)
+    }
+
+    /// All keys after `after`, of all accounts, in the order of their names.
+    pub(crate) fn keys_after(&self, after: Option<KeyRef>) -> impl Iterator<Item = &Arc<Key>> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.keys.range((start, Bound::Unbounded));
+        range.map(|(_, key)| key)
+    }
+
+    /// All that waits for other Regions.
+    pub(crate) fn all_sent(&self) -> impl Iterator<Item = (&Region, u64, &Arc<Message>)> {
+        let sent = self.outbox.iter();
+        sent.map(|((to, number), message)| (to, *number, message))
     }
 
     pub(crate) fn all_grants(&self) -> &Grants {
@@ -632,6 +665,14 @@ impl State {
                     revision,
                 })
             }
+            Row::DomainKey { version, known } => {
+                let former = self.domain_key.get(version).cloned();
+                self.domain_key.insert_mut(*version, known.clone());
+                former.map(|known| Row::DomainKey {
+                    version: *version,
+                    known,
+                })
+            }
         };
         if let Some(former) = former {
             self.digest.subtract(&former);
@@ -706,6 +747,11 @@ impl State {
                     name: name.clone(),
                     revision,
                 })
+            }
+            RowName::DomainKey(version) => {
+                let former = self.domain_key.get(&version).cloned();
+                self.domain_key.remove_mut(&version);
+                former.map(|known| Row::DomainKey { version, known })
             }
         };
         if let Some(former) = former {

@@ -6,15 +6,16 @@
 use std::sync::Arc;
 
 use keyrum_types::{
-    AccountId, AliasName, GrantId, KeyState, MaterialId, Origin, Region, RotationDays,
-    RotationKind, UnixMillis,
+    AccountId, AliasName, Fingerprint, GrantId, KeyState, MaterialId, NodeId, Origin, Region,
+    RotationDays, RotationKind, UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::family::{Awaited, Family, Message};
 use crate::rotation::Rotation;
 use crate::{
-    Grant, IdentityName, IdentityNews, IdentityRecord, Imports, Key, KeyRef, KeyUse, NewMaterial,
+    DomainKeyConfirmation, Grant, IdentityName, IdentityNews, IdentityRecord, Imports, Key, KeyRef,
+    KeyUse, NewMaterial, Resealed,
 };
 
 /// One change. Released variants keep their meaning and their place for good.
@@ -312,6 +313,51 @@ pub enum Event {
         /// What it told, secrets sealed for this Region.
         news: Arc<IdentityNews>,
     },
+    /// A version of the domain key waits for every node to have it.
+    DomainKeyAnnounced {
+        /// Its number.
+        version: u32,
+        /// Names its secret.
+        fingerprint: Fingerprint,
+        /// Names the first version's.
+        first: Fingerprint,
+    },
+    /// A node has that version, or needs one no longer.
+    DomainKeyConfirmed {
+        /// Which version.
+        version: u32,
+        /// Which node.
+        node: NodeId,
+        /// What it said.
+        what: DomainKeyConfirmation,
+    },
+    /// A version of the domain key seals from now on; the former one is retired.
+    DomainKeyActivated {
+        /// Which version.
+        version: u32,
+        /// When, by the Region's clock.
+        at: UnixMillis,
+    },
+    /// A version that was announced is not waited for any more.
+    DomainKeyAbandoned {
+        /// Which version.
+        version: u32,
+    },
+    /// Secrets are sealed otherwise.
+    SecretsResealed {
+        /// Which, and how.
+        resealed: Vec<Resealed>,
+    },
+    /// A retired version waits for every node to forget what it sealed.
+    DomainKeyWithdrawn {
+        /// Which version.
+        version: u32,
+    },
+    /// A version is gone, and with it whatever only it could open.
+    DomainKeyDestroyed {
+        /// Which version.
+        version: u32,
+    },
 }
 
 impl Event {
@@ -354,6 +400,13 @@ impl Event {
             | Self::IdentitiesShared { .. }
             | Self::IdentityHeard { .. }
             | Self::MessageTaken { .. }
+            | Self::DomainKeyAnnounced { .. }
+            | Self::DomainKeyConfirmed { .. }
+            | Self::DomainKeyActivated { .. }
+            | Self::DomainKeyAbandoned { .. }
+            | Self::SecretsResealed { .. }
+            | Self::DomainKeyWithdrawn { .. }
+            | Self::DomainKeyDestroyed { .. }
             | Self::MessagesDelivered { .. } => Vec::new(),
             Self::KeyUsesRecorded { uses } => uses.iter().map(|used| used.key).collect(),
         }

@@ -5,6 +5,7 @@
 //! | 1 | the first: a key answers to every caller of the account that owns it |
 //! | 2, 3 | the same: logs of the first builds may have raised to them |
 //! | 4 | policies, grants and identities decide; proposals may carry a caller's details |
+//! | 5 | the domain key can be rotated; what is sealed under a retired version is refused |
 //!
 //! Whether every member supports a level is for the proposer to know. `decide` takes any higher
 //! level, since a build that refused what it does not know would differ from one that does; a

@@ -26,6 +26,7 @@ mod contents;
 mod conversation;
 mod dedup;
 mod digest;
+mod domain_key;
 mod event;
 mod facts;
 mod family;
@@ -41,6 +42,7 @@ mod metadata;
 mod policy;
 mod refusal;
 mod rotation;
+mod sealing;
 mod seed;
 mod stored_policy;
 mod tag;
@@ -59,6 +61,10 @@ pub use command::{
 pub use contents::{FEATURE_LEVEL_SUPPORTED, State};
 pub use dedup::{ANSWERS_PER_NODE_BYTES_MAX, NODES_MAX, REQUESTS_PER_NODE_MAX, WINDOWS_MAX};
 pub use digest::Digest;
+pub use domain_key::{
+    DOMAIN_KEY_LEVEL, DOMAIN_KEY_TOKENS_MS, DomainKeyConfirmation, DomainKeyStage,
+    DomainKeyVersion, FIRST_DOMAIN_KEY_VERSION, RESEALED_MAX, Resealed,
+};
 pub use event::{Event, FamilyChange};
 pub use facts::{Facts, NoFacts, of_context};
 pub use family::{
@@ -88,6 +94,7 @@ pub use rotation::{
     AutomaticRotation, CompletedRotation, ON_DEMAND_ROTATIONS_MAX, PendingRotation,
     ROTATE_KEYS_MAX, Rotation,
 };
+pub use sealing::{Place, SealedAs, Secrets};
 pub use stored_policy::StoredPolicy;
 pub use tag::TAGS_PER_KEY_MAX;
 
@@ -143,6 +150,7 @@ fn carry_out(state: &mut State, proposal: &Proposal) -> Outcome {
     } = &proposal.command
     {
         region_only(caller, proposal.command.name())?;
+        domain_key::admit(state, &proposal.command)?;
         let at = state.region_time(now);
         return channel::deliver(state, from, *after, messages, at);
     }
@@ -163,6 +171,7 @@ pub fn decide(
 ) -> Outcome {
     let at = state.region_time(now);
     let action = command.name();
+    domain_key::admit(state, command)?;
     let call = || {
         Ok(Call {
             state,
@@ -342,6 +351,43 @@ pub fn decide(
             region_only(caller, action)?;
             identity::share(state, with)
         }
+        Command::AnnounceDomainKey {
+            version,
+            fingerprint,
+            first,
+        } => {
+            region_only(caller, action)?;
+            domain_key::announce(state, *version, *fingerprint, *first)
+        }
+        Command::ConfirmDomainKey {
+            version,
+            fingerprint,
+            node,
+            what,
+        } => {
+            region_only(caller, action)?;
+            domain_key::confirm(state, *version, *fingerprint, *node, *what)
+        }
+        Command::ActivateDomainKey { version, members } => {
+            region_only(caller, action)?;
+            domain_key::activate(state, *version, members, at)
+        }
+        Command::AbandonDomainKey { version } => {
+            region_only(caller, action)?;
+            domain_key::abandon(state, *version)
+        }
+        Command::ResealSecrets { resealed } => {
+            region_only(caller, action)?;
+            domain_key::reseal(state, resealed)
+        }
+        Command::WithdrawDomainKey { version } => {
+            region_only(caller, action)?;
+            domain_key::withdraw(state, *version, at)
+        }
+        Command::DestroyDomainKey { version, members } => {
+            region_only(caller, action)?;
+            domain_key::destroy(state, *version, members)
+        }
     }
 }
 
@@ -388,6 +434,13 @@ fn evolve(state: &mut State, event: &Event) {
         | Event::IdentityDeleted { .. }
         | Event::IdentitiesShared { .. }
         | Event::IdentityHeard { .. } => identity::evolve(state, event),
+        Event::DomainKeyAnnounced { .. }
+        | Event::DomainKeyConfirmed { .. }
+        | Event::DomainKeyActivated { .. }
+        | Event::DomainKeyAbandoned { .. }
+        | Event::SecretsResealed { .. }
+        | Event::DomainKeyWithdrawn { .. }
+        | Event::DomainKeyDestroyed { .. } => domain_key::evolve(state, event),
     }
 }
 

@@ -1,12 +1,12 @@
 //! A command's replicated "no".
 
 use keyrum_types::{
-    AliasName, GrantId, GrantOperation, KeySpec, KeyState, KeyUsage, MaterialId, Origin, Region,
-    UnixMillis,
+    AliasName, GrantId, GrantOperation, KeySpec, KeyState, KeyUsage, MaterialId, NodeId, Origin,
+    Region, UnixMillis,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{IdentityName, KeyRef};
+use crate::{DomainKeyStage, IdentityName, KeyRef};
 
 /// Why a command was refused. It is part of the replicated result, so no variant carries
 /// anything that could differ between nodes. Each maps to exactly one API error, in `server`.
@@ -403,5 +403,49 @@ pub enum Refusal {
     NoSuchPrincipal {
         /// As it was named.
         arn: String,
+    },
+    /// What the command brings is sealed under a version of the domain key that does not seal.
+    #[error(
+        "it is sealed under version {version} of the domain key, and version {seals} seals. Nothing was changed"
+    )]
+    SealingRetired {
+        /// The version it is sealed under.
+        version: u32,
+        /// The one that seals.
+        seals: u32,
+    },
+    /// A version of the domain key has not come, or not only come, so far.
+    #[error("version {version} of the domain key is {}", stage.map_or("not known", DomainKeyStage::name))]
+    DomainKeyStage {
+        /// Which version.
+        version: u32,
+        /// What it is.
+        stage: Option<DomainKeyStage>,
+    },
+    /// Not every node has said that it is ready.
+    #[error("version {version} of the domain key waits for nodes {nodes:?}")]
+    DomainKeyUnconfirmed {
+        /// Which version.
+        version: u32,
+        /// Who has not.
+        nodes: Vec<NodeId>,
+    },
+    /// There are secrets that only this version opens.
+    #[error("{sealings} secrets are still sealed under version {version} of the domain key")]
+    DomainKeyInUse {
+        /// Which version.
+        version: u32,
+        /// How many secrets.
+        sealings: u64,
+    },
+    /// Callers may hold import tokens that only this version opens.
+    #[error(
+        "import tokens sealed under version {version} of the domain key are valid until {until} by the Region's clock"
+    )]
+    DomainKeyTokensValid {
+        /// Which version.
+        version: u32,
+        /// Until when, by the Region's clock.
+        until: UnixMillis,
     },
 }

@@ -7,6 +7,7 @@ mod alias;
 mod arn;
 #[macro_use]
 mod key;
+mod fingerprint;
 mod grant;
 mod import;
 mod managed;
@@ -18,6 +19,7 @@ mod units;
 
 pub use alias::{ALIAS_NAME_CHARS_MAX, AliasName, InvalidAliasName};
 pub use arn::{Arn, Resource, alias_arn, key_arn};
+pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use grant::{GrantId, GrantOperation};
 pub use import::{ExpirationModel, ImportType};
 pub use key::{

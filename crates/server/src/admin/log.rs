@@ -2,7 +2,9 @@
 //! sealed.
 
 use keyrum_consensus::{Group, HistoryEntry};
-use keyrum_state::{Event, FamilyChange, GrantPrincipal, KeyRef, KeyUse, Message};
+use keyrum_state::{
+    DomainKeyConfirmation, Event, FamilyChange, GrantPrincipal, KeyRef, KeyUse, Message,
+};
 use keyrum_types::{LogIndex, Region};
 use serde_json::{Value, json};
 
@@ -337,6 +339,44 @@ fn show_event(event: &Event) -> Value {
             "revision": news.revision,
             "gone": news.identity.is_none(),
         }),
+        Event::DomainKeyAnnounced {
+            version,
+            fingerprint,
+            ..
+        } => json!({
+            "event": "DomainKeyAnnounced",
+            "version": version,
+            "fingerprint": fingerprint.to_string(),
+        }),
+        Event::DomainKeyConfirmed {
+            version,
+            node,
+            what,
+        } => json!({
+            "event": "DomainKeyConfirmed",
+            "version": version,
+            "node": node,
+            "what": match what {
+                DomainKeyConfirmation::Held => "held",
+                DomainKeyConfirmation::Unneeded => "unneeded",
+            },
+        }),
+        Event::DomainKeyActivated { version, .. } => {
+            json!({ "event": "DomainKeyActivated", "version": version })
+        }
+        Event::DomainKeyAbandoned { version } => {
+            json!({ "event": "DomainKeyAbandoned", "version": version })
+        }
+        Event::SecretsResealed { resealed } => json!({
+            "event": "SecretsResealed",
+            "sealings": resealed.iter().map(|group| group.sealings.len()).sum::<usize>(),
+        }),
+        Event::DomainKeyWithdrawn { version } => {
+            json!({ "event": "DomainKeyWithdrawn", "version": version })
+        }
+        Event::DomainKeyDestroyed { version } => {
+            json!({ "event": "DomainKeyDestroyed", "version": version })
+        }
         Event::MessagesDelivered { to, through } => json!({
             "event": "MessagesDelivered",
             "to": to.as_str(),

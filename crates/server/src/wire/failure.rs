@@ -497,9 +497,19 @@ fn refused(refusal: Refusal, scene: Scene<'_>) -> ApiError {
         | Refusal::NoSuchIdentity { .. }
         | Refusal::InvalidIdentity { .. }
         | Refusal::TooManyIdentities { .. }
-        | Refusal::IdentityIdTaken { .. }) => {
+        | Refusal::IdentityIdTaken { .. }
+        | Refusal::DomainKeyStage { .. }
+        | Refusal::DomainKeyUnconfirmed { .. }
+        | Refusal::DomainKeyInUse { .. }
+        | Refusal::DomainKeyTokensValid { .. }) => {
             ApiError::fault("KMSInternalException", refusal.to_string())
         }
+        // The node seals anew and proposes again; only one that lacks the newest version cannot.
+        Refusal::SealingRetired { .. } => ApiError::fault(
+            "DependencyTimeoutException",
+            "This node does not have the version of the domain key that seals yet. Nothing was \
+             changed; try again.",
+        ),
         Refusal::MessagesMissing { .. } | Refusal::NeverSent { .. } => ApiError::fault(
             "KMSInternalException",
             "A message between Regions does not follow what was taken. Nothing was changed.",

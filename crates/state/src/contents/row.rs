@@ -6,6 +6,7 @@ use keyrum_types::{AccountId, AliasName, GrantId, NodeId, Region, UnixMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
+use crate::domain_key::DomainKeyVersion;
 use crate::family::{Awaited, Family, Message, Stamp};
 use crate::grant::Grant;
 use crate::identity::{IdentityBook, IdentityName, IdentityRecord};
@@ -77,6 +78,11 @@ pub(crate) enum Row {
         name: IdentityName,
         revision: u64,
     },
+    /// None before the domain key is first rotated.
+    DomainKey {
+        version: u32,
+        known: DomainKeyVersion,
+    },
 }
 
 /// Which fact.
@@ -96,6 +102,7 @@ pub(crate) enum RowName<'a> {
     Identity(&'a IdentityName),
     /// By the name in small letters.
     DeletedIdentity(&'a IdentityName),
+    DomainKey(u32),
 }
 
 /// The facts there is one of.

@@ -2,15 +2,17 @@
 
 use keyrum_authz::managed_key_policy;
 use keyrum_state::{
-    AUTHORIZATION_LEVEL, Account, AutomaticRotation, Command, DueRotation, GrantConstraints,
-    GrantPrincipal, GrantTerms, Identity, IdentityName, ImportTerms, KeyRef, KeyUse, LastUse,
-    NewMaterial, Proposal, RequestId, Role, SessionKey, State, User,
+    AUTHORIZATION_LEVEL, Account, AutomaticRotation, Command, DOMAIN_KEY_LEVEL,
+    DomainKeyConfirmation, DueRotation, GrantConstraints, GrantPrincipal, GrantTerms, Identity,
+    IdentityName, ImportTerms, KeyRef, KeyUse, LastUse, NewMaterial, Place, Proposal, RequestId,
+    Resealed, Role, SessionKey, State, User,
 };
 use keyrum_types::{
-    AliasName, CryptographicOperation, GrantOperation, ImportType, KeySpec, KeyUsage,
+    AliasName, CryptographicOperation, Fingerprint, GrantOperation, ImportType, KeySpec, KeyUsage,
     ManagedService, MaterialId, Origin, RotationDays, SealedMaterial, UnixMillis, WaitingDays,
 };
 
+use crate::domain_key;
 use crate::identities::{POLICY, TRUST, access_keys};
 use crate::script::{account, caller, grant_id, key_id, material};
 
@@ -29,7 +31,7 @@ pub(crate) struct Action {
 }
 
 /// How many kinds of action there are.
-pub(crate) const KINDS: u8 = 56;
+pub(crate) const KINDS: u8 = 62;
 
 /// Turns actions into proposals, remembering which ids are used up.
 pub(crate) struct World {
@@ -118,6 +120,13 @@ impl World {
                 | Command::PutIdentity { .. }
                 | Command::DeleteIdentity { .. }
                 | Command::ShareIdentities { .. }
+                | Command::AnnounceDomainKey { .. }
+                | Command::ConfirmDomainKey { .. }
+                | Command::ActivateDomainKey { .. }
+                | Command::AbandonDomainKey { .. }
+                | Command::ResealSecrets { .. }
+                | Command::WithdrawDomainKey { .. }
+                | Command::DestroyDomainKey { .. }
         );
         let misplaced = b == 255;
         let caller = (of_region == misplaced).then(|| caller(1 + u64::from(b.is_multiple_of(11))));
@@ -343,8 +352,12 @@ impl World {
                 }
             }
             49 => Command::RaiseFeatureLevel {
-                level: AUTHORIZATION_LEVEL,
+                level: match a.is_multiple_of(2) {
+                    true => AUTHORIZATION_LEVEL,
+                    false => DOMAIN_KEY_LEVEL,
+                },
             },
+            56..=61 => about_domain_key(kind, key, a, b),
             50..=53 => put_identity(a, b),
             54 => Command::DeleteIdentity {
                 name: put_name(a, b),
@@ -477,5 +490,54 @@ fn grant_terms(a: u8, b: u8) -> GrantTerms {
             context_subset: (b.is_multiple_of(7)).then(context),
             source_arn: None,
         },
+    }
+}
+
+/// Versions come and go, of two nodes at most; what no version has sealed is sealed under one.
+fn about_domain_key(kind: u8, key: KeyRef, a: u8, b: u8) -> Command {
+    let version = u32::from(a % 3) + 1;
+    let print = |version: u32| Fingerprint([version as u8; 8]);
+    let nodes = || (1..=u64::from(b % 3)).collect();
+    match kind {
+        56 => Command::AnnounceDomainKey {
+            version,
+            fingerprint: print(version),
+            first: print(1),
+        },
+        57 => Command::ConfirmDomainKey {
+            version,
+            fingerprint: print(version),
+            node: u64::from(b % 2) + 1,
+            what: match a.is_multiple_of(2) {
+                true => DomainKeyConfirmation::Held,
+                false => DomainKeyConfirmation::Unneeded,
+            },
+        },
+        58 => Command::ActivateDomainKey {
+            version,
+            members: nodes(),
+        },
+        59 if a.is_multiple_of(9) => Command::AbandonDomainKey { version },
+        59 => Command::WithdrawDomainKey { version },
+        60 => Command::DestroyDomainKey {
+            version,
+            members: nodes(),
+        },
+        _ => {
+            let was = [0, version, version + 1].map(|former| {
+                let sealed = material(u64::from(b % 8)).sealed;
+                match former {
+                    0 => sealed,
+                    former => domain_key::under(former, &sealed),
+                }
+            });
+            let now = domain_key::under(version, &was[0]);
+            Command::ResealSecrets {
+                resealed: vec![Resealed {
+                    place: Place::Key(key),
+                    sealings: was.map(|was| (was, now.clone())).into(),
+                }],
+            }
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! A log written by the first format, which every later build must replay to the same outcomes
 //! and the same contents.
 //!
-//! `golden/log-v1.bin`, and `golden/log-identities.bin` for what came later, is 16 bytes of final digest and then records, each a length of four bytes
-//! and its bytes (all numbers little-endian): a proposal, what it led to, and so on in turns.
+//! `golden/log-v1.bin`, and `log-identities.bin` and `log-domain-key.bin` for what came later, are 16
+//! bytes of final digest and then records, each a length of four bytes and its bytes (all numbers
+//! little-endian): a proposal, what it led to, and so on in turns.
 //!
 //! It is never made anew on the way: `KEYRUM_UPDATE_GOLDEN=log-v1` writes it, and once released
 //! it must not be written again. A new format gets a file of its own.
@@ -12,9 +13,10 @@ use std::fs;
 use std::path::PathBuf;
 
 use keyrum_state::codec::{decode_applied, decode_proposal, encode_applied, encode_proposal};
-use keyrum_state::{Digest, State, apply};
+use keyrum_state::{Applied, Digest, Proposal, State, apply};
 
 use crate::generate::{Action, KINDS, World};
+use crate::script::Script;
 use crate::words::event_name;
 
 fn path(name: &str) -> PathBuf {
@@ -37,7 +39,6 @@ fn generate(first: Action, count: usize, kinds: std::ops::Range<u8>) -> Vec<u8> 
     };
     let mut state = new_state();
     let mut world = World::new();
-    let mut records = Vec::new();
     let rest = (0..count).map(|_| Action {
         kind: kinds.start + draw() % (kinds.end - kinds.start),
         a: draw(),
@@ -45,16 +46,24 @@ fn generate(first: Action, count: usize, kinds: std::ops::Range<u8>) -> Vec<u8> 
         time: draw(),
         node: draw(),
     });
-    for action in std::iter::once(first).chain(rest) {
+    let entry = |action| {
         let proposal = world.proposal(action);
         let applied = apply(&mut state, &proposal);
-        for record in [encode_proposal(&proposal), encode_applied(&applied)] {
-            records.extend((record.len() as u32).to_le_bytes());
-            records.extend(record);
+        (proposal, applied)
+    };
+    let log: Vec<_> = std::iter::once(first).chain(rest).map(entry).collect();
+    written(&state, &log)
+}
+
+/// The log as a file has it, which led to `state`.
+fn written(state: &State, log: &[(Proposal, Applied)]) -> Vec<u8> {
+    let mut bytes = state.digest().0.to_le_bytes().to_vec();
+    for (proposal, applied) in log {
+        for record in [encode_proposal(proposal), encode_applied(applied)] {
+            bytes.extend((record.len() as u32).to_le_bytes());
+            bytes.extend(record);
         }
     }
-    let mut bytes = state.digest().0.to_le_bytes().to_vec();
-    bytes.extend(records);
     bytes
 }
 
@@ -133,4 +142,26 @@ fn the_log_of_identities_replays() {
     for event in ["IdentityPut", "IdentityDeleted", "IdentitiesShared"] {
         assert!(events.contains(event), "{event}");
     }
+}
+
+/// Catches the same of the domain key's versions. The log is the transcript's.
+#[test]
+fn the_log_of_the_domain_key_replays() {
+    if asked_to_write("log-domain-key") {
+        let mut script = Script::new();
+        let text = include_str!("../transcripts/domain-key.txt");
+        for block in text.split("\n\n") {
+            let said = block.split("\n---").next().unwrap();
+            let lines = said.lines().filter(|line| !line.starts_with('#'));
+            lines.filter(|line| !line.is_empty()).for_each(|line| {
+                script.run(line.trim_start_matches('!'));
+            });
+        }
+        fs::write(path("log-domain-key"), written(&script.state, &script.log)).unwrap();
+    }
+    let (commands, events, entries) = replay("log-domain-key");
+    assert!(entries > 70, "{entries}");
+    let new = |name: &&&str| name.contains("DomainKey") || name.contains("Reseal");
+    assert_eq!(commands.iter().filter(new).count(), 7, "{commands:?}");
+    assert_eq!(events.iter().filter(new).count(), 7, "{events:?}");
 }

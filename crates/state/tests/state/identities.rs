@@ -126,8 +126,9 @@ pub(crate) fn identity(
 fn keys_text(keys: &[AccessKey]) -> String {
     let key = |key: &AccessKey| {
         let mark = if key.active { "" } else { "-" };
-        let secret = String::from_utf8_lossy(&key.secret.0);
-        assert_eq!(secret, key.id, "a secret under another's id");
+        // Before it may stand what it is sealed under.
+        let own = key.secret.0.ends_with(key.id.as_bytes());
+        assert!(own, "a secret under another's id");
         format!("{mark}{}@{}", key.id, key.created)
     };
     match keys {

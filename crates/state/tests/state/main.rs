@@ -1,5 +1,6 @@
 //! What the crate promises, asked through its public surface.
 
+mod domain_key;
 mod families;
 mod generate;
 mod golden_log;

@@ -20,11 +20,11 @@ use keyrum_types::{
     WaitingDays,
 };
 
-use crate::identities;
 use crate::words::{
     awaited_text, event_text, grant_text, imports_text, key_text, last_use_text, material_name,
     message_text, refusal_name, rotation_text, with_key_names,
 };
+use crate::{domain_key, identities};
 
 pub(crate) fn account(number: u64) -> AccountId {
     format!("{number:012}").parse().unwrap()
@@ -64,6 +64,8 @@ pub(crate) struct Script {
     others: BTreeMap<Region, State>,
     now: UnixMillis,
     sequence: u64,
+    /// What was proposed to `state`, and what came of it.
+    pub(crate) log: Vec<(Proposal, Applied)>,
 }
 
 /// The words of a line: the name, what stands alone, and `name=value`.
@@ -238,6 +240,7 @@ impl Script {
             others: BTreeMap::new(),
             now: UnixMillis(0),
             sequence: 0,
+            log: Vec::new(),
         }
     }
 
@@ -276,7 +279,7 @@ impl Script {
             return (self.carry(&line), false);
         }
         let proposal = self.proposal(&line);
-        let Applied { outcome, repeated } = apply(self.of(line.region()), &proposal);
+        let Applied { outcome, repeated } = self.apply(line.region(), proposal);
         let refused = outcome.is_err();
         let mut lines = match outcome {
             Ok(events) if events.is_empty() => vec!["nothing".to_owned()],
@@ -351,14 +354,30 @@ impl Script {
             now: self.now,
             command,
         };
-        apply(self.of(region), &proposal).outcome.unwrap()
+        self.apply(region, proposal).outcome.unwrap()
+    }
+
+    fn apply(&mut self, region: Region, proposal: Proposal) -> Applied {
+        let own = region == *self.state.region();
+        let applied = apply(self.of(region), &proposal);
+        if own {
+            self.log.push((proposal, applied.clone()));
+        }
+        applied
     }
 
     fn proposal(&mut self, line: &Line<'_>) -> Proposal {
         if let Some(now) = line.option("now") {
             self.now = seconds(now);
         }
-        let command = command(line, &self.state);
+        let key = |at| line.key(at);
+        let state = self.of(line.region()).clone();
+        let about = domain_key::command(line.name, &line.words, &line.options, key, &state);
+        let mut command = about.unwrap_or_else(|| command(line, &self.state));
+        if let Some(version) = line.option("sealed") {
+            let account = account(line.as_account());
+            domain_key::seal_under(version.parse().unwrap(), &mut command, account);
+        }
         let of_region = matches!(
             command,
             Command::Tick
@@ -373,6 +392,13 @@ impl Script {
                 | Command::PutIdentity { .. }
                 | Command::DeleteIdentity { .. }
                 | Command::ShareIdentities { .. }
+                | Command::AnnounceDomainKey { .. }
+                | Command::ConfirmDomainKey { .. }
+                | Command::ActivateDomainKey { .. }
+                | Command::AbandonDomainKey { .. }
+                | Command::ResealSecrets { .. }
+                | Command::WithdrawDomainKey { .. }
+                | Command::DestroyDomainKey { .. }
         );
         let mut caller = match line.option("as") {
             Some("region") => None,
@@ -413,6 +439,9 @@ impl Script {
 
     fn show(&mut self, line: &Line<'_>) -> Vec<String> {
         let state = self.of(line.region()).clone();
+        if line.words == ["domain-key"] {
+            return domain_key::show(&state);
+        }
         if let Some(lines) = identities::show(&state, &line.words) {
             return lines;
         }

@@ -6,6 +6,7 @@ use keyrum_state::{
 };
 use keyrum_types::{AliasName, GrantId, KeyId, MaterialId, Region};
 
+use crate::domain_key;
 use crate::identities::{news_text, record_text};
 
 /// What a version made by [`material`] is called in a transcript.
@@ -305,6 +306,17 @@ pub(crate) fn event_text(event: &Event) -> String {
         Event::IdentityHeard { from, news } => {
             format!("{name} from {from} {}", news_text(news))
         }
+        Event::DomainKeyAnnounced { version, .. }
+        | Event::DomainKeyActivated { version, .. }
+        | Event::DomainKeyAbandoned { version }
+        | Event::DomainKeyWithdrawn { version }
+        | Event::DomainKeyDestroyed { version } => format!("{name} {version}"),
+        Event::DomainKeyConfirmed { version, node, .. } => {
+            format!("{name} {version} by node {node}")
+        }
+        Event::SecretsResealed { resealed } => {
+            format!("{name} {}", domain_key::resealed_text(resealed))
+        }
         Event::MessagesSent { sent } => format!("{name} {}", sent_text(sent)),
         Event::MessageTaken { from, number } => format!("{name} {number} of {from}"),
         Event::MessagesDelivered { to, through } => format!("{name} {to} through={through}"),
@@ -498,6 +510,13 @@ variant_names!(
         IdentityDeleted,
         IdentitiesShared,
         IdentityHeard,
+        DomainKeyAnnounced,
+        DomainKeyConfirmed,
+        DomainKeyActivated,
+        DomainKeyAbandoned,
+        SecretsResealed,
+        DomainKeyWithdrawn,
+        DomainKeyDestroyed,
     }
 );
 
@@ -564,5 +583,10 @@ variant_names!(
         TooManyIdentities,
         IdentityIdTaken,
         NoSuchPrincipal,
+        SealingRetired,
+        DomainKeyStage,
+        DomainKeyUnconfirmed,
+        DomainKeyInUse,
+        DomainKeyTokensValid,
     }
 );
