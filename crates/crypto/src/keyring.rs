@@ -81,7 +81,7 @@ impl DomainSecret {
     }
 
     /// What tokens are authenticated with.
-    fn tokens(&self) -> Zeroizing<[u8; DOMAIN_KEY_BYTES]> {
+    pub(crate) fn tokens(&self) -> Zeroizing<[u8; DOMAIN_KEY_BYTES]> {
         self.derive("keyrum tokens 1", &[])
     }
 

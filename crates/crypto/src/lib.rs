@@ -35,8 +35,8 @@ pub use ciphertext::{
 };
 pub use import_token::ImportKeyPair;
 pub use key_file::{
-    KeyFileError, SecretKind, create, create_region_key, load, load_or_create, load_region_key,
-    save,
+    DomainKeyFile, DomainKeys, DomainKeysError, KeyFileError, MemoryDomainKeys, SecretKind, create,
+    create_region_key, load_region_key,
 };
 pub use keyring::{
     DomainKeyring, DomainSecret, FIRST_DOMAIN_KEY_VERSION, Fingerprint, InvalidFingerprint,
@@ -146,6 +146,7 @@ mod tests {
         assert_eq!(traits!(MaterialSecret), [false; 3]);
         assert_eq!(traits!(DomainKeyring), [false; 3]);
         assert_eq!(traits!(DomainSecret), [false; 3]);
+        assert_eq!(traits!(MemoryDomainKeys), [false; 3]);
         assert_eq!(traits!(TokenKey), [false; 3]);
         assert_eq!(traits!(SessionTokenKey), [false; 3]);
         assert_eq!(traits!(RegionKey), [false; 3]);

@@ -8,7 +8,9 @@ use keyrum_consensus::world::{self, World};
 use keyrum_consensus::{
     DomainKeyName, Group, GroupConfig, Links, LinksError, ReadMode, StartError, StopReason, is_new,
 };
-use keyrum_crypto::{DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey};
+use keyrum_crypto::{
+    DomainKeyFile, DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey,
+};
 use keyrum_server::http::{Limits, Options, ProxyToken, Server, Tls, TlsError};
 use keyrum_server::{
     AcceptedCredentials, Admin, Audit, AuditError, Audited, Endpoint, EndpointSettings, Regions,
@@ -247,7 +249,7 @@ impl Running {
             cause,
         })?;
         let key_file = folder.domain_key(&name.region);
-        let keyring = keyrum_crypto::load(&key_file)?;
+        let (_, keyring) = DomainKeyFile::open(&key_file)?;
         let region_key_file = folder.region_key(&name.region);
         let region_key = keyrum_crypto::load_region_key(&region_key_file)?;
         let pinned = folder.pinned_keys(&name.region)?;
