@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyrum_state::Message;
-use keyrum_types::{NodeId, Region};
+use keyrum_types::{NodeId, Region, SealedMaterial};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -35,7 +35,7 @@ pub enum Receipt {
     Missing(u64),
 }
 
-/// Takes what couriers of other Regions bring.
+/// Takes what couriers of other Regions bring, and gives what only the service has.
 pub trait Receiver: Send + Sync + 'static {
     /// Takes a delivery of the Region `from`, as its node's certificate names it. An error says
     /// why nothing is known to be taken; the courier repeats.
@@ -44,6 +44,10 @@ pub trait Receiver: Send + Sync + 'static {
         from: Region,
         delivery: Delivery,
     ) -> BoxFuture<'static, Result<Receipt, String>>;
+
+    /// A version of the domain key for another node of this Region, wrapped for the Region; `None` if
+    /// it is not here. It never enters the log, so this is how a node without the file gets it.
+    fn domain_key(&self, version: u32) -> Option<SealedMaterial>;
 }
 
 /// Why a delivery has no receipt. It may have been taken all the same.
@@ -166,6 +170,10 @@ mod tests {
             self.0.lock().unwrap().push((from, delivery));
             Box::pin(async { Ok(Receipt::Taken(7)) })
         }
+
+        fn domain_key(&self, version: u32) -> Option<SealedMaterial> {
+            (version == 2).then(|| SealedMaterial([2; 9].into()))
+        }
     }
 
     fn links(folder: &Path, region: &str) -> Links {
@@ -238,7 +246,7 @@ mod tests {
         };
         let foreign = client(THERE, Purpose::Courier);
         let kinds: Vec<_> = (1..=u8::MAX).filter_map(Kind::from_byte).collect();
-        assert_eq!(kinds.len(), 15, "all kinds of call");
+        assert_eq!(kinds.len(), 16, "all kinds of call");
         for kind in kinds.into_iter().filter(|kind| *kind != Kind::Deliver) {
             let answer: Result<(), _> = foreign.call(kind, &(), LIMIT).await;
             let Err(CallError::Failed { reason, .. }) = answer else {

@@ -54,6 +54,10 @@ const LOG_KEPT_BEHIND_SNAPSHOT: u64 = 1000;
 /// How long a leader that stops waits for another to take over.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(700);
 
+/// How long the log behind a snapshot may take to go, and how long to wait before it is asked again.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(30);
+const PURGE_PAUSE: Duration = Duration::from_millis(50);
+
 /// Names of records in the store.
 const IDENTITY: &str = "identity";
 const BOOT: &str = "boot";
@@ -437,6 +441,30 @@ impl Group {
             let _ = tokio::time::timeout(Duration::from_millis(20), applied.changed()).await;
         }
         Ok(())
+    }
+
+    /// Forgets the log and every snapshot of before now: what this node would read again when it
+    /// starts is the state as it is now, and what came after.
+    pub async fn forget_past(&self) -> Result<(), StopReason> {
+        let target = self.inner.shared.live().index();
+        self.snapshot().await?;
+        let ends = |error: String| StopReason(error);
+        let deadline = Instant::now() + PURGE_TIMEOUT;
+        while self.inner.store.log_range().purged < Some(target) {
+            // Asked again: a leader puts it off while it sends that part of the log to a follower.
+            let asked = self.inner.raft.trigger().purge_log(target).await;
+            asked.map_err(|error| ends(error.to_string()))?;
+            if Instant::now() > deadline || self.inner.stop_reason().is_some() {
+                return Err(ends("the log was not purged".to_owned()));
+            }
+            tokio::time::sleep(PURGE_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// All members of the group, as this node knows them: voters, and learners too.
+    pub fn members(&self) -> BTreeSet<NodeId> {
+        self.inner.members()
     }
 
     /// Events of this node's history from a log index on, at most `rows_max` entries.

@@ -16,7 +16,7 @@ use crate::courier;
 use crate::group::{Group, Inner};
 use crate::machine::SnapshotSource;
 use crate::members::MemberChange;
-use crate::peers::{Handler, Kind};
+use crate::peers::{Handler, Kind, lock};
 use crate::propose::ProposeAnswer;
 use crate::reads::ReadAnswer;
 use crate::taken;
@@ -169,6 +169,12 @@ async fn carry_out(
         Kind::History => Ok(codec::encode(
             &taken::rows_here(&inner, question(body)?).await?,
         )),
+        Kind::DomainKey => {
+            let version: u32 = question(body)?;
+            let receiver = lock(&inner.receiver).clone();
+            let found = receiver.and_then(|receiver| receiver.domain_key(version));
+            Ok(codec::encode(&found))
+        }
         Kind::Deliver => Err("only a courier of another Region delivers".to_owned()),
     }
 }

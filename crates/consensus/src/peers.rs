@@ -55,6 +55,7 @@ pub(crate) enum Kind {
     Deliver = 13,
     Supports = 14,
     History = 15,
+    DomainKey = 16,
 }
 
 impl Kind {
@@ -75,6 +76,7 @@ impl Kind {
             13 => Self::Deliver,
             14 => Self::Supports,
             15 => Self::History,
+            16 => Self::DomainKey,
             _ => return None,
         })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use keyrum_state::{Applied, Caller, Command, FEATURE_LEVEL_SUPPORTED, Outcome, Proposal, Refusal};
-use keyrum_types::{LogIndex, NodeId, UnixMillis};
+use keyrum_types::{LogIndex, NodeId, SealedMaterial, UnixMillis};
 use openraft::errors::{ClientWriteError, RaftError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -162,22 +162,33 @@ impl Group {
     /// The clocks of the voters that answer.
     async fn ask_clocks(&self) -> Vec<(NodeId, UnixMillis)> {
         let clock = self.inner.world.clock.now();
-        self.ask_all(self.inner.voters(), Kind::Clock, clock).await
+        self.ask_all(self.inner.voters(), Kind::Clock, &(), clock)
+            .await
+    }
+
+    /// The version of the domain key as each other member that has it gives it: wrapped for the Region.
+    pub async fn ask_for_domain_key(&self, version: u32) -> Vec<SealedMaterial> {
+        let answers = self
+            .ask_all(self.inner.members(), Kind::DomainKey, &version, None)
+            .await;
+        answers.into_iter().filter_map(|(_, given)| given).collect()
     }
 
     /// What those of `nodes` that answer say; this node says `own`.
-    async fn ask_all<T: Copy + DeserializeOwned>(
+    async fn ask_all<Q: Serialize, T: Clone + DeserializeOwned>(
         &self,
         nodes: BTreeSet<NodeId>,
         kind: Kind,
+        question: &Q,
         own: T,
     ) -> Vec<(NodeId, T)> {
+        let own = &own;
         let ask = |node: NodeId| async move {
             if node == self.inner.config.node {
-                return Some((node, own));
+                return Some((node, own.clone()));
             }
             let peer = self.inner.directory.requests(node);
-            let answer = peer.call(kind, &(), CLOCK_TIMEOUT).await.ok()?;
+            let answer = peer.call(kind, question, CLOCK_TIMEOUT).await.ok()?;
             Some((node, answer))
         };
         let answers = futures_util::future::join_all(nodes.into_iter().map(ask)).await;
@@ -194,7 +205,7 @@ impl Group {
         let members = self.inner.members();
         let count = members.len();
         let answers = self
-            .ask_all(members, Kind::Supports, FEATURE_LEVEL_SUPPORTED)
+            .ask_all(members, Kind::Supports, &(), FEATURE_LEVEL_SUPPORTED)
             .await;
         let common = answers.iter().map(|(_, level)| *level).min();
         // A member that does not answer may run a program that would have to stop.

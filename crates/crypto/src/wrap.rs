@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 
 use crate::ciphertext::{cipher, nonce_of};
 use crate::draw::Draw;
+use crate::keyring::{DOMAIN_KEY_BYTES, DomainSecret};
 use crate::material::{KeyName, MATERIAL_BYTES_MAX, MaterialSecret};
 
 type Aead = hpke::aead::ExportOnlyAead;
@@ -33,6 +34,8 @@ type Kdf = hpke::kdf::HkdfSha256;
 const WRAPPING_FORMAT: u8 = 0x82;
 /// The same of what belongs to an identity, so that neither is taken for material.
 const IDENTITY_FORMAT: u8 = 0x83;
+/// The same of versions of the domain key.
+const DOMAIN_KEY_FORMAT: u8 = 0x84;
 const NONCE_AT: usize = 1 + REGION_KEY_BYTES;
 const SECRET_AT: usize = NONCE_AT + NONCE_LEN;
 /// What HPKE is asked for a key under.
@@ -211,6 +214,17 @@ impl Wrapping {
         self.wrap_as(IDENTITY_FORMAT, &name, secret, entropy)
     }
 
+    /// Wraps a version of the Region's own domain key, for another node of the same Region.
+    pub fn wrap_domain_key(
+        &self,
+        version: u32,
+        secret: &DomainSecret,
+        entropy: &dyn Entropy,
+    ) -> SealedMaterial {
+        let name = domain_key_data(version);
+        self.wrap_as(DOMAIN_KEY_FORMAT, &name, secret.expose(), entropy)
+    }
+
     fn wrap_as(
         &self,
         format: u8,
@@ -269,6 +283,18 @@ impl Unwrapping<'_> {
         wrapped: &SealedMaterial,
     ) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
         self.unwrap_as(IDENTITY_FORMAT, &identity_data(name), wrapped)
+    }
+
+    /// Opens what [`Wrapping::wrap_domain_key`] made for this Region, of the same version.
+    pub fn unwrap_domain_key(
+        &mut self,
+        version: u32,
+        wrapped: &SealedMaterial,
+    ) -> Result<DomainSecret, UnwrapError> {
+        let opened = self.unwrap_as(DOMAIN_KEY_FORMAT, &domain_key_data(version), wrapped)?;
+        let secret = <[u8; DOMAIN_KEY_BYTES]>::try_from(opened.as_slice());
+        let secret = secret.map_err(|_| UnwrapError::Damaged)?;
+        Ok(DomainSecret::from_bytes(Zeroizing::new(secret)))
     }
 
     fn unwrap_as(
@@ -341,6 +367,10 @@ fn identity_data(name: &str) -> Vec<u8> {
     [b"identity ", name.as_bytes()].concat()
 }
 
+fn domain_key_data(version: u32) -> Vec<u8> {
+    [b"domain key ", &version.to_be_bytes()[..]].concat()
+}
+
 impl fmt::Display for RegionPublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&STANDARD.encode(self.0))
@@ -395,6 +425,46 @@ mod tests {
             secret,
             wrapped,
         }
+    }
+
+    /// Catches a version of the domain key that a node of another Region could open, one taken for
+    /// another, and one that is changed on its way.
+    #[test]
+    fn versions_of_the_domain_key_go_to_the_own_region() {
+        let entropy = CountingEntropy(1.into());
+        let [own, other, _] = regions();
+        let key = RegionKey::generate(&entropy);
+        let at_home = Crossing {
+            from: &own,
+            to: &own,
+        };
+        let secret = DomainSecret::generate(&entropy);
+        let wrapping = key.public().wrapping(at_home, &entropy).unwrap();
+        let wrapped = wrapping.wrap_domain_key(2, &secret, &entropy);
+        let open = |key: &RegionKey, crossing, version, wrapped: &SealedMaterial| {
+            let opened = key.unwrapping(crossing).unwrap_domain_key(version, wrapped);
+            opened.map(|secret| secret.fingerprint()).ok()
+        };
+        let there = Some(secret.fingerprint());
+        assert_eq!(open(&key, at_home, 2, &wrapped), there);
+        assert_eq!(open(&key, at_home, 3, &wrapped), None);
+        let from_abroad = Crossing {
+            from: &other,
+            to: &own,
+        };
+        assert_eq!(open(&key, from_abroad, 2, &wrapped), None);
+        let foreign = RegionKey::generate(&entropy);
+        assert_eq!(open(&foreign, at_home, 2, &wrapped), None);
+        for at in 0..wrapped.0.len() {
+            let mut changed = wrapped.clone();
+            changed.0[at] ^= 1;
+            assert_eq!(open(&key, at_home, 2, &changed), None, "byte {at}");
+        }
+        assert!(
+            key.unwrapping(at_home)
+                .unwrap_identity("", &wrapped)
+                .is_err()
+        );
     }
 
     /// Catches material that arrives as something else, and two wrappings that look alike.

@@ -249,7 +249,7 @@ impl Running {
             cause,
         })?;
         let key_file = folder.domain_key(&name.region);
-        let (_, keyring) = DomainKeyFile::open(&key_file)?;
+        let (domain_keys, keyring) = DomainKeyFile::open(&key_file)?;
         let region_key_file = folder.region_key(&name.region);
         let region_key = keyrum_crypto::load_region_key(&region_key_file)?;
         let pinned = folder.pinned_keys(&name.region)?;
@@ -306,6 +306,7 @@ impl Running {
                 let factor = topology.request_quota_factor;
                 Arc::new(RequestQuotas::new(&name.region, factor))
             }),
+            domain_keys: Some(Arc::new(domain_keys)),
         };
         let (root, own_region) = (folder.root().to_owned(), name.region.clone());
         let neighbourhood = Neighbourhood {
@@ -362,6 +363,8 @@ impl Running {
         };
         let ticking = service.clone();
         let clock = world::spawn(async move { ticking.run_clock().await });
+        let keeping = service.clone();
+        let domain_key = world::spawn(async move { keeping.run_domain_key().await });
         let carrying = service.clone();
         let courier = world::spawn(async move { carrying.run_courier().await });
         Ok(Self {
@@ -370,7 +373,7 @@ impl Running {
             audit,
             api,
             admin,
-            tasks: vec![clock, courier],
+            tasks: vec![clock, courier, domain_key],
         })
     }
 

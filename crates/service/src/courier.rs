@@ -17,10 +17,10 @@ use keyrum_consensus::world::BoxFuture;
 use keyrum_consensus::{Delivery, NodeStatus, ReadMode, Receipt, Receiver};
 use keyrum_crypto::{Crossing, KeyName, RegionKey, RegionPublicKey, Unwrapping, Wrapping};
 use keyrum_state::{
-    AUTHORIZATION_LEVEL, Channel, Command, FamilyRecord, Identity, KeyRef, Message, NewMaterial,
-    Refusal, StoredPolicy, decide,
+    AUTHORIZATION_LEVEL, Channel, Command, FamilyRecord, Identity, KeyRef, Message, Refusal,
+    SealedAs, StoredPolicy, decide,
 };
-use keyrum_types::{NodeId, Region, SealedMaterial};
+use keyrum_types::{MaterialId, NodeId, Region, SealedMaterial};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
@@ -115,6 +115,11 @@ impl Couriers {
             pinned: watch::Sender::new(pinned),
             notes: Mutex::default(),
         }
+    }
+
+    /// What unwraps what is wrapped for this Region.
+    pub(crate) fn own(&self) -> Option<&RegionKey> {
+        self.own.as_ref()
     }
 
     fn notes(&self) -> MutexGuard<'_, BTreeMap<Region, Note>> {
@@ -394,6 +399,10 @@ impl Receiver for Desk {
             service.take(from, delivery).await
         })
     }
+
+    fn domain_key(&self, version: u32) -> Option<SealedMaterial> {
+        self.0.upgrade()?.lend_version(version)
+    }
 }
 
 impl Service {
@@ -560,7 +569,12 @@ fn bytes_of_record(record: &FamilyRecord) -> usize {
 /// From one sealing of a secret to another.
 trait Reseal {
     /// Of one version of a key's material.
-    fn material(&mut self, key: KeyRef, material: &NewMaterial) -> Result<SealedMaterial, String>;
+    fn material(
+        &mut self,
+        key: KeyRef,
+        id: MaterialId,
+        sealed: &SealedMaterial,
+    ) -> Result<SealedMaterial, String>;
 
     /// Of what belongs to an identity, bound to a name.
     fn identity(&mut self, name: &str, sealed: &SealedMaterial) -> Result<SealedMaterial, String>;
@@ -587,12 +601,17 @@ impl Wrapper<'_> {
 }
 
 impl Reseal for Wrapper<'_> {
-    fn material(&mut self, key: KeyRef, material: &NewMaterial) -> Result<SealedMaterial, String> {
+    fn material(
+        &mut self,
+        key: KeyRef,
+        id: MaterialId,
+        sealed: &SealedMaterial,
+    ) -> Result<SealedMaterial, String> {
         let (inner, name) = (self.inner, name_of(key));
-        let secret = inner.keyring.unseal(name, material.id, &material.sealed);
+        let secret = inner.keyring.unseal(name, id, sealed);
         let secret = secret.map_err(|error| format!("material of {}: {error}", key.id))?;
         let wrapping = self.wrapping()?;
-        Ok(wrapping.wrap(name, material.id, &secret, &*inner.world.entropy))
+        Ok(wrapping.wrap(name, id, &secret, &*inner.world.entropy))
     }
 
     fn identity(&mut self, name: &str, sealed: &SealedMaterial) -> Result<SealedMaterial, String> {
@@ -611,12 +630,17 @@ struct Unwrapper<'i> {
 }
 
 impl Reseal for Unwrapper<'_> {
-    fn material(&mut self, key: KeyRef, material: &NewMaterial) -> Result<SealedMaterial, String> {
+    fn material(
+        &mut self,
+        key: KeyRef,
+        id: MaterialId,
+        sealed: &SealedMaterial,
+    ) -> Result<SealedMaterial, String> {
         let (inner, name) = (self.inner, name_of(key));
-        let secret = self.unwrapping.unwrap(name, material.id, &material.sealed);
+        let secret = self.unwrapping.unwrap(name, id, sealed);
         let secret = secret.map_err(|error| format!("material of {}: {error}", key.id))?;
         let entropy = &*inner.world.entropy;
-        Ok(inner.keyring.seal(name, material.id, &secret, entropy))
+        Ok(inner.keyring.seal(name, id, &secret, entropy))
     }
 
     fn identity(&mut self, name: &str, sealed: &SealedMaterial) -> Result<SealedMaterial, String> {
@@ -630,32 +654,16 @@ impl Reseal for Unwrapper<'_> {
 /// The message with other sealings of the same secrets.
 fn resealed(message: &Message, reseal: &mut dyn Reseal) -> Result<Message, String> {
     let mut message = message.clone();
-    match &mut message {
-        Message::Record { record, materials }
-        | Message::MoveRequest {
-            record, materials, ..
-        } => {
-            for material in materials {
-                material.sealed = reseal.material(record.key, material)?;
-            }
-        }
-        Message::Identity(news) => {
-            let identity = &mut Arc::make_mut(news).identity;
-            for (name, secret) in identity.iter_mut().flat_map(Identity::secrets_mut) {
-                *secret = reseal.identity(&name, secret)?;
-            }
-        }
-        // They carry no secrets.
-        Message::Confirmation { .. }
-        | Message::Tombstone { .. }
-        | Message::MoveAnswer { .. }
-        | Message::ImportedRecord { .. }
-        | Message::ImportReport { .. } => {}
+    for (of, sealed) in message.secrets_mut() {
+        *sealed = match of {
+            SealedAs::Material(key, material) => reseal.material(key, material, sealed)?,
+            SealedAs::Identity(name) => reseal.identity(&name, sealed)?,
+        };
     }
     Ok(message)
 }
 
-fn name_of(key: KeyRef) -> KeyName {
+pub(crate) fn name_of(key: KeyRef) -> KeyName {
     KeyName {
         account: key.account,
         key: key.id,

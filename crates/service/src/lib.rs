@@ -12,6 +12,7 @@ mod clock;
 mod courier;
 mod crypto_ops;
 mod custom_tags;
+mod domain_key;
 mod error;
 mod generation;
 mod grant;
@@ -44,7 +45,7 @@ use std::time::Duration;
 
 use keyrum_consensus::world::World;
 use keyrum_consensus::{Group, ReadMode};
-use keyrum_crypto::{DomainKeyring, TokenKey};
+use keyrum_crypto::{DomainKeyring, DomainKeys, MemoryDomainKeys, TokenKey};
 use keyrum_state::{
     AUTHORIZATION_LEVEL, Caller, CallerDetails, Command, Event, Key, KeyRef, Refusal, State,
     permit_key,
@@ -62,6 +63,7 @@ pub use crypto_ops::{
     GetPublicKeyInput, GetPublicKeyOutput, MacOutput, ReEncryptInput, ReEncryptOutput,
     SharedSecretOutput, SignInput, SignOutput, VerifyInput, VerifyMacInput, VerifyOutput,
 };
+pub use domain_key::{DomainKeyError, DomainKeyStatus, DomainKeyVersionStatus};
 pub use error::ServiceError;
 pub use grant::{
     CreateGrantInput, CreateGrantOutput, GrantEntry, ListGrantsInput, ListRetirableGrantsInput,
@@ -124,6 +126,8 @@ pub struct Settings {
     pub identity_home: Option<Region>,
     /// How many calls in a second an account may make; any number if `None`.
     pub request_quotas: Option<Arc<RequestQuotas>>,
+    /// Where versions of the domain key are kept; in memory if `None`.
+    pub domain_keys: Option<Arc<dyn DomainKeys>>,
 }
 
 /// Who asks, and how fresh an answer must be.
@@ -148,6 +152,7 @@ pub struct Service {
 struct Inner {
     group: Group,
     keyring: DomainKeyring,
+    keys: Arc<dyn DomainKeys>,
     token_key: TokenKey,
     world: World,
     settings: Settings,
@@ -185,7 +190,9 @@ impl Service {
         world: World,
         settings: Settings,
     ) -> Self {
+        let keys = settings.domain_keys.clone();
         let inner = Arc::new(Inner {
+            keys: keys.unwrap_or_else(|| Arc::new(MemoryDomainKeys::of(&keyring))),
             token_key: keyring.token_key(),
             group,
             keyring,
@@ -271,8 +278,21 @@ impl Service {
         caller: Option<Caller>,
         command: Command,
     ) -> Result<(LogIndex, Vec<Event>), ServiceError> {
+        let group = &self.inner.group;
         let now = self.inner.world.clock.now();
-        let done = self.inner.group.propose(caller, now, command).await?;
+        // While the domain key is rotated, what was sealed a moment ago may be refused.
+        let rotated = group.state().domain_key_versions().next().is_some();
+        let again = rotated && command.sealings().next().is_some();
+        let again = again.then(|| (caller.clone(), command.clone()));
+        let mut done = group.propose(caller, now, command).await?;
+        if let (Err(Refusal::SealingRetired { seals, .. }), Some((caller, mut command))) =
+            (&done.outcome, again)
+        {
+            let account = caller.as_ref().map(|caller| caller.account);
+            if self.reseal_command(&mut command, account, *seals).await {
+                done = group.propose(caller, now, command).await?;
+            }
+        }
         match done.outcome {
             Ok(events) => Ok((done.index, events)),
             Err(Refusal::OutcomeUnknown) => Err(ServiceError::OutcomeUnknown),
