@@ -138,6 +138,15 @@ impl Admin {
             .await
     }
 
+    /// The domain key's versions, or what comes of changing them.
+    pub(crate) async fn domain_key(&self, change: Option<Value>) -> Result<Value, AdminError> {
+        let method = match change {
+            Some(_) => Method::POST,
+            None => Method::GET,
+        };
+        self.ask(method, "/domain-key", change, SLOW).await
+    }
+
     /// Moves the Region's clock ahead.
     pub(crate) async fn advance_clock(&self, by_ms: u64) -> Result<ClockMoved, AdminError> {
         let body = json!({ "by_ms": by_ms });

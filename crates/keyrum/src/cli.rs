@@ -45,6 +45,9 @@ pub(crate) enum Verb {
     /// Declare and change accounts, users, roles and access keys
     #[command(subcommand)]
     Identity(Identity),
+    /// Rotate the domain keys, which seal everything secret
+    #[command(subcommand)]
+    DomainKey(DomainKey),
     /// Run experiments with faults
     #[command(subcommand)]
     Lab(Lab),
@@ -366,6 +369,61 @@ pub(crate) enum Identity {
         policy: String,
         #[command(flatten)]
         place: IdentityPlace,
+    },
+}
+
+/// Which Region's domain key.
+#[derive(Debug, Args)]
+pub(crate) struct DomainKeyPlace {
+    /// Data folder of the running cluster
+    #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// Which Region's [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Option<Region>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DomainKey {
+    /// Show the versions, and what each waits for
+    Status {
+        #[command(flatten)]
+        place: DomainKeyPlace,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a new version, and have everything sealed under it
+    ///
+    /// It seals once every node has it on its disk. What was sealed before is sealed anew in the
+    /// background; the old version stays, to open what callers hold of its time, until it is
+    /// destroyed.
+    Rotate {
+        #[command(flatten)]
+        place: DomainKeyPlace,
+        /// How long to wait for the end; it goes on without
+        #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+        wait: Duration,
+    },
+    /// Take a version back that does not seal yet
+    Abandon {
+        /// Which version
+        version: u32,
+        #[command(flatten)]
+        place: DomainKeyPlace,
+    },
+    /// Destroy a version that nothing needs any more
+    ///
+    /// Once every node has forgotten the log of its time, each takes it from its file: whatever was
+    /// deleted before is beyond recovery then, wherever copies of disks may be.
+    Destroy {
+        /// Which version
+        version: u32,
+        #[command(flatten)]
+        place: DomainKeyPlace,
+        /// How long to wait for the end; it goes on without
+        #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+        wait: Duration,
     },
 }
 

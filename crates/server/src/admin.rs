@@ -11,11 +11,14 @@
 //! | `POST /members/remove` `{"id": N}` | takes a node out of the group |
 //! | `GET /identities` | the declared accounts, their users and roles, and where they are changed |
 //! | `POST /identities` `{"do": WHAT, ...}` | changes them; see [`identities`] |
+//! | `GET /domain-key` | the versions of the domain key, and what each waits for |
+//! | `POST /domain-key` `{"do": WHAT, ...}` | rotates it; see [`domain_key`] |
 //! | `POST /snapshot` | takes a snapshot now |
 //! | `POST /shutdown` | stops the node in order |
 //!
 //! Answers are JSON; a failure is `{"error": TEXT}`.
 
+mod domain_key;
 mod identities;
 mod log;
 
@@ -133,6 +136,8 @@ impl Admin {
             }
             (&Method::GET, "/identities") => identities::list(&self.service).await,
             (&Method::POST, "/identities") => identities::change(&self.service, read(body)?).await,
+            (&Method::GET, "/domain-key") => domain_key::show(&self.service).await,
+            (&Method::POST, "/domain-key") => domain_key::change(&self.service, read(body)?).await,
             (&Method::POST, "/members/add") => {
                 let member: NewMember = read(body)?;
                 done(group.add_learner(member.id, member.addr).await)

@@ -10,8 +10,8 @@ use std::time::Duration;
 use keyrum_consensus::{ReadMode, StopReason};
 use keyrum_crypto::{Crossing, DomainKeyring, DomainKeysError, DomainSecret};
 use keyrum_state::{
-    Command, DomainKeyConfirmation, DomainKeyStage, FIRST_DOMAIN_KEY_VERSION, KeyRef, Place,
-    Refusal, Resealed, SealedAs, State,
+    Command, DOMAIN_KEY_LEVEL, DomainKeyConfirmation, DomainKeyStage, FIRST_DOMAIN_KEY_VERSION,
+    KeyRef, Place, Refusal, Resealed, SealedAs, State,
 };
 use keyrum_types::{AccountId, Entropy, Fingerprint, NodeId, SealedMaterial, UnixMillis};
 use tokio::time::sleep;
@@ -132,6 +132,7 @@ impl Service {
     /// Makes a new version and announces it; what follows happens by itself. Its number.
     pub async fn rotate_domain_key(&self) -> Result<u32, DomainKeyError> {
         let inner = &self.inner;
+        self.level_reached(DOMAIN_KEY_LEVEL).await;
         let state = inner.group.read(ReadMode::Linearizable).await;
         let state = state.map_err(ServiceError::from)?;
         let versions = state.domain_key_versions().map(|(version, _)| version);

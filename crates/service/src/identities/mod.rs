@@ -133,19 +133,24 @@ impl Service {
     /// Waits until this Region takes identities: until all of its nodes are known to know them.
     async fn identities_possible(&self) -> Result<(), IdentityError> {
         self.check_home()?;
+        self.level_reached(AUTHORIZATION_LEVEL).await;
+        Ok(())
+    }
+
+    /// Waits a moment for a feature level, which a leader raises soon after the start. If it is too
+    /// early even then, the log refuses what needs it.
+    pub(crate) async fn level_reached(&self, needed: u32) {
         let mut applied = self.inner.group.applied();
         let known = async {
             loop {
                 applied.borrow_and_update();
                 let level = self.inner.group.state().feature_level();
-                if level >= AUTHORIZATION_LEVEL || applied.changed().await.is_err() {
+                if level >= needed || applied.changed().await.is_err() {
                     return;
                 }
             }
         };
-        // If it is too early even then, the log refuses it.
         let _ = timeout_at(Instant::now() + LEVEL_LIMIT, known).await;
-        Ok(())
     }
 
     /// Changes one identity as `change` says, on what is there; `None` to leave it as it is. Whether
