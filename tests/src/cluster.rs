@@ -248,7 +248,12 @@ impl Cluster {
 
     /// Runs `keyrum cluster <args>`.
     pub async fn try_command(&self, args: &[&str]) -> Output {
-        run(self.keyrum("cluster", args)).await
+        self.ask("cluster", args).await
+    }
+
+    /// Runs `keyrum <verb> <args>` about this cluster.
+    pub async fn ask(&self, verb: &str, args: &[&str]) -> Output {
+        run(self.keyrum(verb, args)).await
     }
 
     /// Every node as `keyrum cluster status` shows it.

@@ -29,6 +29,14 @@ enum Trouble {
     NobodyAnswers { region: Region },
     #[error("{region}: {cause}")]
     Refused { region: Region, cause: String },
+    #[error(
+        "{region}: callers may hold import tokens that only version {version} of the domain key opens, until {at} by the Region's clock. Nothing was changed; ask again then"
+    )]
+    TooEarly {
+        region: Region,
+        version: u32,
+        at: String,
+    },
     #[error("{region}: version {version} of the domain key {waits} after {} s. Nothing is lost, and it goes on by itself; `keyrum domain-key status` shows how far it is", waited.as_secs())]
     Late {
         region: Region,
@@ -54,6 +62,7 @@ struct Version {
     stage: String,
     waits_for: BTreeSet<NodeId>,
     sealings: u64,
+    here: bool,
     destroyable_at_ms: Option<u64>,
 }
 
@@ -104,6 +113,41 @@ impl Asked<'_> {
         })
     }
 
+    /// Waits until no node that answers has a version any more; the nodes that do not answer.
+    async fn taken_out(&self, version: u32, limit: Duration) -> Result<Vec<NodeId>, Trouble> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let (mut silent, mut have) = (Vec::new(), Vec::new());
+            for node in &self.nodes.nodes {
+                match self.status_of(node).await {
+                    Some(status) => {
+                        let here = status.version(version).is_some_and(|known| known.here);
+                        have.extend(here.then_some(node.id));
+                    }
+                    None => silent.push(node.id),
+                }
+            }
+            if have.is_empty() {
+                return Ok(silent);
+            }
+            if Instant::now() > deadline {
+                return Err(Trouble::Late {
+                    region: self.region.clone(),
+                    version,
+                    waits: format!("is destroyed, and still in the files of nodes {have:?}"),
+                    waited: limit,
+                });
+            }
+            sleep(LOOK).await;
+        }
+    }
+
+    async fn status_of(&self, node: &run::Node) -> Option<Status> {
+        let admin = Admin::of(&self.world, node).ok()?;
+        admin.status().await.ok()?;
+        serde_json::from_value(admin.domain_key(None).await.ok()?).ok()
+    }
+
     /// Waits until the domain key is as `done` wants it, and says on the way what it waits for.
     async fn wait(
         &self,
@@ -146,6 +190,7 @@ fn waits_for(status: &Status, version: u32) -> String {
     let nodes: Vec<_> = known.waits_for.iter().map(ToString::to_string).collect();
     let nodes = nodes.join(", ");
     match known.stage.as_str() {
+        "announced" | "withdrawn" if nodes.is_empty() => "goes on in a moment".to_owned(),
         "announced" => format!("waits until it is on nodes {nodes}"),
         "withdrawn" => format!("waits until nodes {nodes} have forgotten the log of its time"),
         "active" => format!(
@@ -223,6 +268,17 @@ pub(crate) async fn run(verb: DomainKey) -> Result<ExitCode, Failure> {
         DomainKey::Destroy { version, wait, .. } => {
             let asked = only()?;
             let status = asked.status().await?;
+            let known = status.version(*version);
+            if let Some(at) = known.and_then(|known| known.destroyable_at_ms)
+                && at > status.region_clock_ms
+            {
+                return Err(Trouble::TooEarly {
+                    region: asked.region.clone(),
+                    version: *version,
+                    at: time(at),
+                }
+                .into());
+            }
             // Asked for before, it goes on.
             if status
                 .version(*version)
@@ -236,12 +292,21 @@ pub(crate) async fn run(verb: DomainKey) -> Result<ExitCode, Failure> {
                 known.is_some_and(|known| known.stage == "destroyed")
             };
             asked.wait(*version, *wait, gone).await?;
+            let silent = asked.taken_out(*version, *wait).await?;
             let region = asked.region;
-            run::print(&format!(
+            let mut text = format!(
                 "{region}: version {version} of the domain key is destroyed. What only it could \
                  open is beyond recovery, except with a copy of its file: destroy backups that have \
                  it too\n"
-            ))?;
+            );
+            if !silent.is_empty() {
+                let silent: Vec<_> = silent.iter().map(ToString::to_string).collect();
+                text += &format!(
+                    "  nodes {} do not answer, and take it out of their files when they start\n",
+                    silent.join(", ")
+                );
+            }
+            run::print(&text)?;
         }
     }
     Ok(ExitCode::SUCCESS)
