@@ -66,6 +66,10 @@ pub struct Figures {
     pub lost_between: u64,
     /// Ciphertexts that were decrypted in another Region than the one that made them.
     pub crossed: u64,
+    /// Versions of domain keys in whose place a newer one came to seal.
+    pub domain_keys_rotated: u64,
+    /// Those of them that were destroyed.
+    pub domain_keys_destroyed: u64,
 }
 
 /// What did not happen in a run of several Regions but should have, beside the rest.
@@ -109,6 +113,7 @@ pub fn check(figures: &Figures) -> Vec<Finding> {
         ),
         (figures.answered / 20, "fewer than 20 reads were answered"),
         (figures.decrypted, "no ciphertext was decrypted"),
+        (figures.domain_keys_rotated, "no domain key was rotated"),
         (
             figures.digests_compared / 20,
             "fewer than 20 digests were compared",
@@ -133,6 +138,7 @@ mod tests {
             acknowledged: 20,
             answered: 20,
             decrypted: 1,
+            domain_keys_rotated: 1,
             digests_compared: 20,
             ..Figures::default()
         };
@@ -153,7 +159,7 @@ mod tests {
             .len(),
             1
         );
-        assert_eq!(check(&Figures::default()).len(), 9);
+        assert_eq!(check(&Figures::default()).len(), 10);
     }
 
     /// Catches a run of several Regions that never had to do with each other, and passes.

@@ -43,6 +43,7 @@ impl Run {
             }
             let found = never_twice::check(&held, merged.values());
             self.find_in(region, found);
+            self.count_domain_keys(&state);
             let keys = state.keys(account(), None).count();
             self.trace
                 .line(&name, format_args!("{keys} keys, {lines} history entries"));

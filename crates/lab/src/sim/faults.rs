@@ -85,6 +85,8 @@ pub(crate) enum Fault {
     Distant { latency_ms: u64 },
     /// No fault: the Region's clock is moved ahead, so that keys are deleted and rotated.
     TimePasses { days: u64 },
+    /// No fault: the Region's domain key is rotated, or a version of it destroyed.
+    DomainKeyTurns,
 }
 
 /// When a fault begins.
@@ -117,6 +119,7 @@ impl Fault {
             Self::Delay => "delay",
             Self::Distant { .. } => "distant",
             Self::TimePasses { .. } => "time-passes",
+            Self::DomainKeyTurns => "domain-key-turns",
         }
     }
 }
@@ -176,6 +179,20 @@ pub(crate) fn plan(seed: u64, regions: usize, from_ms: u64, until_ms: u64) -> Ve
     if regions > 1 {
         let mut dice = Dice::new(seed, "faults between Regions");
         plan.extend(between(&mut dice, regions, from_ms, until_ms));
+    }
+    for region in 0..regions {
+        let mut dice = Dice::new(seed, &format!("domain key of {}", place::region(region)));
+        let mut at_ms = from_ms + dice.between(500, 4_000);
+        while at_ms + 1 < until_ms {
+            plan.push(Planned {
+                at_ms,
+                when: When::Then,
+                lasts_ms: 1,
+                region,
+                fault: Fault::DomainKeyTurns,
+            });
+            at_ms += dice.between(3_000, 15_000);
+        }
     }
     plan.sort_by_key(|planned| planned.at_ms);
     plan
@@ -399,7 +416,7 @@ mod tests {
             let kinds = plans.map(|planned| planned.fault.kind());
             kinds.collect::<std::collections::BTreeSet<_>>()
         };
-        assert_eq!(kinds(1).len(), 10, "{:?}", kinds(1));
-        assert_eq!(kinds(3).len(), 15, "{:?}", kinds(3));
+        assert_eq!(kinds(1).len(), 11, "{:?}", kinds(1));
+        assert_eq!(kinds(3).len(), 16, "{:?}", kinds(3));
     }
 }

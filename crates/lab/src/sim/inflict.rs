@@ -198,6 +198,7 @@ impl Run {
                 let by_ms = days * UnixMillis::DAY_MS;
                 self.order(region, Order::AdvanceClock { by_ms });
             }
+            Fault::DomainKeyTurns => self.order(region, Order::TurnDomainKey),
         }
         if !troubles.is_empty() {
             let hit = &troubles[0].0;

@@ -21,6 +21,7 @@ mod ask;
 mod audit;
 mod between;
 mod cast;
+mod domain_key;
 mod family;
 mod faults;
 mod inflict;

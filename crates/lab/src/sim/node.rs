@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use keyrum_consensus::world::{self, Blocking, World};
 use keyrum_consensus::{Group, GroupConfig, Links, ReadMode};
-use keyrum_crypto::{DomainKeyring, RegionKey};
+use keyrum_crypto::{
+    DomainKeyring, DomainKeys as _, FIRST_DOMAIN_KEY_VERSION, MemoryDomainKeys, RegionKey,
+};
 use keyrum_server::http::{Limits, Server};
 use keyrum_server::{AcceptedCredentials, Endpoint, EndpointSettings, Regions};
 use keyrum_service::{Addresses, Found, Neighbourhood, Service, Settings};
@@ -17,6 +19,7 @@ use keyrum_store::{SimDisk, Store, StoreConfig};
 use keyrum_types::{Clock as _, LogIndex, NodeId};
 use tokio::sync::{mpsc, watch};
 
+use super::domain_key;
 use super::network::{SimNetwork, Wires};
 use super::place::{self, Place, account};
 use super::seed::{SeededEntropy, SimClock, Time};
@@ -30,6 +33,9 @@ pub(crate) struct Machine {
     pub(crate) place: Place,
     pub(crate) disk: RefCell<SimDisk>,
     pub(crate) clock: SimClock,
+    /// The file of the domain key; nodes share none, so that they have to ask each other. It loses
+    /// nothing in a crash: what is written to it is synced.
+    pub(crate) domain_keys: Arc<MemoryDomainKeys>,
     pub(crate) life: RefCell<Life>,
     pub(crate) shape: Shape,
 }
@@ -80,6 +86,8 @@ pub(crate) struct Live {
 pub(crate) enum Order {
     /// Moves the Region's clock ahead, as `keyrum clock advance` does.
     AdvanceClock { by_ms: u64 },
+    /// Rotates the domain key, or destroys a version, as `keyrum domain-key` does.
+    TurnDomainKey,
     /// Proposes a command of the Region's own, for a planted bug.
     Propose(Box<Command>),
 }
@@ -87,7 +95,9 @@ pub(crate) enum Order {
 impl Machine {
     pub(crate) fn new(place: Place, disk: SimDisk, shape: Shape) -> Rc<Self> {
         let clock = SimClock::new(shape.time.clone());
+        let first = first_domain_key(shape.seed, place.region);
         Rc::new(Self {
+            domain_keys: Arc::new(MemoryDomainKeys::of(&first)),
             place,
             disk: RefCell::new(disk),
             clock,
@@ -148,6 +158,7 @@ impl Machine {
                         .map(|done| format!("{done:?}"))
                         .map_err(|error| error.to_string())
                 }
+                Order::TurnDomainKey => domain_key::turn(service).await,
                 Order::Propose(command) => {
                     let now = self.clock.now();
                     let proposed = service.group().propose(None, now, *command).await;
@@ -180,15 +191,8 @@ impl Machine {
             network: Arc::new(network),
             blocking: Blocking::Inline,
         };
-        let secret = |what: &str, region: usize| {
-            let purpose = match region {
-                0 => what.to_owned(),
-                other => format!("{what} {}", place::region(other)),
-            };
-            SeededEntropy::new(*seed, &purpose)
-        };
-        let keyring = DomainKeyring::generate(&secret("domain key", self.place.region));
-        let region_key = |number| RegionKey::generate(&secret("region key", number));
+        let keyring = self.kept_domain_key();
+        let region_key = |number| RegionKey::generate(&secret(*seed, "region key", number));
         let neighbours: Addresses = (0..self.shape.regions)
             .filter(|number| *number != self.place.region)
             .map(|number| (place::region(number), addresses(number)))
@@ -230,6 +234,7 @@ impl Machine {
             world.clone(),
             Settings {
                 test_clock: true,
+                domain_keys: Some(self.domain_keys.clone()),
                 ..Settings::default()
             },
         );
@@ -251,10 +256,42 @@ impl Machine {
         .map_err(|error| error.to_string())?;
         let ticking = service.clone();
         world::spawn(async move { ticking.run_clock().await });
+        let keeping = service.clone();
+        world::spawn(async move { keeping.run_domain_key().await });
         let carrying = service.clone();
         world::spawn(async move { carrying.run_courier().await });
         Ok((service, server))
     }
+
+    /// The domain key as the machine has it: what was added and what was destroyed in former lives.
+    fn kept_domain_key(&self) -> DomainKeyring {
+        let kept = |version| self.domain_keys.get(version).ok().flatten();
+        let keyring = first_domain_key(self.shape.seed, self.place.region);
+        let later = FIRST_DOMAIN_KEY_VERSION + 1..DOMAIN_KEY_VERSIONS_MAX;
+        for (version, secret) in later.filter_map(|version| Some((version, kept(version)?))) {
+            keyring.add(version, secret.into());
+            if kept(FIRST_DOMAIN_KEY_VERSION).is_none() && keyring.seal_under(version) {
+                keyring.forget(FIRST_DOMAIN_KEY_VERSION);
+            }
+        }
+        keyring
+    }
+}
+
+/// More versions than a run can make.
+const DOMAIN_KEY_VERSIONS_MAX: u32 = 1_000;
+
+/// What is secret in a Region, fixed by the seed.
+fn secret(seed: u64, what: &str, region: usize) -> SeededEntropy {
+    let purpose = match region {
+        0 => what.to_owned(),
+        other => format!("{what} {}", place::region(other)),
+    };
+    SeededEntropy::new(seed, &purpose)
+}
+
+fn first_domain_key(seed: u64, region: usize) -> DomainKeyring {
+    DomainKeyring::generate(&secret(seed, "domain key", region))
 }
 
 fn addresses(region: usize) -> BTreeMap<NodeId, String> {

@@ -323,6 +323,7 @@ impl Run {
             let members: Vec<_> = machines.map(|machine| member(machine)).collect();
             healed::check(&members).map_err(|finding| in_region(region, finding))?;
         }
+        self.domain_keys_rest()?;
         match self.has_families() {
             true => self.families_rest(),
             false => Ok(()),

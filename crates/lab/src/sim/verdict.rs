@@ -124,6 +124,11 @@ impl fmt::Display for Verdict {
         if self.regions > 1 {
             self.tell_of_families(f)?;
         }
+        writeln!(
+            f,
+            "  domain keys: {} versions rotated away, {} of them destroyed",
+            figures.domain_keys_rotated, figures.domain_keys_destroyed
+        )?;
         let healed = match self.healed_after_ms {
             Some(ms) => format!("healed after {ms} ms"),
             None => "not healed".to_owned(),
