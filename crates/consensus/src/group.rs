@@ -444,11 +444,18 @@ impl Group {
     }
 
     /// Forgets the log and every snapshot of before now: what this node would read again when it
-    /// starts is the state as it is now, and what came after.
+    /// starts is the state as it is now, and what came after. Refused while a member lacks a part of
+    /// that log: one that catches up by snapshot has no history of what it missed.
     pub async fn forget_past(&self) -> Result<(), StopReason> {
         let target = self.inner.shared.live().index();
-        self.snapshot().await?;
         let ends = |error: String| StopReason(error);
+        let without = self.without(target).await;
+        if !without.is_empty() {
+            return Err(ends(format!(
+                "nodes {without:?} do not have the log through {target}; it is kept until they do"
+            )));
+        }
+        self.snapshot().await?;
         let deadline = Instant::now() + PURGE_TIMEOUT;
         while self.inner.store.log_range().purged < Some(target) {
             // Asked again: a leader puts it off while it sends that part of the log to a follower.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::group::{Group, Inner};
+use crate::handler::DigestAnswer;
 use crate::limit::give_up_at;
 use crate::peers::{CallError, Kind};
 use crate::types::EncodedProposal;
@@ -172,6 +173,20 @@ impl Group {
             .ask_all(self.inner.members(), Kind::DomainKey, &version, None)
             .await;
         answers.into_iter().filter_map(|(_, given)| given).collect()
+    }
+
+    /// The members that have not applied an entry, as far as they answer.
+    pub(crate) async fn without(&self, index: LogIndex) -> BTreeSet<NodeId> {
+        let mut members = self.inner.members();
+        let applied = DigestAnswer::Forgotten;
+        let answers = self
+            .ask_all(members.clone(), Kind::Digest, &index, applied)
+            .await;
+        let has = |answer: &DigestAnswer| *answer != DigestAnswer::Behind;
+        for (node, _) in answers.iter().filter(|(_, answer)| has(answer)) {
+            members.remove(node);
+        }
+        members
     }
 
     /// What those of `nodes` that answer say; this node says `own`.

@@ -81,9 +81,12 @@ fn rests(machine: &Machine, state: &State) -> Result<(), String> {
             }
         }
     }
-    // Before the first rotation everything is under the first version.
-    match state.places_not_under(seals, None).next() {
-        Some(place) => Err(format!("{place:?} is not sealed under version {seals}")),
+    let mut old = state.domain_key_versions().map(|(version, _)| version);
+    let old = old.find(|version| *version != seals && state.sealings_under(*version) > 0);
+    match old {
+        Some(version) => Err(format!(
+            "there are secrets under version {version}, {seals} seals"
+        )),
         None => Ok(()),
     }
 }
