@@ -212,7 +212,15 @@ fn shown(cell: &str) -> String {
 }
 
 /// A Keyrum of two Regions whose users are these, with a keeper of keys.
-pub(crate) async fn start(mut people: People) -> (Dev, tempfile::TempDir, Bench) {
+pub(crate) async fn start(people: People) -> (Dev, tempfile::TempDir, Bench) {
+    start_with(people, &[]).await
+}
+
+/// The same, with more arguments.
+pub(crate) async fn start_with(
+    mut people: People,
+    args: &[&str],
+) -> (Dev, tempfile::TempDir, Bench) {
     let keeper = people.user(
         OWNER,
         "keeper",
@@ -222,7 +230,8 @@ pub(crate) async fn start(mut people: People) -> (Dev, tempfile::TempDir, Bench)
     let file = folder.path().join("identities.toml");
     std::fs::write(&file, people.text()).expect("a file of identities");
     let file = file.display().to_string();
-    let dev = Dev::start(&["--ephemeral", "--identities", &file]).await;
+    let fixed = ["--ephemeral", "--identities", &file];
+    let dev = Dev::start(&[&fixed, args].concat()).await;
     let [here, there] = [HERE, THERE].map(|region| At::new(&dev.ready.endpoint, region));
     for at in [&here, &there] {
         known(at, &keeper).await;

@@ -144,12 +144,17 @@ pub(crate) type Answer = Result<Value, (String, String)>;
 pub(crate) struct At {
     pub(crate) url: String,
     pub(crate) region: &'static str,
+    /// How reads are made, if not as the cluster makes them.
+    pub(crate) reads: Option<&'static str>,
 }
 
 impl At {
     pub(crate) fn new(url: &str, region: &'static str) -> Self {
-        let url = url.to_owned();
-        Self { url, region }
+        Self {
+            url: url.to_owned(),
+            region,
+            reads: None,
+        }
     }
 
     /// A signed request, not sent yet.
@@ -195,7 +200,10 @@ impl At {
         operation: &str,
         body: &Value,
     ) -> Result<Bytes, String> {
-        let request = Raw::kms(operation, body.to_string());
+        let mut request = Raw::kms(operation, body.to_string());
+        if let Some(reads) = self.reads {
+            request = request.header("x-keyrum-consistency", reads);
+        }
         self.signed(person, request, "kms").send(&self.url).await
     }
 
