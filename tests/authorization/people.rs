@@ -146,6 +146,8 @@ pub(crate) struct At {
     pub(crate) region: &'static str,
     /// How reads are made, if not as the cluster makes them.
     pub(crate) reads: Option<&'static str>,
+    /// What requests say they come from.
+    pub(crate) agent: &'static str,
 }
 
 impl At {
@@ -154,6 +156,7 @@ impl At {
             url: url.to_owned(),
             region,
             reads: None,
+            agent: "tester/1.0",
         }
     }
 
@@ -200,7 +203,8 @@ impl At {
         operation: &str,
         body: &Value,
     ) -> Result<Bytes, String> {
-        let mut request = Raw::kms(operation, body.to_string());
+        let request = Raw::kms(operation, body.to_string());
+        let mut request = request.header("user-agent", self.agent);
         if let Some(reads) = self.reads {
             request = request.header("x-keyrum-consistency", reads);
         }
