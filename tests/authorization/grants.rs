@@ -234,6 +234,58 @@ async fn grants_are_retired_by_those_they_name() {
     }
 }
 
+/// Catches a grant that somebody uses without being sent by the resource that it names, or that is given to
+/// a service and used by somebody else; and a constraint on the source that holds up whoever retires.
+#[tokio::test(flavor = "multi_thread")]
+async fn grants_for_a_resource_or_a_service_are_nobody_elses() {
+    let mut people = People::default();
+    let grantee = people.user(OWNER, "grantee", &[]);
+    let (_dev, _folder, bench) = start(people).await;
+    let key = bench.key("Encrypt", &[]).await;
+    let topic = format!("arn:aws:sns:{}:{OWNER}:topic", bench.here.region);
+    let source = json!({"SourceArn": topic});
+    let operations = ["Encrypt", "DescribeKey", "CreateGrant", "RetireGrant"];
+    let keeper = bench.keeper.clone();
+    let made = create(&bench, &keeper, &key, &grantee.arn, &operations, &source).await;
+    let made = made.expect("a grant");
+    let body = json!({
+        "KeyId": key,
+        "GranteeServicePrincipal": "sns.amazonaws.com",
+        "RetiringPrincipal": grantee.arn,
+        "Operations": operations,
+        "Constraints": source,
+    });
+    let to_service = bench.ok("CreateGrant", body).await;
+    let tokens = [&made, &to_service].map(|made| made["GrantToken"].clone());
+    let inner = json!({
+        "KeyId": key, "GranteePrincipal": grantee.arn, "Operations": ["Encrypt"],
+        "Constraints": source,
+    });
+    for (operation, mut body) in [
+        ("Encrypt", json!({"KeyId": key, "Plaintext": blob("x")})),
+        ("DescribeKey", json!({"KeyId": key})),
+        ("CreateGrant", inner),
+    ] {
+        for shown in [false, true] {
+            if shown {
+                body["GrantTokens"] = json!(tokens);
+            }
+            let answer = bench.here.ask(&grantee, operation, &body).await;
+            let who = &grantee.arn;
+            let message = format!(
+                "User: {who} is not authorized to perform: kms:{operation} on resource: {key} because no resource-based policy allows the kms:{operation} action"
+            );
+            let denied = ("AccessDeniedException".to_owned(), message);
+            assert_eq!(answer, Err(denied), "{operation} {body}");
+        }
+    }
+    for made in [made, to_service] {
+        let body = json!({"KeyId": key, "GrantId": made["GrantId"]});
+        let answer = bench.here.ask(&grantee, "RetireGrant", &body).await;
+        assert!(allowed(&answer), "{answer:?}");
+    }
+}
+
 /// Catches an answer that tells somebody of another account whether a key, an alias or a grant is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_accounts_cannot_tell_what_is_there() {

@@ -2,6 +2,7 @@
 //! declared identities.
 
 mod conditions;
+mod delayed;
 mod grants;
 mod matrix;
 mod parts;

@@ -144,12 +144,20 @@ pub(crate) type Answer = Result<Value, (String, String)>;
 pub(crate) struct At {
     pub(crate) url: String,
     pub(crate) region: &'static str,
+    /// How reads are made, if not as the cluster makes them.
+    pub(crate) reads: Option<&'static str>,
+    /// What requests say they come from.
+    pub(crate) agent: &'static str,
 }
 
 impl At {
     pub(crate) fn new(url: &str, region: &'static str) -> Self {
-        let url = url.to_owned();
-        Self { url, region }
+        Self {
+            url: url.to_owned(),
+            region,
+            reads: None,
+            agent: "tester/1.0",
+        }
     }
 
     /// A signed request, not sent yet.
@@ -196,6 +204,10 @@ impl At {
         body: &Value,
     ) -> Result<Bytes, String> {
         let request = Raw::kms(operation, body.to_string());
+        let mut request = request.header("user-agent", self.agent);
+        if let Some(reads) = self.reads {
+            request = request.header("x-keyrum-consistency", reads);
+        }
         self.signed(person, request, "kms").send(&self.url).await
     }
 

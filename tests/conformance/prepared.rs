@@ -98,6 +98,8 @@ pub(crate) struct Prepared {
     aliases: [String; 3],
     /// One to retire and one to revoke.
     grants: [String; 2],
+    /// A token of the second; null if there are none.
+    pub(crate) token: Value,
 }
 
 /// A new key, without anything.
@@ -262,11 +264,13 @@ impl Bench {
             policy: self.policy.clone(),
             aliases: Default::default(),
             grants: [NO_GRANT, NO_GRANT].map(str::to_owned),
+            token: Value::Null,
         };
         for grant in &mut key.grants {
             // A replica that is being created takes none.
             if let Ok(granted) = self.kms.ask("CreateGrant", &key_grant(&key.arn)).await {
                 *grant = granted["GrantId"].as_str().expect("an id").to_owned();
+                key.token = granted["GrantToken"].clone();
             }
         }
         for name in &mut key.aliases {
@@ -373,6 +377,9 @@ impl Prepared {
             }
             "UntagResource" => json!({"KeyId": id, "TagKeys": ["a"]}),
             "CreateGrant" => key_grant(&self.arn),
+            "ListRetirableGrants" => {
+                json!({"RetiringPrincipal": key_grant(&self.arn)["GranteePrincipal"]})
+            }
             "RetireGrant" => json!({"KeyId": self.arn, "GrantId": self.grants[0]}),
             "RevokeGrant" => json!({"KeyId": id, "GrantId": self.grants[1]}),
             "UpdateKeyDescription" => json!({"KeyId": id, "Description": "new"}),

@@ -13,7 +13,7 @@ use keyrum_consensus::{
     DomainKeyName, Group, GroupConfig, Links, ProposeError, ReadError, ReadMode, Role, StartError,
     answer_by, certs,
 };
-use keyrum_state::{Caller, Command, Event, KeyRef, NewMaterial};
+use keyrum_state::{Caller, Command, Event, FEATURE_LEVEL_SUPPORTED, KeyRef, NewMaterial};
 use keyrum_store::{RealDisk, Store, StoreConfig};
 use keyrum_types::{
     AccountId, KeyId, KeySpec, KeyUsage, MaterialId, NodeId, Origin, Region, SealedMaterial,
@@ -456,4 +456,47 @@ async fn a_node_with_another_domain_key_does_not_join() {
         has_key(&right.state(), 1) && has_key(&right.state(), 2)
     })
     .await;
+}
+
+/// Catches a leader that switches on rules which a silent member's program may not know, be it a voter
+/// that is down or a learner that nobody reached; and one that does not once all have spoken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_wait_for_members_that_are_silent() {
+    let cluster = Cluster::new(3, 1000);
+    let mut groups = cluster.start_all().await;
+    let silent = groups.remove((leader(&groups) + 1) % 3);
+    let node = silent.node();
+    silent.shutdown().await;
+    drop(silent);
+    let stays = async || {
+        let leading = &groups[leader(&groups)];
+        let before = leading.state().feature_level();
+        assert!(!leading.raise_feature_level().await);
+        let state = leading.read(ReadMode::Linearizable).await.unwrap();
+        assert_eq!((before, state.feature_level()), (1, 1));
+    };
+    stays().await;
+
+    // It speaks, but now one does not that takes what it is sent and never answers.
+    let back = cluster.start(node).await;
+    back.ready().await.unwrap();
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = mute.local_addr().unwrap().to_string();
+    groups[0].add_learner(9, addr).await.unwrap();
+    stays().await;
+    groups[0].remove(9).await.unwrap();
+
+    let all: Vec<_> = groups.iter().chain([&back]).collect();
+    eventually("the rules are on", async || {
+        let leading = all.iter().find(|group| group.is_leader());
+        match leading {
+            Some(leading) => leading.raise_feature_level().await,
+            None => false,
+        }
+    })
+    .await;
+    for group in all {
+        let state = group.read(ReadMode::Linearizable).await.unwrap();
+        assert_eq!(state.feature_level(), FEATURE_LEVEL_SUPPORTED);
+    }
 }

@@ -25,8 +25,9 @@ fn kind(operation: &str) -> Kind {
 }
 
 /// Operations on a key, with the member that names it.
-const NAMED: [(&str, &str); 40] = [
+const NAMED: [(&str, &str); 42] = [
     ("CreateAlias", "TargetKeyId"),
+    ("CreateGrant", "KeyId"),
     ("Decapsulate", "KeyId"),
     ("Decrypt", "KeyId"),
     ("DeleteImportedKeyMaterial", "KeyId"),
@@ -50,6 +51,7 @@ const NAMED: [(&str, &str); 40] = [
     ("GetPublicKey", "KeyId"),
     ("ImportKeyMaterial", "KeyId"),
     ("ListAliases", "KeyId"),
+    ("ListGrants", "KeyId"),
     ("ListKeyPolicies", "KeyId"),
     ("ListKeyRotations", "KeyId"),
     ("ListResourceTags", "KeyId"),
@@ -69,10 +71,11 @@ const NAMED: [(&str, &str); 40] = [
 ];
 
 /// What a key that is pending deletion does not stop, though the model has an error for it.
-const PASSES: [&str; 6] = [
+const PASSES: [&str; 7] = [
     "DeleteImportedKeyMaterial",
     "GetKeyPolicy",
     "GetKeyRotationStatus",
+    "ListGrants",
     "ListKeyPolicies",
     "ListKeyRotations",
     "PutKeyPolicy",
@@ -108,10 +111,13 @@ pub(super) async fn walk(kms: &Kms) {
             // Each is refused in one way or another.
             kms.ask(operation, &body).await.expect_err("a refusal");
         }
-        if fails("InvalidGrantTokenException") {
-            let mut body = body.clone();
-            body["GrantTokens"] = json!(["token"]);
-            kms.no(operation, body, "InvalidGrantTokenException").await;
+        // The model does not give DescribeKey the error.
+        if fails("InvalidGrantTokenException") || operation == "DescribeKey" {
+            let tokens = [json!([key.token]), json!(["token"])];
+            let pointer = "/GrantTokens";
+            let answers = kms.vary(operation, &body, pointer, &tokens, done).await;
+            let refused = answers[1].as_ref().expect_err("a refusal");
+            assert_eq!(refused.code, "InvalidGrantTokenException");
         }
         if fails("DryRunOperationException") {
             let choices = [false.into(), true.into()];

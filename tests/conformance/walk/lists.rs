@@ -7,7 +7,7 @@ use crate::kms::Kms;
 use crate::prepared::{SYMMETRIC, new_key};
 
 /// An operation's page limit and marker matter: pages differ in length, and in where they begin.
-async fn pages(kms: &Kms, operation: &str, body: Value, items: &str) {
+pub(super) async fn pages(kms: &Kms, operation: &str, body: Value, items: &str) {
     let length = async |answer: &Value| {
         assert_eq!(answer["Truncated"], !answer["NextMarker"].is_null());
         answer[items].as_array().map(Vec::len).into()

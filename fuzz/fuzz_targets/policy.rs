@@ -1,19 +1,13 @@
-//! Policy documents of whatever kind: read, and asked a question.
-//!
-//! ```sh
-//! cargo install cargo-fuzz
-//! cd crates/authz
-//! RUSTC_BOOTSTRAP=1 cargo fuzz run policy --target-dir ../../target/fuzz -- -max_total_time=600
-//! ```
-//!
-//! The input's first line is the value of every condition key; the rest is the document.
+//! Policy documents of whatever kind: read, and asked a question. The input's first line is the value of
+//! every condition key; the rest is the document.
+
 #![no_main]
 
 use std::borrow::Cow;
 
 use keyrum_authz::{
-    Asker, Context, GrantHit, IdentitySide, KeyPolicy, NamedAs, Policy, PolicyKind, PrincipalKind, Question,
-    ResourceSide, Values, decide, locks_out,
+    Asker, Context, GrantHit, IdentitySide, KeyPolicy, NamedAs, Policy, PolicyKind, PrincipalKind,
+    Question, ResourceSide, Values, decide, locks_out,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -43,7 +37,11 @@ fuzz_target!(|input: &str| {
     let context = Everywhere(value);
     let askers = [
         (PrincipalKind::Root, "arn:aws:iam::111122223333:root", None),
-        (PrincipalKind::User, "arn:aws:iam::111122223333:user/ada", None),
+        (
+            PrincipalKind::User,
+            "arn:aws:iam::111122223333:user/ada",
+            None,
+        ),
         (
             PrincipalKind::AssumedRole,
             "arn:aws:sts::111122223333:assumed-role/app/s1",
@@ -88,8 +86,13 @@ fuzz_target!(|input: &str| {
                 }),
             };
             // What is named more strongly is allowed no less.
-            let allowed = [NamedAs::No, NamedAs::Account, NamedAs::Role, NamedAs::Itself]
-                .map(|named| decide(&question, &side, &key(named)).is_ok());
+            let allowed = [
+                NamedAs::No,
+                NamedAs::Account,
+                NamedAs::Role,
+                NamedAs::Itself,
+            ]
+            .map(|named| decide(&question, &side, &key(named)).is_ok());
             assert!(allowed.is_sorted(), "{allowed:?}");
         }
     }
