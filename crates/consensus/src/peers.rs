@@ -134,6 +134,8 @@ type Waiting = oneshot::Sender<Result<Vec<u8>, String>>;
 
 struct Connection {
     frames: mpsc::Sender<Vec<u8>>,
+    /// Goes when nobody has the connection any more.
+    _held: oneshot::Sender<()>,
     pending: Mutex<BTreeMap<u64, Waiting>>,
     next: AtomicU64,
     dead: AtomicBool,
@@ -253,8 +255,10 @@ impl PeerClient {
             Err(_) => return Err(unreachable(format!("{addr}: connecting took too long"))),
         };
         let (frames, outgoing) = mpsc::channel(QUEUE_FRAMES);
+        let (held, dropped) = oneshot::channel();
         let connection = Arc::new(Connection {
             frames,
+            _held: held,
             pending: Mutex::new(BTreeMap::new()),
             next: AtomicU64::new(0),
             dead: AtomicBool::new(false),
@@ -263,7 +267,12 @@ impl PeerClient {
         let (reader, writer) = tokio::io::split(stream);
         spawn(write_frames(writer, outgoing));
         let (leave, asked_to_leave) = oneshot::channel();
-        spawn(read_answers(reader, Arc::downgrade(&connection), leave));
+        spawn(read_answers(
+            reader,
+            Arc::downgrade(&connection),
+            leave,
+            dropped,
+        ));
         if let Some(changes) = changes {
             let (client, former) = (Arc::downgrade(inner), Arc::downgrade(&connection));
             spawn(renew(client, former, changes, asked_to_leave));
@@ -284,44 +293,50 @@ async fn renew(
 ) {
     tokio::select! {
         // An error says that the connection has ended.
-        asked = asked_to_leave => if asked.is_err() { return },
+        _ = asked_to_leave => {}
         changed = changes.changed() => if changed.is_err() { return },
     }
     let deadline = Instant::now() + RENEW_LIMIT;
     let mut told = false;
-    loop {
-        let Some(inner) = client.upgrade() else {
-            return;
-        };
-        let in_use = |former: Arc<Connection>| !former.dead.load(Ordering::Acquire);
-        if !former.upgrade().is_some_and(in_use) {
+    while let Some(inner) = client.upgrade() {
+        let ended = |former: Arc<Connection>| former.dead.load(Ordering::Acquire);
+        if former.upgrade().is_none_or(ended) {
+            // The next call makes another; the rest of this one must not stay until then.
+            inner.replace(&former, None).await;
             return;
         }
-        let target = inner.target.clone();
-        let made = PeerClient {
+        let calls = PeerClient {
             inner: inner.clone(),
         };
-        let made = made.connect().await;
-        if made.is_ok() || Instant::now() > deadline {
-            let mut slot = inner.connection.lock().await;
-            // A call may have found the former one dead and made another.
-            if slot
-                .as_ref()
-                .is_some_and(|held| std::ptr::eq(Arc::as_ptr(held), former.as_ptr()))
-            {
-                *slot = made.ok();
+        match calls.connect().await {
+            Ok(made) => {
+                inner.replace(&former, Some(made)).await;
+                return;
             }
-            return;
-        }
-        if let Err(error) = made
-            && !told
-        {
-            tracing::warn!(%target, %error, "cannot make a link anew for other certificates; \
-                the former one is used on for at most {} s", RENEW_LIMIT.as_secs());
-            told = true;
+            Err(_) if Instant::now() > deadline => {
+                inner.replace(&former, None).await;
+                return;
+            }
+            Err(error) if !told => {
+                told = true;
+                tracing::warn!(target = %inner.target, %error,
+                    "cannot make a link anew for other certificates; the former one is used on \
+                     for at most {} s", RENEW_LIMIT.as_secs());
+            }
+            Err(_) => {}
         }
         drop(inner);
         tokio::time::sleep(RENEW_EVERY).await;
+    }
+}
+
+impl ClientInner {
+    /// Puts another connection in a former one's place, unless a call has done so already.
+    async fn replace(&self, former: &Weak<Connection>, other: Option<Arc<Connection>>) {
+        let mut slot = self.connection.lock().await;
+        if slot.as_ref().map(Arc::as_ptr) == Some(former.as_ptr()) {
+            *slot = other;
+        }
     }
 }
 
@@ -329,10 +344,16 @@ async fn read_answers(
     mut reader: ReadHalf<BoxStream>,
     connection: Weak<Connection>,
     leave: oneshot::Sender<()>,
+    mut dropped: oneshot::Receiver<()>,
 ) {
     let mut leave = Some(leave);
     loop {
-        let frame = read_frame(&mut reader).await;
+        let frame = tokio::select! {
+            biased;
+            frame = read_frame(&mut reader) => frame,
+            // A peer that is frozen would never close it.
+            _ = &mut dropped => return,
+        };
         let Some(connection) = connection.upgrade() else {
             return;
         };

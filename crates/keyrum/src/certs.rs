@@ -11,7 +11,6 @@ use std::time::Duration;
 use keyrum_consensus::PapersStatus;
 use keyrum_consensus::certs::{self, Certificate, Changes, Validity};
 use keyrum_consensus::world::World;
-use keyrum_types::UnixMillis;
 use tokio::time::{Instant, sleep};
 
 use crate::Failure;
