@@ -2,6 +2,7 @@
 
 mod altered;
 mod domain_key;
+mod certs;
 mod faults;
 mod history;
 mod imports;

@@ -47,13 +47,13 @@ fn greeting(cluster_id: &str, node: u64) -> Vec<u8> {
 }
 
 /// Whom a stranger pretends to be.
-struct Stranger<'a> {
-    /// Whose authority it trusts, and whose certificates it has.
-    certs: &'a Path,
+pub(crate) struct Stranger<'a> {
+    /// Whose certificates it has.
+    pub(crate) certs: &'a Path,
     /// The node whose certificate it shows; none if it has none.
-    shows: Option<u64>,
+    pub(crate) shows: Option<u64>,
     /// The node it says to be.
-    says: u64,
+    pub(crate) says: u64,
 }
 
 impl Stranger<'_> {
@@ -96,7 +96,7 @@ async fn answer(mut stream: impl AsyncReadExt + Unpin) -> Vec<u8> {
 }
 
 /// Greets a node as a stranger does and returns what it says to that: nothing if it refuses.
-async fn greet(cluster: &Cluster, cluster_id: &str, stranger: &Stranger<'_>) -> Vec<u8> {
+pub(crate) async fn greet(cluster: &Cluster, cluster_id: &str, stranger: &Stranger<'_>) -> Vec<u8> {
     let node = &cluster.ready().regions[HERE].nodes[0];
     let authority = cluster.data().join("certs").join("authority.pem");
     let connector = stranger.connector(&authority);
@@ -120,9 +120,7 @@ async fn greet(cluster: &Cluster, cluster_id: &str, stranger: &Stranger<'_>) -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_are_refused_before_they_can_speak() {
     let cluster = Cluster::up(&Shape::one_region(3)).await;
-    let record = std::fs::read(cluster.data().join("cluster.json")).unwrap();
-    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
-    let cluster_id = record["cluster_id"].as_str().unwrap();
+    let cluster_id = &*cluster.cluster_id();
     let ours = cluster.data().join("certs");
 
     // Not TLS at all, or not what a peer says.

@@ -1,6 +1,7 @@
 //! Multi-Region keys between running Regions, driven by the official SDK: on `keyrum dev` what
 //! callers see, on processes what is left when nodes are killed on the way.
 
+mod certs;
 mod deletion;
 mod distance;
 mod errors;

@@ -178,7 +178,7 @@ mod tests {
 
     fn links(folder: &Path, region: &str) -> Links {
         let region = region.parse().unwrap();
-        Links::mutual_tls(&folder.join("certs"), "c", &region, 1).unwrap()
+        Links::mutual_tls(&folder.join("certs"), "c", &region, 1, World::real().clock).unwrap()
     }
 
     async fn start(folder: &Path, region: &str, neighbour: Option<(&str, String)>) -> Group {

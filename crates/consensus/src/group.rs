@@ -24,6 +24,7 @@ use crate::links::{Links, PeerName, Purpose};
 use crate::log_storage::LogStorage;
 use crate::machine::{HistoryEntry, Machine, Shared};
 use crate::network::Factory;
+use crate::papers::{self, PapersStatus};
 use crate::peers::{self, PeerClient, lock};
 use crate::reads::{ReadError, ReadMode, Rounds};
 use crate::types::{Metrics, Peer, Raft, Runtime};
@@ -182,7 +183,7 @@ pub(crate) struct Directory {
     configured: BTreeMap<NodeId, String>,
     learned: Mutex<BTreeMap<NodeId, String>>,
     clients: Mutex<BTreeMap<NodeId, PeerClient>>,
-    links: Links,
+    pub(crate) links: Links,
     world: World,
     me: std::sync::Weak<Directory>,
 }
@@ -324,6 +325,10 @@ impl Group {
             receiver: Mutex::new(None),
         });
         let handler = Arc::new(NodeHandler::new(Arc::downgrade(&inner)));
+        if let Some(papers) = links.papers() {
+            let (papers, blocking) = (papers.clone(), inner.world.blocking);
+            spawn(papers::watch(papers, blocking, inner.closing.subscribe()));
+        }
         let closing = inner.closing.subscribe();
         spawn(domain::watch(
             inner.clone(),
@@ -384,6 +389,13 @@ impl Group {
     /// This node.
     pub fn node(&self) -> NodeId {
         self.inner.config.node
+    }
+
+    /// Has this node look at its certificate's files now, and tells what came of it; `None` if its
+    /// links are not protected.
+    pub async fn look_at_papers(&self) -> Option<PapersStatus> {
+        let papers = self.inner.directory.links.papers()?;
+        Some(papers.look_and_tell(self.inner.world.blocking).await)
     }
 
     /// The latest state this node has applied; possibly stale.
@@ -684,6 +696,16 @@ async fn accept_peers(
             }
         };
         let (links, handler, mut closing) = (links.clone(), handler.clone(), closing.clone());
+        // Before it is made: it may be made with older papers than there are then.
+        let changes = links.papers().map(|papers| papers.changes());
+        let former = async move {
+            if let Some(mut changes) = changes
+                && changes.changed().await.is_ok()
+            {
+                return;
+            }
+            std::future::pending().await
+        };
         spawn(async move {
             let serve = async {
                 match links.accept(stream).await {
@@ -693,7 +715,7 @@ async fn accept_peers(
                             _ => handler,
                         };
                         let in_order = matches!(purpose, Purpose::Replication | Purpose::Snapshot);
-                        peers::serve(stream, in_order, handler).await;
+                        peers::serve(stream, in_order, handler, former).await;
                     }
                     // A peer that goes away before it has greeted is nobody's fault.
                     Err(error) if went_away(&error) => {

@@ -7,19 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyrum_types::{Entropy, NodeId, Region};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use keyrum_types::{Clock, Entropy, NodeId, Region};
+use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::certs;
 use crate::codec;
 use crate::distance::{Distances, SimulatedLink};
 use crate::domain::{Compared, DomainKeyName, Held};
+use crate::papers::{MadeWith, Papers};
 use crate::world::BoxStream;
 
 /// How long TLS and the greeting may take, on either side.
@@ -36,22 +33,17 @@ pub struct Links {
     node: NodeId,
     /// The domain key that peers must hold too; `None` compares nothing.
     domain_key: Option<Compared>,
-    tls: Option<Tls>,
+    /// What it shows and whom it trusts; `None` if links are not protected.
+    papers: Option<Arc<Papers>>,
     /// How far other Regions are; `None` if all are near.
     distances: Option<Arc<Distances>>,
-}
-
-#[derive(Clone)]
-struct Tls {
-    connector: TlsConnector,
-    acceptor: TlsAcceptor,
 }
 
 /// Why a node's certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LinksError {
     /// A file is missing or not what it should be.
-    #[error("{}: {reason}; `keyrum cluster up` and `keyrum dev` make this file", path.display())]
+    #[error("{}: {reason}", path.display())]
     File {
         /// Which file.
         path: PathBuf,
@@ -59,10 +51,15 @@ pub enum LinksError {
         reason: String,
     },
     /// The files do not fit together.
-    #[error("the certificates in {} do not fit together: {reason}", folder.display())]
+    #[error(
+        "the certificate in {} and the key in {} cannot be used together: {reason}",
+        cert.display(), key.display()
+    )]
     Mismatch {
-        /// The folder of certificates.
-        folder: PathBuf,
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
         /// What rustls said.
         reason: String,
     },
@@ -105,60 +102,22 @@ struct Greeting {
 }
 
 impl Links {
-    /// Links protected by the certificates that [`certs::ensure`] made in `folder`.
+    /// Links protected by the certificates that [`certs::ensure`] made in `folder`. A running
+    /// group looks at the files again; `clock` tells whether a certificate is valid.
     pub fn mutual_tls(
         folder: &Path,
         cluster_id: &str,
         region: &Region,
         node: NodeId,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, LinksError> {
-        let (cert_path, key_path) = certs::node_paths(folder, region, node);
-        let authority_path = certs::authority_path(folder);
-        let wrong = |path: &Path, error: rustls::pki_types::pem::Error| LinksError::File {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
-        let authority = CertificateDer::from_pem_file(&authority_path)
-            .map_err(|error| wrong(&authority_path, error))?;
-        let cert =
-            CertificateDer::from_pem_file(&cert_path).map_err(|error| wrong(&cert_path, error))?;
-        let key =
-            PrivateKeyDer::from_pem_file(&key_path).map_err(|error| wrong(&key_path, error))?;
-        let mismatch = |reason: String| LinksError::Mismatch {
-            folder: folder.to_owned(),
-            reason,
-        };
-
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(authority)
-            .map_err(|error| mismatch(error.to_string()))?;
-        let roots = Arc::new(roots);
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider.clone())
-            .build()
-            .map_err(|error| mismatch(error.to_string()))?;
-        let server = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| mismatch(error.to_string()))?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![cert.clone()], key.clone_key())
-            .map_err(|error| mismatch(error.to_string()))?;
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| mismatch(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(vec![cert], key)
-            .map_err(|error| mismatch(error.to_string()))?;
+        let papers = Papers::read(folder, cluster_id, region, node, clock)?;
         Ok(Self {
             cluster_id: cluster_id.into(),
             region: region.clone(),
             node,
             domain_key: None,
-            tls: Some(Tls {
-                connector: TlsConnector::from(Arc::new(client)),
-                acceptor: TlsAcceptor::from(Arc::new(server)),
-            }),
+            papers: Some(Arc::new(papers)),
             distances: None,
         })
     }
@@ -171,7 +130,7 @@ impl Links {
             region: region.clone(),
             node,
             domain_key: None,
-            tls: None,
+            papers: None,
             distances: None,
         }
     }
@@ -197,6 +156,11 @@ impl Links {
         self.domain_key.as_ref()
     }
 
+    /// The node's papers, if its links are protected.
+    pub(crate) fn papers(&self) -> Option<&Arc<Papers>> {
+        self.papers.as_ref()
+    }
+
     /// Turns a fresh connection to `target` into a link, or says why not.
     pub(crate) async fn connect(
         &self,
@@ -211,12 +175,14 @@ impl Links {
                 }
                 Some(_) | None => stream,
             };
-            let mut stream = match &self.tls {
+            let mut stream = match &self.papers {
                 None => stream,
-                Some(tls) => {
+                Some(papers) => {
                     let name = certs::server_name(&self.cluster_id, &target.region, target.node);
                     let name = ServerName::try_from(name).map_err(io::Error::other)?;
-                    Box::new(tls.connector.connect(name, stream).await?) as BoxStream
+                    let set = papers.current();
+                    let stream = set.connector.connect(name, stream).await?;
+                    Box::new(MadeWith::new(stream, set)) as BoxStream
                 }
             };
             self.send_greeting(&mut stream, purpose).await?;
@@ -241,13 +207,15 @@ impl Links {
         stream: BoxStream,
     ) -> io::Result<(BoxStream, PeerName, Purpose)> {
         let greet = async {
-            let (mut stream, presented) = match &self.tls {
+            let (mut stream, presented) = match &self.papers {
                 None => (stream, None),
-                Some(tls) => {
-                    let stream = tls.acceptor.accept(stream).await?;
+                Some(papers) => {
+                    let set = papers.current();
+                    let stream = set.acceptor.accept(stream).await?;
                     let chain = stream.get_ref().1.peer_certificates();
                     let presented = chain.and_then(|chain| chain.first()).cloned();
                     let presented = presented.ok_or_else(|| refused("no certificate".into()))?;
+                    let stream = MadeWith::new(stream, set);
                     (Box::new(stream) as BoxStream, Some(presented))
                 }
             };
@@ -346,7 +314,8 @@ mod tests {
     fn links(folder: &Path, cluster_id: &str, node: NodeId) -> Links {
         let nodes = [(region(), 1), (region(), 2), (region(), 3)];
         certs::ensure(folder, cluster_id, &nodes).unwrap();
-        Links::mutual_tls(folder, cluster_id, &region(), node).unwrap()
+        let clock = crate::world::World::real().clock;
+        Links::mutual_tls(folder, cluster_id, &region(), node, clock).unwrap()
     }
 
     fn name(node: NodeId) -> PeerName {
@@ -384,7 +353,14 @@ mod tests {
         let other: Region = "eu-west-1".parse().unwrap();
         let server = links(folder.path(), "c", 2);
         certs::ensure(folder.path(), "c", &[(other.clone(), 1)]).unwrap();
-        let foreign = Links::mutual_tls(folder.path(), "c", &other, 1).unwrap();
+        let foreign = Links::mutual_tls(
+            folder.path(),
+            "c",
+            &other,
+            1,
+            crate::world::World::real().clock,
+        )
+        .unwrap();
         let (connected, accepted) = greet_for(&foreign, &server, name(2), Purpose::Courier).await;
         connected.unwrap();
         let courier = PeerName {

@@ -4,21 +4,22 @@
 //! the number of their call and come in any order.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use keyrum_types::NodeId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::codec;
 use crate::links::{Links, PeerName, Purpose};
-use crate::world::{BoxStream, World, spawn};
+use crate::world::{BoxFuture, BoxStream, World, spawn};
 
 /// Longest frame taken, in bytes: a snapshot's chunk or a full batch of entries fits well.
 const FRAME_BYTES_MAX: usize = 64 << 20;
@@ -34,6 +35,14 @@ const QUEUE_FRAMES: usize = 1024;
 
 /// How long connecting and greeting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a connection whose papers are no longer those of the node is used on while no new one
+/// can be made, and how often that is tried.
+const RENEW_LIMIT: Duration = Duration::from_secs(5);
+const RENEW_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a peer may take to leave a connection that it was asked to make anew.
+const LEAVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a call asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +95,13 @@ impl Kind {
 const ANSWER: u8 = 0;
 const FAILURE: u8 = 255;
 
+/// The kind of a frame that answers no call: the node that sends it wants the connection made anew.
+/// What was asked on this one is still answered.
+const LEAVE: u8 = 254;
+
+/// The number of such a frame, which no call gets: whoever does not know the kind passes it over.
+const NO_CALL: u64 = u64::MAX;
+
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CallError {
@@ -120,6 +136,8 @@ type Waiting = oneshot::Sender<Result<Vec<u8>, String>>;
 
 struct Connection {
     frames: mpsc::Sender<Vec<u8>>,
+    /// Goes when nobody has the connection any more.
+    _held: oneshot::Sender<()>,
     pending: Mutex<BTreeMap<u64, Waiting>>,
     next: AtomicU64,
     dead: AtomicBool,
@@ -200,19 +218,32 @@ impl PeerClient {
     }
 
     async fn connection(&self) -> Result<Arc<Connection>, CallError> {
-        let inner = &self.inner;
-        let unreachable = |reason: String| CallError::Unreachable {
-            node: inner.target.node,
-            reason,
-        };
-        let mut slot = inner.connection.lock().await;
+        let mut slot = self.inner.connection.lock().await;
         if let Some(connection) = &*slot
             && !connection.dead.load(Ordering::Acquire)
         {
             return Ok(connection.clone());
         }
         *slot = None;
+        let connection = self.connect().await?;
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Makes a connection, whatever there is already. Boxed, since a connection makes the next one.
+    fn connect(&self) -> BoxFuture<'_, Result<Arc<Connection>, CallError>> {
+        Box::pin(self.connect_now())
+    }
+
+    async fn connect_now(&self) -> Result<Arc<Connection>, CallError> {
+        let inner = &self.inner;
+        let unreachable = |reason: String| CallError::Unreachable {
+            node: inner.target.node,
+            reason,
+        };
         let addr = (inner.addr)().ok_or_else(|| unreachable("its address is unknown".into()))?;
+        // Before it is made: it may have been made with older papers than there are then.
+        let changes = inner.links.papers().map(|papers| papers.changes());
         let connect = async {
             let stream = inner.world.network.connect(&addr).await?;
             inner
@@ -226,8 +257,10 @@ impl PeerClient {
             Err(_) => return Err(unreachable(format!("{addr}: connecting took too long"))),
         };
         let (frames, outgoing) = mpsc::channel(QUEUE_FRAMES);
+        let (held, dropped) = oneshot::channel();
         let connection = Arc::new(Connection {
             frames,
+            _held: held,
             pending: Mutex::new(BTreeMap::new()),
             next: AtomicU64::new(0),
             dead: AtomicBool::new(false),
@@ -235,15 +268,94 @@ impl PeerClient {
         });
         let (reader, writer) = tokio::io::split(stream);
         spawn(write_frames(writer, outgoing));
-        spawn(read_answers(reader, Arc::downgrade(&connection)));
-        *slot = Some(connection.clone());
+        let (leave, asked_to_leave) = oneshot::channel();
+        spawn(read_answers(
+            reader,
+            Arc::downgrade(&connection),
+            leave,
+            dropped,
+        ));
+        if let Some(changes) = changes {
+            let (client, former) = (Arc::downgrade(inner), Arc::downgrade(&connection));
+            spawn(renew(client, former, changes, asked_to_leave));
+        }
         Ok(connection)
     }
 }
 
-async fn read_answers(mut reader: ReadHalf<BoxStream>, connection: std::sync::Weak<Connection>) {
+/// Makes a connection anew once its papers are former ones, at this end or at the other. Calls go
+/// over the former connection until there is another, and it closes when the last is answered: so
+/// no call fails because of it. Only a snapshot that is under way is sent again, since it is
+/// received on one connection.
+async fn renew(
+    client: Weak<ClientInner>,
+    former: Weak<Connection>,
+    mut changes: watch::Receiver<u64>,
+    asked_to_leave: oneshot::Receiver<()>,
+) {
+    tokio::select! {
+        // An error says that the connection has ended.
+        _ = asked_to_leave => {}
+        changed = changes.changed() => if changed.is_err() { return },
+    }
+    let deadline = Instant::now() + RENEW_LIMIT;
+    let mut told = false;
+    while let Some(inner) = client.upgrade() {
+        let ended = |former: Arc<Connection>| former.dead.load(Ordering::Acquire);
+        if former.upgrade().is_none_or(ended) {
+            // The next call makes another; the rest of this one must not stay until then.
+            inner.replace(&former, None).await;
+            return;
+        }
+        let calls = PeerClient {
+            inner: inner.clone(),
+        };
+        match calls.connect().await {
+            Ok(made) => {
+                inner.replace(&former, Some(made)).await;
+                return;
+            }
+            Err(_) if Instant::now() > deadline => {
+                inner.replace(&former, None).await;
+                return;
+            }
+            Err(error) if !told => {
+                told = true;
+                tracing::warn!(target = %inner.target, %error,
+                    "cannot make a link anew for other certificates; the former one is used on \
+                     for at most {} s", RENEW_LIMIT.as_secs());
+            }
+            Err(_) => {}
+        }
+        drop(inner);
+        tokio::time::sleep(RENEW_EVERY).await;
+    }
+}
+
+impl ClientInner {
+    /// Puts another connection in a former one's place, unless a call has done so already.
+    async fn replace(&self, former: &Weak<Connection>, other: Option<Arc<Connection>>) {
+        let mut slot = self.connection.lock().await;
+        if slot.as_ref().map(Arc::as_ptr) == Some(former.as_ptr()) {
+            *slot = other;
+        }
+    }
+}
+
+async fn read_answers(
+    mut reader: ReadHalf<BoxStream>,
+    connection: Weak<Connection>,
+    leave: oneshot::Sender<()>,
+    mut dropped: oneshot::Receiver<()>,
+) {
+    let mut leave = Some(leave);
     loop {
-        let frame = read_frame(&mut reader).await;
+        let frame = tokio::select! {
+            biased;
+            frame = read_frame(&mut reader) => frame,
+            // A peer that is frozen would never close it.
+            _ = &mut dropped => return,
+        };
         let Some(connection) = connection.upgrade() else {
             return;
         };
@@ -254,6 +366,12 @@ async fn read_answers(mut reader: ReadHalf<BoxStream>, connection: std::sync::We
             return;
         };
         connection.received.fetch_add(1, Ordering::Relaxed);
+        if (number, kind) == (NO_CALL, LEAVE) {
+            if let Some(leave) = leave.take() {
+                let _ = leave.send(());
+            }
+            continue;
+        }
         if let Some(waiting) = lock(&connection.pending).remove(&number) {
             let answer = match kind {
                 ANSWER => Ok(body),
@@ -325,14 +443,41 @@ pub(crate) trait Handler: Send + Sync + 'static {
         session: Arc<tokio::sync::Mutex<Self::Session>>,
         kind: Kind,
         body: Vec<u8>,
-    ) -> crate::world::BoxFuture<'static, Result<Vec<u8>, String>>;
+    ) -> BoxFuture<'static, Result<Vec<u8>, String>>;
 }
 
-/// Serves one connection that came in, until it closes.
-pub(crate) async fn serve<H: Handler>(stream: BoxStream, in_order: bool, handler: Arc<H>) {
-    let (mut reader, writer) = tokio::io::split(stream);
+/// Serves one connection that came in, until it closes. When `former` is over, its papers are former
+/// ones: the peer is asked to make it anew, and may take a while for that.
+pub(crate) async fn serve<H: Handler>(
+    stream: BoxStream,
+    in_order: bool,
+    handler: Arc<H>,
+    former: impl Future<Output = ()>,
+) {
+    let (reader, writer) = tokio::io::split(stream);
     let (frames, outgoing) = mpsc::channel::<Vec<u8>>(QUEUE_FRAMES);
     let writing = spawn(write_frames(writer, outgoing));
+    let leaving = async {
+        former.await;
+        let ask = seal_frame(frame_header(NO_CALL, LEAVE));
+        let _ = frames.clone().send(ask).await;
+        tokio::time::sleep(LEAVE_LIMIT).await;
+        tracing::warn!("a peer did not leave a link that was made with former certificates");
+    };
+    tokio::select! {
+        biased;
+        () = serve_calls(reader, &frames, in_order, handler) => {}
+        () = leaving => {}
+    }
+    writing.abort();
+}
+
+async fn serve_calls<H: Handler>(
+    mut reader: ReadHalf<BoxStream>,
+    frames: &mpsc::Sender<Vec<u8>>,
+    in_order: bool,
+    handler: Arc<H>,
+) {
     let session = Arc::new(tokio::sync::Mutex::new(handler.open()));
     while let Ok((number, kind, body)) = read_frame(&mut reader).await {
         let Some(kind) = Kind::from_byte(kind) else {
@@ -361,7 +506,6 @@ pub(crate) async fn serve<H: Handler>(stream: BoxStream, in_order: bool, handler
             spawn(carry_out);
         }
     }
-    writing.abort();
 }
 
 /// A poisoned lock guards plain values that are whole after every statement.

@@ -7,6 +7,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 
 use crate::group::Group;
+use crate::papers::PapersStatus;
 
 /// The part a node plays in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +66,9 @@ pub struct NodeStatus {
     /// What waits for each other Region.
     #[serde(default)]
     pub channels: Vec<ChannelStatus>,
+    /// Its certificate; `None` if its links are not protected.
+    #[serde(default)]
+    pub papers: Option<PapersStatus>,
     /// Why it has stopped.
     pub stopped: Option<String>,
     /// Why it takes no mutations.
@@ -127,6 +131,7 @@ impl Group {
                 .iter()
                 .map(|to| channel_status(&view.state, to))
                 .collect(),
+            papers: inner.directory.links.papers().map(|papers| papers.status()),
             stopped,
             mutations_stopped: inner
                 .mutations_stopped

@@ -131,7 +131,8 @@ impl Cluster {
             fingerprint: keyrum_types::Fingerprint(fingerprint),
             file: format!("key-of-{node}").into(),
         };
-        let links = Links::mutual_tls(&self.certs(), CLUSTER, &region(), node).unwrap();
+        let links = Links::mutual_tls(&self.certs(), CLUSTER, &region(), node, World::real().clock)
+            .unwrap();
         Group::start(config, World::real(), store, links.for_domain_key(name)).await
     }
 

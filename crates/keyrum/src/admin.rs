@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use keyrum_consensus::world::{self, World};
-use keyrum_consensus::{NodeStatus, Role};
+use keyrum_consensus::{NodeStatus, PapersStatus, Role};
 use keyrum_types::{LogIndex, NodeId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -125,6 +125,18 @@ impl Admin {
         }
         let asked = self.ask(Method::POST, "/regions", None, QUICK);
         asked.await.map(|known: Known| known.regions)
+    }
+
+    /// Has the node look at its certificate's files now, and tells which ones are in use.
+    pub(crate) async fn look_at_papers(&self) -> Result<Option<PapersStatus>, AdminError> {
+        self.ask(Method::POST, "/papers", None, QUICK).await
+    }
+
+    /// Whether anybody listens there at all.
+    pub(crate) async fn listens(&self) -> bool {
+        let addr = self.addr.to_string();
+        let connecting = self.world.network.connect(&addr);
+        matches!(tokio::time::timeout(QUICK, connecting).await, Ok(Ok(_)))
     }
 
     /// All identities.

@@ -146,7 +146,9 @@ pub(crate) enum NodeError {
         problem: String,
     },
     /// The certificates cannot be used.
-    #[error(transparent)]
+    #[error(
+        "{0}; `keyrum cluster up` and `keyrum dev` make what is missing, `keyrum cluster certs rotate` makes a node's certificate anew"
+    )]
     Links(#[from] LinksError),
     /// The store cannot be used.
     #[error(transparent)]
@@ -264,6 +266,7 @@ impl Running {
             &folder.record().cluster_id,
             &name.region,
             name.id,
+            world.clock.clone(),
         )?
         .for_domain_key(DomainKeyName {
             fingerprint: keyring.fingerprint(),

@@ -167,6 +167,36 @@ pub(crate) enum Cluster {
     /// without a restart: requests signed for it reach it, and keys can be replicated there. The
     /// topology file need not name it afterwards; its nodes take the file's settings.
     AddRegion(AddRegion),
+    /// Show and replace the certificates by which nodes know each other
+    #[command(subcommand)]
+    Certs(Certs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Certs {
+    /// Show the certificates that lie there, and which ones running nodes use
+    Status(Status),
+    /// Give nodes new keys and certificates, without a stop
+    ///
+    /// Running nodes take theirs up and make their links anew, one node after the other; the command
+    /// ends when no former certificate is in use. A node without a process takes its own up when it
+    /// starts. Whatever stops the command, the same command again finishes what it began.
+    Rotate(RotateCerts),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateCerts {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Such as us-east-1/2; without any, all nodes
+    #[arg(value_name = "REGION/ID", conflicts_with = "authority")]
+    pub(crate) nodes: Vec<NodeName>,
+    /// Replace the authority, too: what it has signed is worth nothing at the end
+    #[arg(long)]
+    pub(crate) authority: bool,
+    /// For how many days the new certificates of nodes are valid; without it, they are until 4096
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    pub(crate) days: Option<u64>,
 }
 
 /// Which cluster.

@@ -1,5 +1,5 @@
 //! `keyrum cluster status|stop|kill|restart|pause|resume|add|remove|add-region`: what speaks to a
-//! running cluster from another terminal.
+//! running cluster from another terminal. `keyrum cluster certs` is in [`certs`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use keyrum_consensus::world::World;
 use keyrum_consensus::{ChannelStatus, NodeStatus};
-use keyrum_types::Region;
+use keyrum_types::{Region, UnixMillis};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::Failure;
 use crate::admin::Admin;
+use crate::certs;
 use crate::cli::{self, Cluster, NodeName, OneNode};
 use crate::control::{self, Reply, Request};
 use crate::run::{self, RunFile};
@@ -62,11 +63,13 @@ pub(crate) async fn run(verb: Cluster) -> Result<ExitCode, Failure> {
         Cluster::Add(args) => tell(&args, |node| Request::Add { node }).await?,
         Cluster::Remove(args) => tell(&args, |node| Request::Remove { node }).await?,
         Cluster::AddRegion(args) => add_region(args).await?,
+        Cluster::Certs(verb) => return certs::run(verb).await,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn folder(place: &cli::Place) -> Result<PathBuf, Failure> {
+/// The data folder of a cluster.
+pub(crate) fn folder(place: &cli::Place) -> Result<PathBuf, Failure> {
     if let Some(data) = &place.data {
         return Ok(data.clone());
     }
@@ -76,7 +79,8 @@ fn folder(place: &cli::Place) -> Result<PathBuf, Failure> {
     }
 }
 
-async fn ask(folder: &Path, request: &Request) -> Result<Reply, Failure> {
+/// Asks the supervisor of a running cluster.
+pub(crate) async fn ask(folder: &Path, request: &Request) -> Result<Reply, Failure> {
     let socket = RunFile::find(folder)?.control.ok_or(Trouble::OneProcess)?;
     let gone = |cause| Trouble::Gone {
         folder: folder.to_owned(),
@@ -189,7 +193,7 @@ async fn status(args: &cli::Status) -> Result<(), Failure> {
     if args.json {
         run::print(&format!("{}\n", serde_json::to_string_pretty(&lines)?))?;
     } else {
-        let verdicts = verdicts(&lines, running.regions.keys());
+        let verdicts = verdicts(&lines, running.regions.keys(), world.clock.now());
         run::print(&format!("{}{verdicts}", table(&lines)))?;
     }
     Ok(())
@@ -236,24 +240,7 @@ fn table(lines: &[Line]) -> String {
             }),
         ]);
     }
-    let widths: Vec<usize> = (0..HEADINGS.len())
-        .map(|column| {
-            rows.iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    run::columns(&rows)
 }
 
 /// What waits for another Region, in words.
@@ -270,14 +257,21 @@ fn waiting(region: &Region, channel: &ChannelStatus) -> String {
     text + "\n"
 }
 
-/// What the table does not show: why a node stopped, members that are no voters, and messages for
-/// other Regions that wait.
-fn verdicts<'a>(lines: &[Line], regions: impl Iterator<Item = &'a Region>) -> String {
+/// What the table does not show: why a node stopped, what is wrong with its certificate, members
+/// that are no voters, and messages for other Regions that wait.
+fn verdicts<'a>(
+    lines: &[Line],
+    regions: impl Iterator<Item = &'a Region>,
+    now: UnixMillis,
+) -> String {
     let mut text = String::new();
     for line in lines {
         let Some(status) = &line.status else { continue };
         for reason in status.stopped.iter().chain(&status.mutations_stopped) {
             text.push_str(&format!("{}: {reason}\n", line.node));
+        }
+        for warning in status.papers.iter().flat_map(|p| certs::warnings(p, now)) {
+            text.push_str(&format!("{}: {warning}\n", line.node));
         }
     }
     for region in regions {

@@ -5,7 +5,8 @@
 //! DIR/cluster.json              the cluster's id, its Regions, nodes and chosen ports
 //! DIR/topology.toml             what the nodes of a running `cluster up` go by
 //! DIR/run.json                  while it runs: endpoint, listeners, processes
-//! DIR/certs/                    the cluster's certificate authority and the nodes' certificates
+//! DIR/certs/                    the cluster's certificate authority and the nodes' certificates,
+//!                               which `cluster certs` replaces while they run
 //! DIR/<region>/domain.key       the Region's root secret
 //! DIR/<region>/region.key       unwraps what other Regions send; its public half is in cluster.json
 //! DIR/<region>/node-<id>/store/ the node's log, snapshots and history

@@ -8,6 +8,7 @@
 
 mod admin;
 mod assembly;
+mod certs;
 mod cli;
 mod cluster;
 mod control;
