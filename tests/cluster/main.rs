@@ -1,8 +1,8 @@
 //! A cluster as processes: what it survives, what it refuses, how it starts and ends.
 
 mod altered;
-mod domain_key;
 mod certs;
+mod domain_key;
 mod faults;
 mod history;
 mod imports;

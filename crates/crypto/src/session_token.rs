@@ -45,6 +45,11 @@ impl SessionTokenKey {
         Some(Self { version, secret })
     }
 
+    /// Its version.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
     /// A token that says `content`.
     pub fn seal(&self, content: &[u8], entropy: &dyn Entropy) -> String {
         let mut token = vec![0; SECRET_AT];

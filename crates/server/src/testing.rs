@@ -249,7 +249,7 @@ impl Credentials for Keys {
             match found {
                 Some(_) if session_token == Some(EXPIRED) => Err(CredentialError::Expired),
                 Some((secret, token)) if *token == session_token => Ok(Found {
-                    secret: secret.as_bytes().to_vec().into(),
+                    secret: Arc::new(secret.as_bytes().to_vec().into()),
                     caller: Caller {
                         account: "111122223333".parse().unwrap(),
                         arn: format!("arn:aws:iam::111122223333:user/{access_key}"),

@@ -3,8 +3,8 @@
 //! A mutation becomes a command, with everything from outside filled in (ids, sealed material),
 //! and is proposed; the log decides. A cryptographic call reads a consistent state, checks, and
 //! uses `crypto`. This crate knows neither HTTP nor the wire's names, and has no state of its own
-//! but what it keeps in memory: unsealed material, key pairs that came too late for their caller, and
-//! the uses of keys that are not committed yet.
+//! but what it keeps in memory: unsealed material and secrets of identities, key pairs that came too
+//! late for their caller, and the uses of keys that are not committed yet.
 
 mod algorithm;
 mod alias;
@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use keyrum_consensus::world::World;
 use keyrum_consensus::{Group, ReadMode};
-use keyrum_crypto::{DomainKeyring, DomainKeys, MemoryDomainKeys, TokenKey};
+use keyrum_crypto::{DomainKeyring, DomainKeys, MemoryDomainKeys, SessionTokenKey, TokenKey};
 use keyrum_state::{
     AUTHORIZATION_LEVEL, Caller, CallerDetails, Command, Event, Key, KeyRef, Refusal, State,
     permit_key,
@@ -71,7 +71,7 @@ pub use grant::{
 };
 pub use identities::{
     AccountPlan, CredentialError, Credentials, IdentityError, IdentityReport, KeyPlan,
-    NewAccessKey, RolePlan, Spread, UserPlan,
+    NewAccessKey, RolePlan, Secret, Spread, UserPlan,
 };
 pub use identity::GetCallerIdentityOutput;
 pub use import::{
@@ -104,7 +104,7 @@ pub use trace::{Trace, Traced};
 use courier::{Couriers, Desk};
 use generation::Late;
 use hold::Hold;
-use identities::LookUps;
+use identities::{LookUps, Opened, OpenedAccessKey};
 use last_use::Uses;
 use materials::{MATERIALS_BYTES_MAX, MATERIALS_MAX, Materials};
 use resolve::{Accounts, Asked};
@@ -164,6 +164,8 @@ struct Inner {
     carrying_out: tokio::sync::Mutex<()>,
     late: Late,
     look_ups: LookUps,
+    access_keys: Opened<OpenedAccessKey>,
+    session_keys: Opened<SessionTokenKey>,
 }
 
 impl Service {
@@ -205,6 +207,8 @@ impl Service {
             carrying_out: tokio::sync::Mutex::default(),
             late: Late::default(),
             look_ups: LookUps::default(),
+            access_keys: Opened::default(),
+            session_keys: Opened::default(),
         });
         let desk = Desk(Arc::downgrade(&inner));
         inner.group.receive_with(Arc::new(desk));

@@ -240,7 +240,7 @@ async fn access_keys_are_found() {
     scene.apply(&plan(), false).await;
     assert!(service.has_identities());
     let found = scene.find(ADA, None).await.ok().unwrap();
-    assert_eq!(*found.secret, b"secret of ada");
+    assert_eq!(**found.secret, b"secret of ada");
     assert_eq!(found.caller.arn, "arn:aws:iam::111122223333:user/ada");
     let details = &found.caller.details;
     assert!(details.unique_id.starts_with("AIDA"));
@@ -250,7 +250,7 @@ async fn access_keys_are_found() {
     let ada = IdentityName::User(account(), "ada".to_owned());
     let new = service.create_access_key(&ada).await.unwrap();
     let found = scene.find(&new.id, None).await.ok().unwrap();
-    assert_eq!(*found.secret, new.secret.as_bytes());
+    assert_eq!(**found.secret, new.secret.as_bytes());
     assert_eq!((new.id.len(), new.secret.len()), (20, 40));
     assert!(service.create_access_key(&ada).await.is_err(), "a third");
     service.set_access_key(&new.id, false).await.unwrap();
@@ -270,6 +270,57 @@ async fn access_keys_are_found() {
     let new = service.create_access_key(&root).await.unwrap();
     let found = scene.find(&new.id, None).await.ok().unwrap();
     assert_eq!(found.caller.arn, "arn:aws:iam::111122223333:root");
+    scene.end().await;
+}
+
+/// Catches a secret that is kept beyond its key: given for a key that was deleted, switched off or
+/// replaced under its own id, or for a user who came later; and a session that goes on without the key
+/// it is sealed with.
+#[tokio::test]
+async fn kept_secrets_end_with_their_keys() {
+    let scene = Scene::new().await;
+    let service = &scene.service;
+    scene.apply(&plan(), false).await;
+    let secret_of = async |id: &str| scene.find(id, None).await.map(|found| found.secret);
+    let unknown = Some(CredentialError::Unknown);
+    let old = secret_of(ADA).await.ok().unwrap();
+    let again = secret_of(ADA).await.ok().unwrap();
+    assert!(Arc::ptr_eq(&old, &again), "it is kept");
+
+    let mut other = plan();
+    let keys = &mut other[0].users[0].access_keys;
+    keys[0].secret = Some(Zeroizing::new("another".to_owned()));
+    scene.apply(&other, true).await;
+    let new = secret_of(ADA).await.ok().unwrap();
+    assert_eq!(**new, b"another");
+    service.set_access_key(ADA, false).await.unwrap();
+    let inactive = secret_of(ADA).await.err();
+    assert_eq!(inactive, Some(CredentialError::Inactive));
+    service.set_access_key(ADA, true).await.unwrap();
+    assert!(secret_of(ADA).await.is_ok());
+    service.delete_access_key(ADA).await.unwrap();
+    assert_eq!(secret_of(ADA).await.err(), unknown);
+
+    // The same id, for somebody else.
+    let bob = "AKIABOB0000000000001";
+    assert!(secret_of(bob).await.is_ok());
+    let name = IdentityName::User(account(), "bob".to_owned());
+    service.delete_identity(&name).await.unwrap();
+    assert_eq!(secret_of(bob).await.err(), unknown);
+    let mut other = plan();
+    other[0].users = vec![user("eve", bob)];
+    scene.apply(&other, false).await;
+    let found = scene.find(bob, None).await.ok().unwrap();
+    assert_eq!(**found.secret, b"secret of eve");
+    assert_eq!(found.caller.arn, "arn:aws:iam::111122223333:user/eve");
+
+    let eve = context(found.caller);
+    let session = service.get_session_token(&eve, None).await.ok().unwrap();
+    let of_session = async || scene.find(&session.access_key, Some(&session.token)).await;
+    assert!(of_session().await.is_ok() && of_session().await.is_ok());
+    let key = IdentityName::SessionKey(1);
+    service.delete_identity(&key).await.unwrap();
+    assert_eq!(of_session().await.err(), unknown);
     scene.end().await;
 }
 
@@ -300,7 +351,7 @@ async fn sessions_are_their_tokens() {
     assert_eq!(credentials.expires.0, 1_700_007_200_000);
     let (id, token) = (&credentials.access_key, credentials.token.as_str());
     let found = scene.find(id, Some(token)).await.ok().unwrap();
-    assert_eq!(*found.secret, credentials.secret.as_bytes());
+    assert_eq!(**found.secret, credentials.secret.as_bytes());
     let caller = &found.caller;
     assert_eq!(caller.arn, session);
     assert_eq!(caller.details.unique_id, assumed.assumed_role_id);

@@ -21,10 +21,10 @@ mod vector_tests;
 use std::borrow::Cow;
 
 use keyrum_consensus::world::BoxFuture;
+use keyrum_service::Secret;
 use keyrum_state::Caller;
 use keyrum_types::UnixMillis;
 use ring::{digest, hmac};
-use zeroize::Zeroizing;
 
 use crate::error::ApiError;
 use crate::http::Incoming;
@@ -81,7 +81,7 @@ pub(crate) trait Credentials: Send + Sync {
 /// An access key.
 pub(crate) struct Found {
     /// What it signs with.
-    pub(crate) secret: Zeroizing<Vec<u8>>,
+    pub(crate) secret: Secret,
     /// Who it speaks for.
     pub(crate) caller: Caller,
 }
@@ -152,7 +152,7 @@ impl Verifier {
         time: &date::Stamp,
         found: Result<Found, CredentialError>,
     ) -> Result<Caller, ApiError> {
-        let secret = found.as_ref().map_or(NOBODYS, |found| &found.secret);
+        let secret = found.as_ref().map_or(NOBODYS, |found| &**found.secret);
         let name = if found.is_ok() {
             claim.access_key()
         } else {

@@ -1,6 +1,8 @@
 //! One access key and a checker of signatures, without a node: for benchmarks and fuzzing, which see
 //! this crate from outside.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt as _;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -77,7 +79,7 @@ impl Credentials for OneKey {
                 return Err(CredentialError::Unknown);
             }
             Ok(Found {
-                secret: self.secret.as_bytes().to_vec().into(),
+                secret: Arc::new(self.secret.as_bytes().to_vec().into()),
                 caller: Caller {
                     account: "000000000000".parse().expect("twelve digits"),
                     arn: String::new(),

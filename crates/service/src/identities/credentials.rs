@@ -4,13 +4,13 @@
 //! asked so seldom that unknown ids cannot be used to load the Region.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use keyrum_consensus::ReadMode;
 use keyrum_crypto::{SessionTokenKey, session_key_version};
 use keyrum_state::{
-    AccessKeyOwner, AuditDetails, Caller, CallerDetails, State, User, access_key_secret_name,
-    session_key_secret_name,
+    AccessKey, AccessKeyOwner, AuditDetails, Caller, CallerDetails, State, User,
+    access_key_secret_name, session_key_secret_name,
 };
 use keyrum_types::{AccountId, UnixMillis};
 use tokio::time::Instant;
@@ -23,10 +23,13 @@ use crate::{Service, ServiceError};
 /// How many unknown access keys a node asks its Region for, in a second.
 const LOOK_UPS_PER_SECOND: u32 = 20;
 
+/// What an access key signs with. Clones share it; the last one to go zeroes it.
+pub type Secret = Arc<Zeroizing<Vec<u8>>>;
+
 /// An access key that was found.
 pub struct Credentials {
     /// What it signs with.
-    pub secret: Zeroizing<Vec<u8>>,
+    pub secret: Secret,
     /// Whom it speaks for, with what is known of them; nothing of the request.
     pub caller: Caller,
 }
@@ -46,6 +49,13 @@ pub enum CredentialError {
     /// It cannot be told.
     #[error(transparent)]
     Service(#[from] ServiceError),
+}
+
+/// The secret of an access key, and whose key that is.
+pub(crate) struct OpenedAccessKey {
+    account: AccountId,
+    id: Box<str>,
+    secret: Secret,
 }
 
 /// Counts how often the Region was asked for an unknown access key.
@@ -125,10 +135,29 @@ impl Service {
             AccessKeyOwner::User(user) => (user.account, caller_of_user(state, user)),
         };
         caller.details.access_key = id.to_owned();
-        let name = access_key_secret_name(account, id);
-        let secret = self.inner.keyring.unseal_identity(&name, &key.secret);
-        let secret = secret.map_err(|error| unusable(&name, &error))?;
+        let secret = self.access_key_secret(account, key)?;
         Ok(Credentials { secret, caller })
+    }
+
+    fn access_key_secret(
+        &self,
+        account: AccountId,
+        key: &AccessKey,
+    ) -> Result<Secret, ServiceError> {
+        let opened = self.inner.access_keys.get(
+            &key.secret,
+            |known| known.account == account && *known.id == *key.id,
+            || {
+                let name = access_key_secret_name(account, &key.id);
+                let secret = self.inner.keyring.unseal_identity(&name, &key.secret);
+                Ok::<_, ServiceError>(OpenedAccessKey {
+                    account,
+                    id: key.id.as_str().into(),
+                    secret: Arc::new(secret.map_err(|error| unusable(&name, &error))?),
+                })
+            },
+        )?;
+        Ok(opened.secret.clone())
     }
 
     fn temporary(
@@ -147,7 +176,7 @@ impl Service {
             return Err(CredentialError::Expired);
         }
         let caller = caller_of_session(state, &session).ok_or(CredentialError::Unknown)?;
-        let secret = Zeroizing::new(session.secret.as_bytes().to_vec());
+        let secret = Arc::new(Zeroizing::new(session.secret.as_bytes().to_vec()));
         Ok(Credentials { secret, caller })
     }
 
@@ -156,14 +185,22 @@ impl Service {
         &self,
         state: &State,
         version: u32,
-    ) -> Result<Option<SessionTokenKey>, ServiceError> {
+    ) -> Result<Option<Arc<SessionTokenKey>>, ServiceError> {
         let Some(key) = state.session_key(version) else {
             return Ok(None);
         };
-        let name = session_key_secret_name(version);
-        let secret = self.inner.keyring.unseal_identity(&name, &key.secret);
-        let secret = secret.map_err(|error| unusable(&name, &error))?;
-        Ok(SessionTokenKey::new(version, &secret))
+        let opened = self.inner.session_keys.get(
+            &key.secret,
+            |known| known.version() == version,
+            || {
+                let name = session_key_secret_name(version);
+                let secret = self.inner.keyring.unseal_identity(&name, &key.secret);
+                let secret = secret.map_err(|error| unusable(&name, &error))?;
+                let key = SessionTokenKey::new(version, &secret);
+                key.ok_or_else(|| unusable(&name, &"it is not as long as a session key"))
+            },
+        )?;
+        Ok(Some(opened))
     }
 }
 

@@ -4,6 +4,7 @@
 //! saw, so that two authors never undo each other unseen; a secret is sealed before it is proposed.
 
 mod credentials;
+mod opened;
 mod plan;
 mod session;
 
@@ -23,8 +24,9 @@ use zeroize::Zeroizing;
 
 use crate::{Service, ServiceError};
 
-pub(crate) use credentials::LookUps;
-pub use credentials::{CredentialError, Credentials};
+pub use credentials::{CredentialError, Credentials, Secret};
+pub(crate) use credentials::{LookUps, OpenedAccessKey};
+pub(crate) use opened::Opened;
 pub use plan::{AccountPlan, IdentityReport, KeyPlan, RolePlan, UserPlan};
 pub(crate) use session::{Session, SessionOf};
 
