@@ -11,6 +11,7 @@ use aws_sdk_kms::types::{
     AlgorithmSpec, DataKeySpec, ExpirationModelType, KeySpec, KeyUsageType, OriginType,
     WrappingKeySpec,
 };
+use keyrum_consensus::world;
 use keyrum_tests::import::wrap;
 use keyrum_tests::sdk::{self, HERE, THERE};
 use keyrum_tests::writers::{self, Writers};
@@ -176,7 +177,7 @@ async fn a_rotation_waits_for_every_node_and_disturbs_nobody() {
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicU64::new(0)),
     );
-    let caller = tokio::spawn({
+    let caller = world::spawn({
         let (kms, key, stop, calls) = (
             kms.clone(),
             witness.key.clone(),

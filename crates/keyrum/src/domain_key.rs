@@ -27,7 +27,9 @@ enum Trouble {
     WhichRegion { have: String },
     #[error("no node of {region} answers; `keyrum cluster status` shows them. Nothing was changed")]
     NobodyAnswers { region: Region },
-    #[error("{region}: {cause}")]
+    #[error(
+        "{region}: {cause}; `keyrum domain-key status` shows the versions. Nothing was changed"
+    )]
     Refused { region: Region, cause: String },
     #[error(
         "{region}: callers may hold import tokens that only version {version} of the domain key opens, until {at} by the Region's clock. Nothing was changed; ask again then"

@@ -175,16 +175,18 @@ impl Service {
     async fn follow_domain_key(&self) {
         let group = &self.inner.group;
         let (mut applied, mut leader) = (group.applied(), group.leader());
+        let mut said = String::new();
         loop {
             applied.borrow_and_update();
             leader.borrow_and_update();
-            let settled = match self.look_at_domain_key().await {
-                Ok(settled) => settled,
-                Err(reason) => {
-                    tracing::warn!(%reason, "the domain key is not as the log wants it yet");
-                    false
-                }
-            };
+            let looked = self.look_at_domain_key().await;
+            let settled = looked.as_ref().is_ok_and(|settled| *settled);
+            let reason = looked.err().unwrap_or_default();
+            // Once, however long it lasts.
+            if !reason.is_empty() && reason != said {
+                tracing::warn!(reason, "the domain key is not as the log wants it yet");
+            }
+            said = reason;
             sleep(LOOK_PAUSE).await;
             let again = async {
                 match settled {
