@@ -464,7 +464,7 @@ impl Group {
         let without = self.without(target).await;
         if !without.is_empty() {
             return Err(ends(format!(
-                "nodes {without:?} do not have the log through {target}; it is kept until they do"
+                "nodes {without:?} lack a part of the log, or do not answer; it is kept until they have it"
             )));
         }
         self.snapshot().await?;
