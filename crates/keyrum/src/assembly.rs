@@ -39,7 +39,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The store's record that tells a wrong domain key from damaged material.
-const FINGERPRINT: &str = "domain-key";
+pub(crate) const FINGERPRINT: &str = "domain-key";
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,13 @@ use keyrum_types::{AccountId, KeyId, NodeId, Region};
 
 use crate::topology::{DEFAULT_PORT, short_wait};
 
+mod domain_key;
+
+pub(crate) use domain_key::{
+    DomainKey, DomainKeyBackup, DomainKeyLock, DomainKeyRestore, DomainKeyUnlock, LockWith, Opener,
+    ShareCounts,
+};
+
 /// The data folder unless one is named.
 pub(crate) const DEFAULT_DATA: &str = ".keyrum";
 
@@ -45,6 +52,9 @@ pub(crate) enum Verb {
     /// Declare and change accounts, users, roles and access keys
     #[command(subcommand)]
     Identity(Identity),
+    /// Handle the files with the Regions' domain keys
+    #[command(subcommand)]
+    DomainKey(DomainKey),
     /// Run experiments with faults
     #[command(subcommand)]
     Lab(Lab),
@@ -114,6 +124,8 @@ pub(crate) struct Dev {
     /// Refuse calls while their records cannot be written
     #[arg(long, requires = "audit")]
     pub(crate) audit_required: bool,
+    #[command(flatten)]
+    pub(crate) opener: Opener,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -133,7 +145,10 @@ pub(crate) struct Node {
     /// Data folder; else the topology file's, else .keyrum
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Stop when standard input closes: how `cluster up` takes its nodes along when it dies
+    #[command(flatten)]
+    pub(crate) opener: Opener,
+    /// Read what opens the domain key from standard input, up to an empty line, and stop when that
+    /// closes: how `cluster up` takes its nodes along when it dies
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
 }
@@ -185,6 +200,8 @@ pub(crate) struct Up {
     /// Data folder; else the topology file's, else .keyrum
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) opener: Opener,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,

@@ -66,7 +66,8 @@ pub(crate) async fn run(verb: Cluster) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn folder(place: &cli::Place) -> Result<PathBuf, Failure> {
+/// The data folder that a command is about.
+pub(crate) fn folder(place: &cli::Place) -> Result<PathBuf, Failure> {
     if let Some(data) = &place.data {
         return Ok(data.clone());
     }

@@ -13,6 +13,7 @@ mod cluster;
 mod control;
 mod data;
 mod dev;
+mod domain_key;
 mod files;
 mod front;
 mod identities;
@@ -26,6 +27,7 @@ mod seed;
 mod signals;
 mod supervisor;
 mod topology;
+mod unlock;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -85,6 +87,7 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
             Verb::Clock(cli::Clock::Advance(args)) => operate::advance_clock(args).await,
             Verb::Clock(cli::Clock::Level(args)) => operate::level_clocks(args).await,
             Verb::Identity(verb) => identities::run(verb).await,
+            Verb::DomainKey(verb) => domain_key::run(verb).await,
             Verb::Lab(_) => unreachable!("a simulation was started above"),
         }
     });

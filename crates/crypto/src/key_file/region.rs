@@ -10,12 +10,13 @@ use keyrum_types::Entropy;
 use zeroize::Zeroizing;
 
 use super::contents::{
-    BAD_KEY, MIXED, NO_BEGINNING, NO_KEY, NO_TEXT, OTHER_FORMAT, Secret, Text, bytes_of, field,
-    format_of,
+    BAD_KEY, MIXED, NO_BEGINNING, NO_KEY, NO_TEXT, OTHER_FORMAT, Secret, Text, Unfit, bytes_of,
+    field, format_of,
 };
 use super::disk::{Old, Place};
 use super::error::{KeyFileError, SecretKind};
 use super::lock::UnlockKey;
+use super::unlock::StaysLocked;
 use crate::kdf::{derive, prf_key};
 use crate::keyring::DOMAIN_KEY_BYTES;
 use crate::wrap::{REGION_KEY_BYTES, RegionKey, RegionPublicKey};
@@ -28,7 +29,7 @@ const _: () = assert!(DOMAIN_KEY_BYTES == REGION_KEY_BYTES);
 pub fn load_region_key(path: &Path) -> Result<RegionKey, KeyFileError> {
     let place = Place::new(path, SecretKind::RegionKey);
     read(&place, || {
-        Err(place.unusable("it is locked together with the domain key"))
+        Err(place.unfit(Unfit::Locked(StaysLocked::WithDomainKey)))
     })
 }
 

@@ -59,6 +59,9 @@ pub enum StaysLocked {
         /// How many there are.
         of: u8,
     },
+    /// The Region's key opens with the domain key only.
+    #[error("it is locked together with the domain key")]
+    WithDomainKey,
     /// The passphrase is another one.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
