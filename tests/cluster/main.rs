@@ -1,6 +1,7 @@
 //! A cluster as processes: what it survives, what it refuses, how it starts and ends.
 
 mod altered;
+mod domain_keys;
 mod faults;
 mod history;
 mod imports;

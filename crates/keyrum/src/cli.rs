@@ -11,10 +11,10 @@ use keyrum_types::{AccountId, KeyId, NodeId, Region};
 
 use crate::topology::{DEFAULT_PORT, short_wait};
 
-mod domain_key;
+mod key_files;
 
-pub(crate) use domain_key::{
-    DomainKey, DomainKeyBackup, DomainKeyLock, DomainKeyRestore, DomainKeyUnlock, LockWith, Opener,
+pub(crate) use key_files::{
+    KeyFiles, KeyFilesBackup, KeyFilesLock, KeyFilesRestore, KeyFilesUnlock, LockWith, Opener,
     ShareCounts,
 };
 
@@ -52,7 +52,7 @@ pub(crate) enum Verb {
     /// Declare and change accounts, users, roles and access keys
     #[command(subcommand)]
     Identity(Identity),
-    /// Handle the files with the Regions' domain keys
+    /// Handle the domain keys, which seal everything secret
     #[command(subcommand)]
     DomainKey(DomainKey),
     /// Run experiments with faults
@@ -384,6 +384,12 @@ pub(crate) enum Identity {
         #[command(flatten)]
         place: IdentityPlace,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DomainKey {
+    #[command(flatten)]
+    Files(KeyFiles),
 }
 
 #[derive(Debug, Subcommand)]

@@ -13,10 +13,10 @@ mod cluster;
 mod control;
 mod data;
 mod dev;
-mod domain_key;
 mod files;
 mod front;
 mod identities;
+mod key_files;
 mod lab;
 mod node;
 mod operate;
@@ -87,7 +87,7 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
             Verb::Clock(cli::Clock::Advance(args)) => operate::advance_clock(args).await,
             Verb::Clock(cli::Clock::Level(args)) => operate::level_clocks(args).await,
             Verb::Identity(verb) => identities::run(verb).await,
-            Verb::DomainKey(verb) => domain_key::run(verb).await,
+            Verb::DomainKey(cli::DomainKey::Files(verb)) => key_files::run(verb).await,
             Verb::Lab(_) => unreachable!("a simulation was started above"),
         }
     });

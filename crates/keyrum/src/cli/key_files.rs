@@ -1,4 +1,4 @@
-//! `keyrum domain-key ...`, and how a locked domain key is opened.
+//! `keyrum domain-key lock|unlock|backup|restore`, and how a locked domain key is opened.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -17,28 +17,29 @@ pub(crate) struct Opener {
     pub(crate) unlock: Option<PathBuf>,
 }
 
+/// What is done with the files of a Region's secrets, whether the cluster runs or not.
 #[derive(Debug, Subcommand)]
-pub(crate) enum DomainKey {
+pub(crate) enum KeyFiles {
     /// Encrypt the files with a Region's keys under a passphrase or shares
     ///
     /// From then on `keyrum dev`, `node` and `cluster up` need --unlock, or ask. Nodes that run go on.
     /// Without --passphrase-file and --shares, a terminal is asked for a passphrase.
-    Lock(DomainKeyLock),
+    Lock(KeyFilesLock),
     /// Make the files with a Region's keys plain again
-    Unlock(DomainKeyUnlock),
+    Unlock(KeyFilesUnlock),
     /// Copy a Region's domain key, with all its versions, and its Region key into one file
     ///
     /// Without --passphrase-file, --shares and --plain, a terminal is asked for a passphrase.
-    Backup(DomainKeyBackup),
+    Backup(KeyFilesBackup),
     /// Put a backup's keys back where they are missing
     ///
     /// A file that can be used is never replaced: a domain key file only gets the versions it lacks. What
     /// is made is locked as the backup is.
-    Restore(DomainKeyRestore),
+    Restore(KeyFilesRestore),
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DomainKeyLock {
+pub(crate) struct KeyFilesLock {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Only this Region
@@ -51,7 +52,7 @@ pub(crate) struct DomainKeyLock {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DomainKeyUnlock {
+pub(crate) struct KeyFilesUnlock {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Only this Region
@@ -62,7 +63,7 @@ pub(crate) struct DomainKeyUnlock {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DomainKeyBackup {
+pub(crate) struct KeyFilesBackup {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Which Region; may be left out if there is one
@@ -81,7 +82,7 @@ pub(crate) struct DomainKeyBackup {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct DomainKeyRestore {
+pub(crate) struct KeyFilesRestore {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Which Region; else the backup's own

@@ -19,8 +19,7 @@ use keyrum_types::Region;
 use crate::Failure;
 use crate::assembly::FINGERPRINT;
 use crate::cli::{
-    DomainKey, DomainKeyBackup, DomainKeyLock, DomainKeyRestore, DomainKeyUnlock, LockWith,
-    ShareCounts,
+    KeyFiles, KeyFilesBackup, KeyFilesLock, KeyFilesRestore, KeyFilesUnlock, LockWith, ShareCounts,
 };
 use crate::cluster;
 use crate::data::{DataFolder, io_at};
@@ -67,12 +66,12 @@ fn list(regions: &[Region]) -> String {
 }
 
 /// Carries one out.
-pub(crate) async fn run(verb: DomainKey) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(verb: KeyFiles) -> Result<ExitCode, Failure> {
     match verb {
-        DomainKey::Lock(args) => lock(args).await?,
-        DomainKey::Unlock(args) => unlock(args).await?,
-        DomainKey::Backup(args) => back_up(args).await?,
-        DomainKey::Restore(args) => restore(args).await?,
+        KeyFiles::Lock(args) => lock(args).await?,
+        KeyFiles::Unlock(args) => unlock(args).await?,
+        KeyFiles::Backup(args) => back_up(args).await?,
+        KeyFiles::Restore(args) => restore(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -106,7 +105,7 @@ async fn open(
     source.open(&what, by, open).await
 }
 
-async fn lock(args: DomainKeyLock) -> Result<(), Failure> {
+async fn lock(args: KeyFilesLock) -> Result<(), Failure> {
     let (world, mut signals) = (World::real(), Signals::catch()?);
     let folder = DataFolder::look(&cluster::folder(&args.place)?)?;
     let regions = regions(&folder, args.region.as_ref())?;
@@ -229,7 +228,7 @@ fn write_new(path: &Path, line: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
-async fn unlock(args: DomainKeyUnlock) -> Result<(), Failure> {
+async fn unlock(args: KeyFilesUnlock) -> Result<(), Failure> {
     let (world, mut signals) = (World::real(), Signals::catch()?);
     let folder = DataFolder::look(&cluster::folder(&args.place)?)?;
     let mut source = Source::new(&world, &args.opener, &mut signals);
@@ -251,7 +250,7 @@ async fn unlock(args: DomainKeyUnlock) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn back_up(args: DomainKeyBackup) -> Result<(), Failure> {
+async fn back_up(args: KeyFilesBackup) -> Result<(), Failure> {
     let (world, mut signals) = (World::real(), Signals::catch()?);
     let folder = DataFolder::look(&cluster::folder(&args.place)?)?;
     let regions = regions(&folder, args.region.as_ref())?;
@@ -303,7 +302,7 @@ fn versions_in_words(versions: &BTreeSet<u32>) -> String {
     }
 }
 
-async fn restore(args: DomainKeyRestore) -> Result<(), Failure> {
+async fn restore(args: KeyFilesRestore) -> Result<(), Failure> {
     let (world, mut signals) = (World::real(), Signals::catch()?);
     let folder = DataFolder::look(&cluster::folder(&args.place)?)?;
     let mut source = Source::new(&world, &args.opener, &mut signals);
