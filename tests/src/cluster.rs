@@ -25,6 +25,8 @@ pub struct Shape {
     pub lines: String,
     /// More environment for the supervisor and its nodes.
     pub envs: Vec<(String, String)>,
+    /// More arguments for `cluster up`.
+    pub arguments: Vec<String>,
 }
 
 impl Shape {
@@ -36,6 +38,7 @@ impl Shape {
             credentials: "any",
             lines: String::new(),
             envs: Vec::new(),
+            arguments: Vec::new(),
         }
     }
 
@@ -162,6 +165,7 @@ impl Cluster {
             .arg("--ready-file")
             .arg(self.ready_file());
         command.envs(self.shape.envs.iter().cloned());
+        command.args(&self.shape.arguments);
         command.stdin(Stdio::null());
         command
             .stdout(output.try_clone().expect("a second handle"))

@@ -35,8 +35,9 @@ pub use ciphertext::{
 };
 pub use import_token::ImportKeyPair;
 pub use key_file::{
-    DomainKeyFile, DomainKeys, DomainKeysError, KeyFileError, MemoryDomainKeys, SecretKind, create,
-    create_region_key, load_region_key,
+    Backup, DomainKeyFile, DomainKeys, DomainKeysError, FileLock, InvalidLock, InvalidShare,
+    InvalidUnlock, KeyFileError, MemoryDomainKeys, OpenedBy, PASSPHRASE_CHARS_MIN, Restored,
+    SecretKind, Share, StaysLocked, Unlock, create, create_region_key, load_region_key,
 };
 pub use keyring::{
     DomainKeyring, DomainSecret, FIRST_DOMAIN_KEY_VERSION, Fingerprint, InvalidFingerprint,
@@ -147,6 +148,10 @@ mod tests {
         assert_eq!(traits!(DomainKeyring), [false; 3]);
         assert_eq!(traits!(DomainSecret), [false; 3]);
         assert_eq!(traits!(MemoryDomainKeys), [false; 3]);
+        assert_eq!(traits!(Unlock), [false; 3]);
+        assert_eq!(traits!(Share), [false; 3]);
+        assert_eq!(traits!(FileLock), [false; 3]);
+        assert_eq!(traits!(Backup), [false; 3]);
         assert_eq!(traits!(TokenKey), [false; 3]);
         assert_eq!(traits!(SessionTokenKey), [false; 3]);
         assert_eq!(traits!(RegionKey), [false; 3]);

@@ -9,7 +9,7 @@ use keyrum_consensus::{
     DomainKeyName, Group, GroupConfig, Links, LinksError, ReadMode, StartError, StopReason, is_new,
 };
 use keyrum_crypto::{
-    DomainKeyFile, DomainKeyring, Fingerprint, KeyFileError, WrongDomainKey, WrongRegionKey,
+    DomainKeyFile, DomainKeyring, Fingerprint, KeyFileError, Unlock, WrongDomainKey, WrongRegionKey,
 };
 use keyrum_server::http::{Limits, Options, ProxyToken, Server, Tls, TlsError};
 use keyrum_server::{
@@ -39,7 +39,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The store's record that tells a wrong domain key from damaged material.
-const FINGERPRINT: &str = "domain-key";
+pub(crate) const FINGERPRINT: &str = "domain-key";
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -227,12 +227,13 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a node of the cluster in `folder`.
+    /// Starts a node of the cluster in `folder`; `unlock` opens its domain key if that is locked.
     pub(crate) async fn start(
         world: &World,
         folder: &DataFolder,
         topology: &Topology,
         name: &NodeName,
+        unlock: &Unlock,
     ) -> Result<Self, NodeError> {
         let record = folder
             .node(name)
@@ -251,9 +252,9 @@ impl Running {
             cause,
         })?;
         let key_file = folder.domain_key(&name.region);
-        let (domain_keys, keyring) = DomainKeyFile::open(&key_file)?;
+        let (domain_keys, keyring) = DomainKeyFile::open(&key_file, unlock, world.entropy.clone())?;
         let region_key_file = folder.region_key(&name.region);
-        let region_key = keyrum_crypto::load_region_key(&region_key_file)?;
+        let region_key = domain_keys.load_region_key(&region_key_file)?;
         let pinned = folder.pinned_keys(&name.region)?;
         region_key
             .check(pinned[&name.region])

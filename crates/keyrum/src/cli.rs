@@ -11,6 +11,13 @@ use keyrum_types::{AccountId, KeyId, NodeId, Region};
 
 use crate::topology::{DEFAULT_PORT, short_wait};
 
+mod key_files;
+
+pub(crate) use key_files::{
+    KeyFiles, KeyFilesBackup, KeyFilesLock, KeyFilesRestore, KeyFilesUnlock, LockWith, Opener,
+    ShareCounts,
+};
+
 /// The data folder unless one is named.
 pub(crate) const DEFAULT_DATA: &str = ".keyrum";
 
@@ -45,7 +52,7 @@ pub(crate) enum Verb {
     /// Declare and change accounts, users, roles and access keys
     #[command(subcommand)]
     Identity(Identity),
-    /// Rotate the domain keys, which seal everything secret
+    /// Handle the domain keys, which seal everything secret
     #[command(subcommand)]
     DomainKey(DomainKey),
     /// Run experiments with faults
@@ -117,6 +124,8 @@ pub(crate) struct Dev {
     /// Refuse calls while their records cannot be written
     #[arg(long, requires = "audit")]
     pub(crate) audit_required: bool,
+    #[command(flatten)]
+    pub(crate) opener: Opener,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -136,7 +145,10 @@ pub(crate) struct Node {
     /// Data folder; else the topology file's, else .keyrum
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Stop when standard input closes: how `cluster up` takes its nodes along when it dies
+    #[command(flatten)]
+    pub(crate) opener: Opener,
+    /// Read what opens the domain key from standard input, up to an empty line, and stop when that
+    /// closes: how `cluster up` takes its nodes along when it dies
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
 }
@@ -218,6 +230,8 @@ pub(crate) struct Up {
     /// Data folder; else the topology file's, else .keyrum
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) opener: Opener,
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
@@ -414,7 +428,7 @@ pub(crate) struct DomainKeyPlace {
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum DomainKey {
+pub(crate) enum KeyVersions {
     /// Show the versions, and what each waits for
     Status {
         #[command(flatten)]
@@ -455,6 +469,14 @@ pub(crate) enum DomainKey {
         #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
         wait: Duration,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DomainKey {
+    #[command(flatten)]
+    Versions(KeyVersions),
+    #[command(flatten)]
+    Files(KeyFiles),
 }
 
 #[derive(Debug, Subcommand)]

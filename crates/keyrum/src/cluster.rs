@@ -68,7 +68,7 @@ pub(crate) async fn run(verb: Cluster) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The data folder of a cluster.
+/// The data folder that a command is about.
 pub(crate) fn folder(place: &cli::Place) -> Result<PathBuf, Failure> {
     if let Some(data) = &place.data {
         return Ok(data.clone());

@@ -417,8 +417,24 @@ impl DataFolder {
         for path in self.keys_and_history() {
             files::remove_all(&path).map_err(io_at(&path))?;
         }
+        self.draw_locked_region_keys_again()?;
         self.fresh = true;
         self.establish(entropy)
+    }
+
+    /// A Region's key that is locked opens with the domain key that a reset removes.
+    fn draw_locked_region_keys_again(&mut self) -> Result<(), DataError> {
+        for at in 0..self.record.regions.len() {
+            let path = self.region_key(&self.record.regions[at].name);
+            let read = keyrum_crypto::load_region_key(&path);
+            if matches!(read, Err(keyrum_crypto::KeyFileError::Locked { .. })) {
+                // First what says that it is to be there.
+                self.record.regions[at].public_key = None;
+                self.save()?;
+                files::remove_all(&path).map_err(io_at(&path))?;
+            }
+        }
+        Ok(())
     }
 
     /// What a reset removes.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use futures_util::future::{join_all, try_join_all};
 use keyrum_consensus::world::{self, BoxFuture, World};
+use keyrum_crypto::Unlock;
 use keyrum_server::http::Server;
 use keyrum_server::{Audited, Endpoint, HookAnswer, Hooks, Regions};
 use keyrum_types::Region;
@@ -30,6 +31,7 @@ use crate::run::{self, Whereabouts};
 use crate::seed::{Place, Seeds};
 use crate::signals::{INTERRUPTED, Signals};
 use crate::topology::{AuditPlan, Topology};
+use crate::unlock;
 
 /// Without a word about it: what there is, or these in an empty folder.
 const DEFAULT_REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
@@ -103,8 +105,16 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     }
     let folder = folder?;
     let _ports_held = ports.into_guard();
+    let unlock = unlock::obtain(&world, &folder, &args.opener, &mut signals).await?;
 
-    let cluster = Cluster::new(world.clone(), topology.clone(), folder, seeds, identities);
+    let cluster = Cluster::new(
+        world.clone(),
+        topology.clone(),
+        folder,
+        unlock,
+        seeds,
+        identities,
+    );
     let addr = SocketAddr::new(args.bind, args.port);
     let settings = endpoint_settings(&topology, topology.reads());
     let hooks = Arc::new(Asked(cluster.clone()));
@@ -161,6 +171,8 @@ struct CannotListen {
 struct Cluster {
     world: World,
     topology: Topology,
+    /// Opens domain keys that are locked.
+    unlock: Unlock,
     /// What is there from the start, also after a reset.
     seeds: Option<Seeds>,
     /// Who is declared from the start, also after a reset.
@@ -182,6 +194,7 @@ impl Cluster {
         world: World,
         topology: Topology,
         folder: DataFolder,
+        unlock: Unlock,
         seeds: Option<Seeds>,
         identities: Option<IdentitiesFile>,
     ) -> Arc<Self> {
@@ -192,6 +205,7 @@ impl Cluster {
         let cluster = Arc::new(Self {
             world,
             topology,
+            unlock,
             seeds,
             identities,
             regions: Regions::default(),
@@ -228,9 +242,15 @@ impl Cluster {
     async fn start(&self, state: &mut State) -> Result<(), Failure> {
         check_data(&state.folder, true)?;
         let names = state.folder.nodes();
-        let starts = names
-            .iter()
-            .map(|name| Running::start(&self.world, &state.folder, &self.topology, name));
+        let starts = names.iter().map(|name| {
+            Running::start(
+                &self.world,
+                &state.folder,
+                &self.topology,
+                name,
+                &self.unlock,
+            )
+        });
         let mut failed = None;
         for started in join_all(starts).await {
             match started {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::Failure;
 use crate::admin::Admin;
-use crate::cli::{DomainKey, DomainKeyPlace};
+use crate::cli::{DomainKeyPlace, KeyVersions};
 use crate::run::{self, Nodes, RunFile};
 
 /// How often a running change is looked at.
@@ -217,13 +217,13 @@ fn time(ms: u64) -> String {
 }
 
 /// Carries out `keyrum domain-key ...` on a running cluster.
-pub(crate) async fn run(verb: DomainKey) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(verb: KeyVersions) -> Result<ExitCode, Failure> {
     let world = World::real();
     let place = match &verb {
-        DomainKey::Status { place, .. }
-        | DomainKey::Rotate { place, .. }
-        | DomainKey::Abandon { place, .. }
-        | DomainKey::Destroy { place, .. } => place,
+        KeyVersions::Status { place, .. }
+        | KeyVersions::Rotate { place, .. }
+        | KeyVersions::Abandon { place, .. }
+        | KeyVersions::Destroy { place, .. } => place,
     };
     let running = RunFile::find(&place.data)?;
     let regions = chosen(&running, place)?;
@@ -239,7 +239,7 @@ pub(crate) async fn run(verb: DomainKey) -> Result<ExitCode, Failure> {
         }),
     };
     match &verb {
-        DomainKey::Status { json, .. } => {
+        KeyVersions::Status { json, .. } => {
             let mut all = serde_json::Map::new();
             for (region, nodes) in regions {
                 let asked = asked((region, nodes));
@@ -252,12 +252,12 @@ pub(crate) async fn run(verb: DomainKey) -> Result<ExitCode, Failure> {
                 run::print(&format!("{}\n", serde_json::to_string_pretty(&all)?))?;
             }
         }
-        DomainKey::Rotate { wait, .. } => {
+        KeyVersions::Rotate { wait, .. } => {
             for (region, nodes) in regions {
                 rotate(&asked((region, nodes)), *wait).await?;
             }
         }
-        DomainKey::Abandon { version, .. } => {
+        KeyVersions::Abandon { version, .. } => {
             let asked = only()?;
             let change = json!({ "do": "abandon", "version": version });
             asked.ask(Some(change)).await?;
@@ -267,7 +267,7 @@ pub(crate) async fn run(verb: DomainKey) -> Result<ExitCode, Failure> {
                  was sealed under it\n"
             ))?;
         }
-        DomainKey::Destroy { version, wait, .. } => {
+        KeyVersions::Destroy { version, wait, .. } => {
             let asked = only()?;
             let status = asked.status().await?;
             let known = status.version(*version);

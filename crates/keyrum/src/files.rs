@@ -66,9 +66,14 @@ pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
     sync_folder_of(path).or_else(gone)
 }
 
+/// Sees that the names in a folder are durable.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
 fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+        Some(folder) if !folder.as_os_str().is_empty() => sync_folder(folder),
+        _ => sync_folder(Path::new(".")),
     }
 }

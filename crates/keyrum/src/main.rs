@@ -18,6 +18,7 @@ mod domain_key;
 mod files;
 mod front;
 mod identities;
+mod key_files;
 mod lab;
 mod node;
 mod operate;
@@ -28,6 +29,7 @@ mod seed;
 mod signals;
 mod supervisor;
 mod topology;
+mod unlock;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -87,7 +89,8 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
             Verb::Clock(cli::Clock::Advance(args)) => operate::advance_clock(args).await,
             Verb::Clock(cli::Clock::Level(args)) => operate::level_clocks(args).await,
             Verb::Identity(verb) => identities::run(verb).await,
-            Verb::DomainKey(verb) => domain_key::run(verb).await,
+            Verb::DomainKey(cli::DomainKey::Versions(verb)) => domain_key::run(verb).await,
+            Verb::DomainKey(cli::DomainKey::Files(verb)) => key_files::run(verb).await,
             Verb::Lab(_) => unreachable!("a simulation was started above"),
         }
     });

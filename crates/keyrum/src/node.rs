@@ -13,6 +13,7 @@ use crate::run;
 use crate::signals::{INTERRUPTED, Signals};
 use crate::supervisor::data_folder;
 use crate::topology::Topology;
+use crate::unlock;
 
 /// Runs the node until it is told to stop, or stops by itself.
 pub(crate) async fn run(args: cli::Node) -> Result<ExitCode, Failure> {
@@ -21,13 +22,21 @@ pub(crate) async fn run(args: cli::Node) -> Result<ExitCode, Failure> {
         wake_when_orphaned();
     }
     let world = World::real();
+    let handed_over = match args.supervised {
+        true => Some(unlock::handed_over()?),
+        false => None,
+    };
     let topology = Topology::load(&args.config)?;
     let name = NodeName {
         region: args.region,
         id: args.node,
     };
     let folder = DataFolder::of_node(&data_folder(args.data.as_deref(), &topology), &name)?;
-    let node = Running::start(&world, &folder, &topology, &name).await?;
+    let unlock = match handed_over {
+        Some(unlock) => unlock,
+        None => unlock::obtain(&world, &folder, &args.opener, &mut signals).await?,
+    };
+    let node = Running::start(&world, &folder, &topology, &name, &unlock).await?;
     if !args.supervised {
         run::say(&format!("keyrum: node {name} runs; Ctrl-C stops it\n"));
     }
@@ -52,7 +61,7 @@ pub(crate) async fn run(args: cli::Node) -> Result<ExitCode, Failure> {
 async fn orphaned() {
     let mut input = tokio::io::stdin();
     let mut byte = [0];
-    // Nothing is ever sent; an end or an error both mean that nobody is there any more.
+    // Nothing more is ever sent; an end or an error both mean that nobody is there any more.
     while matches!(input.read(&mut byte).await, Ok(1)) {}
 }
 

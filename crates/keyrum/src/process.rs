@@ -1,11 +1,13 @@
 //! One node's process, as the supervisor owns it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, PipeWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::Duration;
 
+use keyrum_crypto::Unlock;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
@@ -44,7 +46,6 @@ impl std::fmt::Display for Condition {
 }
 
 /// What it takes to start a node's process.
-#[derive(Debug, Clone)]
 pub(crate) struct Launch {
     /// This program.
     pub(crate) program: PathBuf,
@@ -56,24 +57,29 @@ pub(crate) struct Launch {
     pub(crate) node: NodeName,
     /// Where what it prints goes.
     pub(crate) output: PathBuf,
+    /// What opens its Region's domain key.
+    pub(crate) unlock: Arc<Unlock>,
 }
 
 /// A node's process, or what became of it.
-#[derive(Debug)]
 pub(crate) struct NodeProcess {
     launch: Launch,
     condition: Condition,
     child: Option<Child>,
+    /// The other end of its standard input. Closes when this process ends, however it ends: the node
+    /// then stops.
+    tether: Option<PipeWriter>,
 }
 
 impl NodeProcess {
     /// Starts the process.
     pub(crate) fn start(launch: Launch) -> io::Result<Self> {
-        let child = spawn(&launch)?;
+        let (child, tether) = spawn(&launch)?;
         Ok(Self {
             launch,
             condition: Condition::Running,
             child: Some(child),
+            tether: Some(tether),
         })
     }
 
@@ -138,6 +144,7 @@ impl NodeProcess {
             let _ = self.signal(Signal::TERM);
             let _ = self.signal(Signal::CONT);
         }
+        self.tether = None;
         if let Some(mut child) = self.child.take() {
             if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
                 child.kill().await?;
@@ -150,7 +157,8 @@ impl NodeProcess {
     /// Stops what runs, then starts a new process.
     pub(crate) async fn restart(&mut self) -> io::Result<()> {
         self.stop().await?;
-        self.child = Some(spawn(&self.launch)?);
+        let (child, tether) = spawn(&self.launch)?;
+        (self.child, self.tether) = (Some(child), Some(tether));
         self.condition = Condition::Running;
         Ok(())
     }
@@ -167,7 +175,12 @@ impl NodeProcess {
     }
 }
 
-fn spawn(launch: &Launch) -> io::Result<Child> {
+fn spawn(launch: &Launch) -> io::Result<(Child, PipeWriter)> {
+    let (input, mut tether) = io::pipe()?;
+    // It fits in the pipe, so nobody need read yet. Others cannot see what is in a pipe.
+    let keys = launch.unlock.keys_text();
+    tether.write_all(keys.as_bytes())?;
+    tether.write_all(b"\n")?;
     let output = open_output(&launch.output).map_err(at(&launch.output))?;
     let child = Command::new(&launch.program)
         .arg("node")
@@ -178,15 +191,14 @@ fn spawn(launch: &Launch) -> io::Result<Child> {
         .args(["--region", launch.node.region.as_str()])
         .args(["--node", &launch.node.id.to_string()])
         .arg("--supervised")
-        // Closes when this process ends, however it ends: the node then stops.
-        .stdin(Stdio::piped())
+        .stdin(input)
         .stdout(output.try_clone()?)
         .stderr(output)
         // A Ctrl-C in the terminal is for this process alone, which then stops its nodes.
         .process_group(0)
         .kill_on_drop(true)
         .spawn();
-    child.map_err(at(&launch.program))
+    Ok((child.map_err(at(&launch.program))?, tether))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {

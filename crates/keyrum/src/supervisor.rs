@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use keyrum_consensus::world::{self, World};
+use keyrum_crypto::Unlock;
 use keyrum_types::{NodeId, Region};
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
@@ -33,6 +34,7 @@ use crate::process::{Condition, Launch, NodeProcess};
 use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
 use crate::topology::Topology;
+use crate::unlock;
 
 mod joining;
 mod members;
@@ -69,6 +71,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     let _ports_held = ports.into_guard();
     // A minority may be gone: it is replaced while the cluster runs.
     check_data(&folder, false)?;
+    let unlock = unlock::obtain(&world, &folder, &args.opener, &mut signals).await?;
     // All nodes run by what was read here, also those that are restarted after the file changed.
     let config = folder.root().join("topology.toml");
     files::replace(&config, text.as_bytes()).map_err(io_at(&config))?;
@@ -81,6 +84,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
         control: control::socket_path(folder.root(), &folder.record().cluster_id),
         ready_file: args.ready_file.clone(),
         identities,
+        unlock: Arc::new(unlock),
         world,
         front,
         folder: Mutex::new(folder),
@@ -134,6 +138,8 @@ struct Supervisor {
     ready_file: Option<PathBuf>,
     /// Who is declared from the start.
     identities: Option<IdentitiesFile>,
+    /// The keys of domain keys that are locked, for every node that is started.
+    unlock: Arc<Unlock>,
     world: World,
     front: Front,
     folder: Mutex<DataFolder>,
@@ -500,6 +506,7 @@ impl Supervisor {
             data,
             node: node.clone(),
             output,
+            unlock: self.unlock.clone(),
         };
         let process = Arc::new(tokio::sync::Mutex::new(NodeProcess::start(launch)?));
         self.nodes().insert(node, process);

@@ -11,20 +11,39 @@
 //! check C                SHA-256 over the lines above, its first 8 bytes
 //! ```
 //!
-//! Secrets are in base64, everything else in hex or decimal.
+//! Secrets are in base64, everything else in hex or decimal. A locked file has two more lines after the
+//! fingerprint, and its secrets are sealed (`lock`):
+//!
+//! ```text
+//! region R
+//! lock ID passphrase argon2id MEMORY_KIB PASSES LANES SALT, or: lock ID shares K N
+//! ```
+//!
+//! A backup (`keyrum-backup 1`) is like format 2, locked or not, always has the line of its Region, and
+//! has the Region's key as well: `region-key PUBLIC SECRET`, after the key for tokens.
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::iter::{Peekable, Skip};
+use std::str::Lines;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use keyrum_types::{Entropy, Region};
 use ring::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 use super::error::SecretKind;
+use super::lock::{FileLock, Lock, SEALED_BYTES, Way};
+use super::unlock::{StaysLocked, Unlock};
 use crate::keyring::{
     DOMAIN_KEY_BYTES, DomainKeyring, DomainSecret, FIRST_DOMAIN_KEY_VERSION, Fingerprint,
 };
+use crate::wrap::RegionKey;
+
+const TOKENS: &str = "tokens";
+const VERSION: &str = "version";
+const REGION_KEY: &str = "region-key";
 
 /// Bytes of a check.
 const CHECK_BYTES: usize = 8;
@@ -44,6 +63,142 @@ pub(super) struct Contents {
     pub(super) name: Fingerprint,
     pub(super) tokens: Secret,
     pub(super) versions: BTreeMap<u32, DomainSecret>,
+    /// How the file is locked, if it is.
+    pub(super) lock: Option<FileLock>,
+}
+
+/// What a backup has.
+pub(super) struct BackedUp {
+    pub(super) region: Region,
+    pub(super) domain: Contents,
+    pub(super) region_key: RegionKey,
+}
+
+/// Why a file's text gives no domain key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    Damaged(&'static str),
+    Locked(StaysLocked),
+}
+
+impl From<&'static str> for Unfit {
+    fn from(problem: &'static str) -> Self {
+        Self::Damaged(problem)
+    }
+}
+
+/// The lines of a file behind its name, and how the secrets in them are opened.
+struct Body<'t> {
+    name: Fingerprint,
+    region: Option<Region>,
+    lock: Option<FileLock>,
+    lines: Peekable<Skip<Lines<'t>>>,
+}
+
+impl<'t> Body<'t> {
+    fn parse(text: &'t str, unlock: &Unlock) -> Result<Self, Unfit> {
+        let mut lines = checked(text)?.lines().skip(1).peekable();
+        let name = parse_name(lines.next())?;
+        let region = field(lines.peek().copied(), "region");
+        let region: Option<Region> = match region {
+            None => None,
+            Some(region) => Some(region.parse().map_err(|_| "its Region is damaged")?),
+        };
+        if region.is_some() {
+            lines.next();
+        }
+        let lock = match field(lines.peek().copied(), "lock") {
+            None => None,
+            Some(lock) => {
+                lines.next();
+                let lock = Lock::parse(lock)?;
+                let region = region.clone().ok_or("its Region is missing")?;
+                let key = unlock.key(&lock, name).map_err(Unfit::Locked)?;
+                Some(FileLock {
+                    lock,
+                    key,
+                    region,
+                    name,
+                })
+            }
+        };
+        Ok(Self {
+            name,
+            region,
+            lock,
+            lines,
+        })
+    }
+
+    fn secret(&self, what: &str, encoded: &str) -> Option<Secret> {
+        match &self.lock {
+            None => bytes_of(encoded),
+            Some(lock) => lock.open(what, &*bytes_of(encoded)?),
+        }
+    }
+
+    fn tokens(&mut self) -> Result<Secret, Unfit> {
+        let encoded = field(self.lines.next(), TOKENS).ok_or("its key for tokens is missing")?;
+        let stays = self.lock.as_ref().map(|lock| lock.lock.way);
+        self.secret(TOKENS, encoded).ok_or(match stays {
+            None => Unfit::Damaged("its key for tokens is damaged"),
+            // The file fits its check, so it is the key that does not fit.
+            Some(Way::Passphrase(_)) => Unfit::Locked(StaysLocked::WrongPassphrase),
+            Some(Way::Shares { .. }) => Unfit::Locked(StaysLocked::Forged),
+        })
+    }
+
+    fn region_key(&mut self) -> Result<RegionKey, Unfit> {
+        const DAMAGED: &str = "its Region key is damaged";
+        let line = field(self.lines.next(), REGION_KEY).ok_or("its Region key is missing")?;
+        let (public, encoded) = line.split_once(' ').ok_or(DAMAGED)?;
+        let secret = self.secret(&format!("{REGION_KEY} {public}"), encoded);
+        let key = RegionKey::from_bytes(&*secret.ok_or(DAMAGED)?);
+        let key = key.filter(|key| Ok(key.public()) == public.parse());
+        Ok(key.ok_or(DAMAGED)?)
+    }
+
+    fn version(&self, line: &str) -> Result<(u32, DomainSecret), &'static str> {
+        let damaged = "a line of its versions is damaged";
+        let line = field(Some(line), VERSION).ok_or(damaged)?;
+        let (head, encoded) = line.rsplit_once(' ').ok_or(damaged)?;
+        let (number, name) = head.split_once(' ').ok_or(damaged)?;
+        let version = number.parse().ok().filter(|&version| version > 0);
+        let version = version.ok_or(damaged)?;
+        let secret = self.secret(&format!("{VERSION} {head}"), encoded);
+        let secret = DomainSecret::from_bytes(secret.ok_or(BAD_KEY)?);
+        match name.parse() == Ok(secret.fingerprint()) {
+            true => Ok((version, secret)),
+            false => Err(MIXED),
+        }
+    }
+
+    /// The rest is versions.
+    fn finish(mut self, tokens: Secret) -> Result<Contents, Unfit> {
+        let mut versions = BTreeMap::new();
+        while let Some(line) = self.lines.next() {
+            let (version, secret) = self.version(line)?;
+            if versions.insert(version, secret).is_some() {
+                return Err(Unfit::Damaged("it has two versions of one number"));
+            }
+        }
+        let name = self.name;
+        match versions.first_key_value() {
+            None => Err(Unfit::Damaged("it has no version")),
+            Some((&FIRST_DOMAIN_KEY_VERSION, first))
+                if first.fingerprint() != name || first.tokens() != tokens =>
+            {
+                let problem = "its first version is not the one it is named after";
+                Err(Unfit::Damaged(problem))
+            }
+            Some(_) => Ok(Contents {
+                name,
+                tokens,
+                versions,
+                lock: self.lock,
+            }),
+        }
+    }
 }
 
 impl Contents {
@@ -53,18 +208,22 @@ impl Contents {
             name: secret.fingerprint(),
             tokens: secret.tokens(),
             versions: BTreeMap::from([(FIRST_DOMAIN_KEY_VERSION, secret)]),
+            lock: None,
         }
     }
 
-    /// Reads a file; what is wrong with it, if it cannot be used.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
+    /// Reads a file; why it cannot be used, if it cannot.
+    pub(super) fn parse(bytes: &[u8], unlock: &Unlock) -> Result<Self, Unfit> {
         let text = std::str::from_utf8(bytes).map_err(|_| NO_TEXT)?;
-        let first = text.lines().next();
-        match first.and_then(|line| line.strip_prefix(SecretKind::DomainKey.begins())) {
-            Some("1") => Self::parse_1(text),
-            Some("2") => Self::parse_2(text),
-            Some(_) => Err(OTHER_FORMAT),
-            None => Err(NO_BEGINNING),
+        match format_of(text, SecretKind::DomainKey.begins()) {
+            Some("1") => Ok(Self::parse_1(text)?),
+            Some("2") => {
+                let mut body = Body::parse(text, unlock)?;
+                let tokens = body.tokens()?;
+                body.finish(tokens)
+            }
+            Some(_) => Err(Unfit::Damaged(OTHER_FORMAT)),
+            None => Err(Unfit::Damaged(NO_BEGINNING)),
         }
     }
 
@@ -72,67 +231,58 @@ impl Contents {
         let mut lines = text.lines().skip(1);
         let name = parse_name(lines.next())?;
         let secret = field(lines.next(), "key").ok_or(NO_KEY)?;
-        let contents = Self::first(secret_of(secret)?);
+        let secret = bytes_of(secret).ok_or(BAD_KEY)?;
+        let contents = Self::first(DomainSecret::from_bytes(secret));
         match contents.name == name {
             true => Ok(contents),
             false => Err(MIXED),
         }
     }
 
-    fn parse_2(text: &str) -> Result<Self, &'static str> {
-        let text = checked(text)?;
-        let mut lines = text.lines().skip(1).peekable();
-        let name = parse_name(lines.next())?;
-        let tokens = field(lines.next(), "tokens").ok_or("its key for tokens is missing")?;
-        let tokens = bytes_of(tokens).ok_or("its key for tokens is damaged")?;
-        let mut versions = BTreeMap::new();
-        for line in lines {
-            let (version, secret) = parse_version(line)?;
-            if versions.insert(version, secret).is_some() {
-                return Err("it has two versions of one number");
-            }
-        }
-        let contents = Self {
-            name,
-            tokens,
-            versions,
-        };
-        match contents.versions.first_key_value() {
-            None => Err("it has no version"),
-            Some((&FIRST_DOMAIN_KEY_VERSION, first))
-                if first.fingerprint() != name || first.tokens() != contents.tokens =>
-            {
-                Err("its first version is not the one it is named after")
-            }
-            Some(_) => Ok(contents),
-        }
-    }
-
     /// The file's text.
-    pub(super) fn render(&self) -> Zeroizing<Vec<u8>> {
-        let mut text = Text::new(SecretKind::DomainKey);
+    pub(super) fn render(&self, entropy: &dyn Entropy) -> Zeroizing<Vec<u8>> {
+        let mut text = Text::new(SecretKind::DomainKey.begins());
         let name = self.name;
         if let Some(only) = self.only() {
             text.say(format_args!("1\nfingerprint {name}\nkey "));
             text.secret(only.expose());
             return text.0;
         }
-        text.say(format_args!("2\nfingerprint {name}\ntokens "));
-        text.secret(&self.tokens);
-        for (version, secret) in &self.versions {
-            let fingerprint = secret.fingerprint();
-            text.say(format_args!("version {version} {fingerprint} "));
-            text.secret(secret.expose());
+        text.say(format_args!("2\nfingerprint {name}\n"));
+        if let Some(lock) = &self.lock {
+            text.say(format_args!("region {}\nlock {}\n", lock.region, lock.lock));
         }
-        let check = check_of(&text.0);
-        text.say(format_args!("check {check}\n"));
-        text.0
+        self.secret(&mut text, TOKENS, &self.tokens, entropy);
+        self.render_versions(&mut text, entropy);
+        text.checked()
     }
 
-    /// The first version, if there is no other.
+    fn render_versions(&self, text: &mut Text, entropy: &dyn Entropy) {
+        for (version, secret) in &self.versions {
+            let what = format!("{VERSION} {version} {}", secret.fingerprint());
+            self.secret(text, &what, secret.expose(), entropy);
+        }
+    }
+
+    /// A line with a secret, sealed if the file is locked.
+    fn secret(
+        &self,
+        text: &mut Text,
+        what: &str,
+        secret: &[u8; DOMAIN_KEY_BYTES],
+        entropy: &dyn Entropy,
+    ) {
+        text.say(format_args!("{what} "));
+        match &self.lock {
+            None => text.secret(secret),
+            Some(lock) => text.secret(&lock.seal(what, secret, entropy)),
+        }
+    }
+
+    /// The first version, if there is no other and no lock.
     fn only(&self) -> Option<&DomainSecret> {
         match self.versions.len() {
-            1 => self.versions.get(&FIRST_DOMAIN_KEY_VERSION),
+            1 if self.lock.is_none() => self.versions.get(&FIRST_DOMAIN_KEY_VERSION),
             _ => None,
         }
     }
@@ -144,14 +294,49 @@ impl Contents {
     }
 }
 
+impl BackedUp {
+    /// Reads a backup; why it cannot be used, if it cannot.
+    pub(super) fn parse(bytes: &[u8], unlock: &Unlock) -> Result<Self, Unfit> {
+        let text = std::str::from_utf8(bytes).map_err(|_| NO_TEXT)?;
+        match format_of(text, SecretKind::Backup.begins()) {
+            Some("1") => {}
+            Some(_) => return Err(Unfit::Damaged(OTHER_FORMAT)),
+            None => return Err(Unfit::Damaged(NO_BEGINNING)),
+        }
+        let mut body = Body::parse(text, unlock)?;
+        let region = body.region.clone().ok_or("its Region is missing")?;
+        let tokens = body.tokens()?;
+        Ok(Self {
+            region,
+            region_key: body.region_key()?,
+            domain: body.finish(tokens)?,
+        })
+    }
+
+    /// The backup's text.
+    pub(super) fn render(&self, entropy: &dyn Entropy) -> Zeroizing<Vec<u8>> {
+        let mut text = Text::new(SecretKind::Backup.begins());
+        let (name, region, domain) = (self.domain.name, &self.region, &self.domain);
+        text.say(format_args!("1\nfingerprint {name}\nregion {region}\n"));
+        if let Some(lock) = &domain.lock {
+            text.say(format_args!("lock {}\n", lock.lock));
+        }
+        domain.secret(&mut text, TOKENS, &domain.tokens, entropy);
+        let what = format!("{REGION_KEY} {}", self.region_key.public());
+        domain.secret(&mut text, &what, &self.region_key.expose(), entropy);
+        domain.render_versions(&mut text, entropy);
+        text.checked()
+    }
+}
+
 /// A key file's text while it is written.
 pub(super) struct Text(pub(super) Zeroizing<Vec<u8>>);
 
 impl Text {
-    pub(super) fn new(kind: SecretKind) -> Self {
+    pub(super) fn new(begins: &str) -> Self {
         // Large enough that nearly no text grows, which would leave a copy behind.
         let mut text = Self(Zeroizing::new(Vec::with_capacity(16 << 10)));
-        text.say(format_args!("{}", kind.begins()));
+        text.say(format_args!("{begins}"));
         text
     }
 
@@ -160,14 +345,26 @@ impl Text {
     }
 
     /// Ends a line with a secret.
-    pub(super) fn secret(&mut self, secret: &[u8; DOMAIN_KEY_BYTES]) {
-        let mut encoded = Zeroizing::new([0; DOMAIN_KEY_BYTES.div_ceil(3) * 4]);
+    pub(super) fn secret(&mut self, secret: &[u8]) {
+        let mut encoded = Zeroizing::new([0; SEALED_BYTES.div_ceil(3) * 4]);
         let length = STANDARD
             .encode_slice(secret, encoded.as_mut_slice())
             .expect("the buffer has room for the whole encoding");
         self.0.extend_from_slice(&encoded[..length]);
         self.0.push(b'\n');
     }
+
+    /// The text with its check.
+    fn checked(mut self) -> Zeroizing<Vec<u8>> {
+        let check = check_of(&self.0);
+        self.say(format_args!("check {check}\n"));
+        self.0
+    }
+}
+
+/// The format that a text's first line names, if it begins like one of the kind.
+pub(super) fn format_of<'t>(text: &'t str, begins: &str) -> Option<&'t str> {
+    text.lines().next()?.strip_prefix(begins)
 }
 
 /// The value of a line `NAME VALUE`.
@@ -181,38 +378,19 @@ fn parse_name(line: Option<&str>) -> Result<Fingerprint, &'static str> {
         .ok_or("its fingerprint is damaged")
 }
 
-fn parse_version(line: &str) -> Result<(u32, DomainSecret), &'static str> {
-    let damaged = "a line of its versions is damaged";
-    let mut parts = field(Some(line), "version").ok_or(damaged)?.split(' ');
-    let mut part = || parts.next().ok_or(damaged);
-    let (number, name, secret) = (part()?, part()?, part()?);
-    let version = number.parse().ok().filter(|&version| version > 0);
-    let version = version.ok_or(damaged)?;
-    let secret = secret_of(secret)?;
-    match name.parse() == Ok(secret.fingerprint()) && parts.next().is_none() {
-        true => Ok((version, secret)),
-        false => Err(MIXED),
-    }
-}
-
-fn secret_of(encoded: &str) -> Result<DomainSecret, &'static str> {
-    bytes_of(encoded)
-        .map(DomainSecret::from_bytes)
-        .ok_or(BAD_KEY)
-}
-
-/// A secret from its base64.
-pub(super) fn bytes_of(encoded: &str) -> Option<Secret> {
-    let mut secret = Zeroizing::new([0; DOMAIN_KEY_BYTES]);
+/// A secret, plain or sealed, from its base64.
+pub(super) fn bytes_of<const N: usize>(encoded: &str) -> Option<Zeroizing<[u8; N]>> {
     // Decoded by the estimate's size, which rounds up.
-    let mut decoded = Zeroizing::new([0; DOMAIN_KEY_BYTES.div_ceil(3) * 3]);
-    match STANDARD.decode_slice(encoded, decoded.as_mut_slice()) {
-        Ok(DOMAIN_KEY_BYTES) => {
-            secret.copy_from_slice(&decoded[..DOMAIN_KEY_BYTES]);
-            Some(secret)
-        }
-        _ => None,
+    let mut decoded = Zeroizing::new([0; SEALED_BYTES.div_ceil(3) * 3]);
+    let length = STANDARD
+        .decode_slice(encoded, decoded.as_mut_slice())
+        .ok()?;
+    let mut secret = Zeroizing::new([0; N]);
+    if length != N {
+        return None;
     }
+    secret.copy_from_slice(&decoded[..N]);
+    Some(secret)
 }
 
 /// The lines that the last one checks.
@@ -228,7 +406,7 @@ fn checked(text: &str) -> Result<&str, &'static str> {
     }
 }
 
-fn check_of(lines: &[u8]) -> String {
+pub(super) fn check_of(lines: &[u8]) -> String {
     let digest = digest(&SHA256, lines);
     let bytes = digest.as_ref()[..CHECK_BYTES].iter();
     bytes.map(|byte| format!("{byte:02x}")).collect()

@@ -103,8 +103,14 @@ impl Place {
         let random = format!("-{:016x}.draft", u64::from_be_bytes(random));
         let draft = beside(&self.path, &random);
         // A link, unlike a rename, refuses to replace a file that is there.
+        let cannot_write = |source| KeyFileError::Io {
+            kind: self.kind,
+            path: self.path.clone(),
+            action: "write",
+            source,
+        };
         let result = write_new(&draft, text)
-            .map_err(self.failed("write"))
+            .map_err(cannot_write)
             .and_then(|()| fs::hard_link(&draft, &self.path).map_err(self.failed("create")));
         let _ = fs::remove_file(&draft);
         result?;

@@ -1,52 +1,42 @@
-//! Where a Region's domain key is kept: its file, or memory.
+//! A Region's domain key in its file.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
 use keyrum_types::Entropy;
-use zeroize::Zeroizing;
 
-use super::contents::Contents;
+use super::contents::{Contents, Unfit};
 use super::disk::{Held, Old, Place};
 use super::error::{KeyFileError, SecretKind};
+use super::keys::{DomainKeys, DomainKeysError, copy, same};
+use super::lock::{FileLock, UnlockKey};
+use super::region;
+use super::unlock::{StaysLocked, Unlock};
 use crate::keyring::{DomainKeyring, DomainSecret, Fingerprint};
-
-/// Why a version of the domain key cannot be had or kept. Nothing was changed. The text shows no
-/// secret.
-pub type DomainKeysError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Where the versions of a Region's domain key are kept. Blocks on the disk.
-pub trait DomainKeys: Send + Sync {
-    /// A version as it is kept now; another node that shares the place may have put it.
-    fn get(&self, version: u32) -> Result<Option<DomainSecret>, DomainKeysError>;
-
-    /// Keeps a version. Durable on return. If the same is kept already, nothing happens; if another
-    /// one is, `replace` says whether this takes its place, else it is an error.
-    fn put(
-        &self,
-        version: u32,
-        secret: &DomainSecret,
-        replace: bool,
-    ) -> Result<(), DomainKeysError>;
-
-    /// The version, made if there is none: all who share the place get the same. Durable on return.
-    fn get_or_generate(
-        &self,
-        version: u32,
-        entropy: &dyn Entropy,
-    ) -> Result<DomainSecret, DomainKeysError>;
-
-    /// Takes a version out for good; nothing happens if it is not there. Never the last one.
-    fn remove(&self, version: u32) -> Result<(), DomainKeysError>;
-}
+use crate::wrap::RegionKey;
 
 /// Makes a new domain key and its file.
 pub fn create(path: &Path, entropy: &dyn Entropy) -> Result<DomainKeyring, KeyFileError> {
     let contents = Contents::first(DomainSecret::generate(entropy));
-    Place::new(path, SecretKind::DomainKey).create(&contents.render(), entropy)?;
+    Place::new(path, SecretKind::DomainKey).create(&contents.render(entropy), entropy)?;
     Ok(contents.into_keyring())
+}
+
+/// What opens a domain key's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenedBy {
+    /// Nothing: whoever may read it has the key.
+    Anyone,
+    /// A passphrase.
+    Passphrase,
+    /// So many of so many shares.
+    Shares {
+        /// How many it takes.
+        needed: u8,
+        /// How many were made.
+        of: u8,
+    },
 }
 
 /// A domain key's file. Several nodes and processes of one machine may share it: each looks at it
@@ -54,6 +44,9 @@ pub fn create(path: &Path, entropy: &dyn Entropy) -> Result<DomainKeyring, KeyFi
 pub struct DomainKeyFile {
     place: Place,
     name: Fingerprint,
+    /// The key that opened it, if it was locked. The file may be locked otherwise by now.
+    unlock: Unlock,
+    entropy: Arc<dyn Entropy>,
 }
 
 impl fmt::Debug for DomainKeyFile {
@@ -63,18 +56,45 @@ impl fmt::Debug for DomainKeyFile {
 }
 
 impl DomainKeyFile {
-    /// Reads the domain key. A missing file is [`KeyFileError::Missing`].
-    pub fn open(path: &Path) -> Result<(Self, DomainKeyring), KeyFileError> {
+    /// Reads the domain key. A missing file is [`KeyFileError::Missing`]. A passphrase takes about a
+    /// tenth of a second and 64 MiB.
+    pub fn open(
+        path: &Path,
+        unlock: &Unlock,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<(Self, DomainKeyring), KeyFileError> {
         let place = Place::new(path, SecretKind::DomainKey);
-        let contents = read(&place)?;
+        let contents = read(&place, unlock)?;
         place.tidy()?;
-        let name = contents.name;
-        Ok((Self { place, name }, contents.into_keyring()))
+        let mut file = Self {
+            place,
+            name: contents.name,
+            unlock: Unlock::default(),
+            entropy,
+        };
+        file.note_key(contents.lock.as_ref());
+        Ok((file, contents.into_keyring()))
+    }
+
+    /// What it takes to open a file, by the file's own word.
+    pub fn opened_by(path: &Path) -> Result<OpenedBy, KeyFileError> {
+        let place = Place::new(path, SecretKind::DomainKey);
+        opened_by(read(&place, &Unlock::default()).map(|_| ()))
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.place.path
+    }
+
+    /// Names the domain key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.name
+    }
+
+    /// Adds the key that opened this file to `unlock`, for other nodes that share the file.
+    pub fn pass_key_on(&self, unlock: &mut Unlock) {
+        unlock.add_keys_of(&self.unlock);
     }
 
     /// The version as the file has it now.
@@ -90,9 +110,7 @@ impl DomainKeyFile {
         secret: &DomainSecret,
         replace: bool,
     ) -> Result<(), KeyFileError> {
-        let held = self.place.hold()?;
-        let mut contents = self.read()?;
-        held.tidy()?;
+        let (held, mut contents) = self.change()?;
         let old = match contents.versions.get(&version) {
             Some(there) if same(there, secret) => return Ok(()),
             Some(_) if !replace => {
@@ -114,9 +132,7 @@ impl DomainKeyFile {
         version: u32,
         entropy: &dyn Entropy,
     ) -> Result<DomainSecret, KeyFileError> {
-        let held = self.place.hold()?;
-        let mut contents = self.read()?;
-        held.tidy()?;
+        let (held, mut contents) = self.change()?;
         if let Some(secret) = contents.versions.remove(&version) {
             return Ok(secret);
         }
@@ -129,23 +145,71 @@ impl DomainKeyFile {
     /// Takes a version out; nothing happens if the file has none of that number. What the file was is
     /// overwritten, which not every disk and file system does in place. Never the last version.
     pub fn remove(&self, version: u32) -> Result<(), KeyFileError> {
-        let held = self.place.hold()?;
-        let mut contents = self.read()?;
-        held.tidy()?;
+        let (held, mut contents) = self.change()?;
         if contents.versions.remove(&version).is_none() {
             return Ok(());
         }
         if contents.versions.is_empty() {
-            let path: PathBuf = self.place.path.clone();
+            let path = self.place.path.clone();
             return Err(KeyFileError::LastVersion { path, version });
         }
         self.write(&held, &contents, Old::Wipe)
     }
 
-    fn read(&self) -> Result<Contents, KeyFileError> {
-        let contents = read(&self.place)?;
-        match contents.name == self.name {
-            true => Ok(contents),
+    /// Reads the secret half of the Region's key pair, which a locked domain key's key for tokens
+    /// seals. A missing file is [`KeyFileError::Missing`].
+    pub fn load_region_key(&self, path: &Path) -> Result<RegionKey, KeyFileError> {
+        let place = Place::new(path, SecretKind::RegionKey);
+        region::read(&place, || self.region_seal())
+    }
+
+    /// Locks the domain key and the Region's key, from a plain file or from another lock. What the
+    /// files were is overwritten.
+    pub fn lock(&mut self, lock: FileLock, region_key: &Path) -> Result<(), KeyFileError> {
+        self.check(lock.name)?;
+        // The domain key opens the other one in either form, so a crash in between does no harm.
+        let place = Place::new(region_key, SecretKind::RegionKey);
+        let seal = self.region_seal()?;
+        region::rewrite(&place, &seal, Some(&seal), &*self.entropy)?;
+        let (held, mut contents) = self.change()?;
+        contents.lock = Some(lock);
+        self.write(&held, &contents, Old::Wipe)?;
+        drop(held);
+        self.note_key(contents.lock.as_ref());
+        Ok(())
+    }
+
+    /// Makes both files plain again.
+    pub fn unlock(&mut self, region_key: &Path) -> Result<(), KeyFileError> {
+        let (held, mut contents) = self.change()?;
+        contents.lock = None;
+        self.write(&held, &contents, Old::Forget)?;
+        drop(held);
+        let place = Place::new(region_key, SecretKind::RegionKey);
+        region::rewrite(&place, &self.region_seal()?, None, &*self.entropy)
+    }
+
+    /// Waits until nobody else changes the file, and reads it.
+    fn change(&self) -> Result<(Held<'_>, Contents), KeyFileError> {
+        let held = self.place.hold()?;
+        let contents = self.read()?;
+        held.tidy()?;
+        Ok((held, contents))
+    }
+
+    pub(super) fn read(&self) -> Result<Contents, KeyFileError> {
+        let contents = read(&self.place, &self.unlock)?;
+        self.check(contents.name)?;
+        Ok(contents)
+    }
+
+    pub(super) fn entropy(&self) -> &dyn Entropy {
+        &*self.entropy
+    }
+
+    pub(super) fn check(&self, name: Fingerprint) -> Result<(), KeyFileError> {
+        match name == self.name {
+            true => Ok(()),
             false => Err(KeyFileError::Exchanged {
                 path: self.place.path.clone(),
             }),
@@ -153,20 +217,47 @@ impl DomainKeyFile {
     }
 
     fn write(&self, held: &Held<'_>, contents: &Contents, old: Old) -> Result<(), KeyFileError> {
-        held.replace(&contents.render(), old)
+        held.replace(&contents.render(&*self.entropy), old)
+    }
+
+    fn note_key(&mut self, lock: Option<&FileLock>) {
+        if let Some(lock) = lock {
+            self.unlock.add_key(lock.lock.id, lock.key.copy());
+        }
+    }
+
+    fn region_seal(&self) -> Result<UnlockKey, KeyFileError> {
+        Ok(region::seal_of(&self.read()?.tokens))
     }
 }
 
-fn read(place: &Place) -> Result<Contents, KeyFileError> {
-    Contents::parse(&place.read()?).map_err(|problem| place.unusable(problem))
+/// What it takes to open a file that was tried without anything.
+pub(super) fn opened_by(tried: Result<(), KeyFileError>) -> Result<OpenedBy, KeyFileError> {
+    match tried {
+        Ok(()) => Ok(OpenedBy::Anyone),
+        Err(KeyFileError::Locked { why, .. }) => Ok(match why {
+            StaysLocked::NoShares { needed, of } => OpenedBy::Shares { needed, of },
+            _ => OpenedBy::Passphrase,
+        }),
+        Err(error) => Err(error),
+    }
 }
 
-fn same(one: &DomainSecret, other: &DomainSecret) -> bool {
-    crate::ciphertext::same_secret(one.expose(), other.expose())
+fn read(place: &Place, unlock: &Unlock) -> Result<Contents, KeyFileError> {
+    Contents::parse(&place.read()?, unlock).map_err(|unfit| place.unfit(unfit))
 }
 
-fn copy(secret: &DomainSecret) -> DomainSecret {
-    DomainSecret::from_bytes(Zeroizing::new(*secret.expose()))
+impl Place {
+    pub(super) fn unfit(&self, unfit: Unfit) -> KeyFileError {
+        match unfit {
+            Unfit::Damaged(problem) => self.unusable(problem),
+            Unfit::Locked(why) => KeyFileError::Locked {
+                kind: self.kind,
+                path: self.path.clone(),
+                why,
+            },
+        }
+    }
 }
 
 impl DomainKeys for DomainKeyFile {
@@ -193,71 +284,5 @@ impl DomainKeys for DomainKeyFile {
 
     fn remove(&self, version: u32) -> Result<(), DomainKeysError> {
         Ok(self.remove(version)?)
-    }
-}
-
-/// A domain key's versions in memory, for tests and the simulation. Nodes that share a file share
-/// one of these.
-#[derive(Default)]
-pub struct MemoryDomainKeys(Mutex<BTreeMap<u32, DomainSecret>>);
-
-impl MemoryDomainKeys {
-    /// What a keyring has now.
-    pub fn of(keyring: &DomainKeyring) -> Self {
-        let versions = keyring.versions();
-        let versions = versions.into_keys().filter_map(|version| {
-            let secret = keyring.version(version)?;
-            Some((version, copy(&secret)))
-        });
-        Self(Mutex::new(versions.collect()))
-    }
-
-    fn versions(&self) -> MutexGuard<'_, BTreeMap<u32, DomainSecret>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl DomainKeys for MemoryDomainKeys {
-    fn get(&self, version: u32) -> Result<Option<DomainSecret>, DomainKeysError> {
-        Ok(self.versions().get(&version).map(copy))
-    }
-
-    fn put(
-        &self,
-        version: u32,
-        secret: &DomainSecret,
-        replace: bool,
-    ) -> Result<(), DomainKeysError> {
-        let mut versions = self.versions();
-        match versions.get(&version) {
-            Some(there) if !replace && !same(there, secret) => {
-                Err(format!("there is another version {version} already").into())
-            }
-            _ => {
-                versions.insert(version, copy(secret));
-                Ok(())
-            }
-        }
-    }
-
-    fn get_or_generate(
-        &self,
-        version: u32,
-        entropy: &dyn Entropy,
-    ) -> Result<DomainSecret, DomainKeysError> {
-        let mut versions = self.versions();
-        let secret = versions
-            .entry(version)
-            .or_insert_with(|| DomainSecret::generate(entropy));
-        Ok(copy(secret))
-    }
-
-    fn remove(&self, version: u32) -> Result<(), DomainKeysError> {
-        let mut versions = self.versions();
-        if versions.len() == 1 && versions.contains_key(&version) {
-            return Err(format!("version {version} is the last one, and stays").into());
-        }
-        versions.remove(&version);
-        Ok(())
     }
 }

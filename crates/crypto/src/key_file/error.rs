@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::unlock::StaysLocked;
+
 /// Which of a Region's secrets a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretKind {
@@ -11,6 +13,8 @@ pub enum SecretKind {
     DomainKey,
     /// What unwraps material of other Regions.
     RegionKey,
+    /// A copy of both.
+    Backup,
 }
 
 impl SecretKind {
@@ -19,19 +23,34 @@ impl SecretKind {
         match self {
             Self::DomainKey => "keyrum-domain-key ",
             Self::RegionKey => "keyrum-region-key ",
+            Self::Backup => "keyrum-backup ",
         }
     }
 
-    /// What cannot go on without it.
-    fn needed_for(self) -> &'static str {
+    /// What cannot go on without it, and what helps.
+    fn without_it(self) -> &'static str {
         match self {
             Self::DomainKey => {
-                "this node has data sealed under it; without it no key of this Region can be used"
+                ", and this node has data sealed under it; without it no key of this Region can be \
+                 used. Nothing was changed. Copy the file from another node of the Region or from a \
+                 backup, with mode 0600, and start again"
             }
             Self::RegionKey => {
-                "the other Regions wrap material to it; without it this Region could take no \
-                 multi-Region key of theirs"
+                ", and the other Regions wrap material to it; without it this Region could take no \
+                 multi-Region key of theirs. Nothing was changed. Copy the file from another node of \
+                 the Region or from a backup, with mode 0600, and start again"
             }
+            Self::Backup => ". Nothing was changed",
+        }
+    }
+
+    /// What helps where the file cannot be used.
+    fn instead(self) -> &'static str {
+        match self {
+            Self::DomainKey | Self::RegionKey => {
+                "replace it with the copy of another node of the Region or a backup, and start again"
+            }
+            Self::Backup => "use another copy",
         }
     }
 }
@@ -41,6 +60,7 @@ impl fmt::Display for SecretKind {
         f.write_str(match self {
             Self::DomainKey => "domain key",
             Self::RegionKey => "Region key",
+            Self::Backup => "backup",
         })
     }
 }
@@ -50,9 +70,7 @@ impl fmt::Display for SecretKind {
 pub enum KeyFileError {
     /// There is no file, but there is something that needs the key it held.
     #[error(
-        "the {kind} file {} is missing, and {}. Nothing was changed. Copy the file from another \
-         node of the Region or from a backup, with mode 0600, and start again", path.display(),
-        kind.needed_for()
+        "the {kind} file {} is missing{}", path.display(), kind.without_it()
     )]
     Missing {
         /// Which secret.
@@ -75,8 +93,8 @@ pub enum KeyFileError {
     },
     /// It is not such a file, or it is damaged.
     #[error(
-        "the {kind} file {} cannot be used: {problem}. Nothing was changed; replace it with \
-         the copy of another node of the Region or a backup, and start again", path.display()
+        "the {kind} file {} cannot be used: {problem}. Nothing was changed; {}", path.display(),
+        kind.instead()
     )]
     Unusable {
         /// Which secret.
@@ -85,6 +103,16 @@ pub enum KeyFileError {
         path: PathBuf,
         /// What is wrong; never shows the key.
         problem: &'static str,
+    },
+    /// It is locked, and what was given does not open it.
+    #[error("the {kind} file {} stays locked: {why}. Nothing was changed", path.display())]
+    Locked {
+        /// Which secret.
+        kind: SecretKind,
+        /// Which file.
+        path: PathBuf,
+        /// What was wrong or missing.
+        why: StaysLocked,
     },
     /// There is a file already, and it is never overwritten.
     #[error("the {kind} file {} exists already; it is never overwritten", path.display())]

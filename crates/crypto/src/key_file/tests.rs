@@ -1,9 +1,13 @@
 //! Key files on a real disk.
 
+mod backups;
+mod locks;
+
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::contents::Contents;
@@ -52,12 +56,19 @@ fn entropy() -> CountingEntropy {
     CountingEntropy(1.into())
 }
 
+fn open_with(
+    folder: &Folder,
+    unlock: &Unlock,
+) -> Result<(DomainKeyFile, DomainKeyring), KeyFileError> {
+    DomainKeyFile::open(&folder.file(), unlock, Arc::new(entropy()))
+}
+
 fn open(folder: &Folder) -> (DomainKeyFile, DomainKeyring) {
-    DomainKeyFile::open(&folder.file()).ok().unwrap()
+    open_with(folder, &Unlock::default()).ok().unwrap()
 }
 
 fn refused(folder: &Folder) -> KeyFileError {
-    DomainKeyFile::open(&folder.file()).err().unwrap()
+    open_with(folder, &Unlock::default()).err().unwrap()
 }
 
 /// Everything that could be read of a domain key.
@@ -140,10 +151,8 @@ fn damaged_files_are_refused_without_showing_the_key() {
         assert!(text.contains(part), "{text} should say {part}");
         assert!(!format!("{error:?}{text}").contains(&key[..16]), "{text}");
     }
-    assert!(matches!(
-        DomainKeyFile::open(&folder.0),
-        Err(KeyFileError::Unusable { .. })
-    ));
+    let folder_as_file = DomainKeyFile::opened_by(&folder.0);
+    assert!(matches!(folder_as_file, Err(KeyFileError::Unusable { .. })));
 }
 
 /// Catches versions that are lost, changed or mixed up on the way through the file, a file that older
@@ -219,8 +228,11 @@ fn damage_of_format_2_is_found() {
         .collect();
     assert_eq!(secrets.len(), 2);
     let check = |bytes: &[u8], what: &str| {
-        let words = Contents::parse(bytes).err();
-        let words = words.unwrap_or_else(|| panic!("{what} goes unnoticed"));
+        let error = Contents::parse(bytes, &Unlock::default()).err();
+        let words = format!(
+            "{:?}",
+            error.unwrap_or_else(|| panic!("{what} goes unnoticed"))
+        );
         assert!(!secrets.iter().any(|secret| words.contains(secret)));
     };
     for at in 0..good.len() {
@@ -289,11 +301,11 @@ fn a_change_that_is_cut_short_leaves_a_whole_file() {
             create(&folder.file(), &entropy).ok().unwrap();
             let (file, keyring) = open(&folder);
             let before = fs::read(folder.file()).unwrap();
-            let mut contents = Contents::parse(&before).ok().unwrap();
+            let mut contents = Contents::parse(&before, &Unlock::default()).ok().unwrap();
             let second = DomainSecret::generate(&entropy);
             contents.versions.insert(2, second);
             contents.versions.remove(&1);
-            let after = contents.render();
+            let after = contents.render(&entropy);
 
             let place = Place::new(&folder.file(), SecretKind::DomainKey);
             let mut steps = 0;
@@ -315,7 +327,7 @@ fn a_change_that_is_cut_short_leaves_a_whole_file() {
             if wipe == Old::Wipe && folder.0.join(".domain.key.old").exists() {
                 fs::hard_link(folder.0.join(".domain.key.old"), &old).unwrap();
             }
-            let reopened = DomainKeyFile::open(&folder.file()).ok().unwrap().1;
+            let reopened = open(&folder).1;
             assert_eq!(fs::read(folder.file()).unwrap(), now, "{wipe:?}, {cut}");
             assert_eq!(reopened.fingerprint(), keyring.fingerprint());
             if old.exists() {
@@ -404,7 +416,7 @@ fn the_region_key_has_a_file_of_its_own() {
 
     create(&folder.file(), &entropy).ok().unwrap();
     assert!(load_region_key(&folder.file()).is_err());
-    assert!(DomainKeyFile::open(&path).is_err());
+    assert!(DomainKeyFile::opened_by(&path).is_err());
 
     let other = RegionKey::generate(&entropy).public().to_string();
     let text = fs::read_to_string(&path).unwrap();

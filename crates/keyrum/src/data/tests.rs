@@ -364,7 +364,7 @@ fn a_reset_that_is_cut_short_is_finished_by_the_next_start() {
         }
         for region in &expected.regions {
             let key = folder.domain_key(&region.name);
-            keyrum_crypto::DomainKeyFile::open(&key)
+            keyrum_crypto::DomainKeyFile::opened_by(&key)
                 .unwrap_or_else(|error| panic!("{at}: {error}"));
             assert_ne!(
                 std::fs::read(key).unwrap(),
