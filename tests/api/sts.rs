@@ -4,19 +4,6 @@ use keyrum_tests::http::Raw;
 use keyrum_tests::sdk::account_of;
 use keyrum_tests::shared_dev;
 
-fn query(body: &str) -> Raw {
-    Raw {
-        method: "POST",
-        path: "/".to_owned(),
-        headers: vec![(
-            "content-type",
-            "application/x-www-form-urlencoded; charset=utf-8".to_owned(),
-        )],
-        body: body.into(),
-        http2: false,
-    }
-}
-
 /// Catches an identity that is not that of the account the access key id selects.
 #[tokio::test]
 async fn callers_learn_who_they_are() {
@@ -27,7 +14,7 @@ async fn callers_learn_who_they_are() {
         "AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date, Signature={}",
         "0".repeat(64)
     );
-    let request = query("Action=GetCallerIdentity&Version=2011-06-15")
+    let request = Raw::sts("Action=GetCallerIdentity&Version=2011-06-15")
         .header("authorization", &value)
         .header("x-amz-date", "20260101T000000Z");
     let answer = request.send(endpoint).await.unwrap();
@@ -56,7 +43,7 @@ async fn callers_learn_who_they_are() {
 #[tokio::test]
 async fn other_actions_are_unknown() {
     let endpoint = &shared_dev().await.endpoint;
-    let request = query("Action=AssumeRoleWithSAML&Version=2011-06-15");
+    let request = Raw::sts("Action=AssumeRoleWithSAML&Version=2011-06-15");
     let answer = request.send(endpoint).await.unwrap();
     assert_eq!(answer.status, 400);
     assert!(

@@ -3,5 +3,6 @@
 mod crash;
 mod records;
 mod required;
+mod sessions;
 mod trail;
 mod walk;

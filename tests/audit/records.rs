@@ -256,16 +256,7 @@ async fn every_operation_has_its_record() {
     })
     .await;
     walk(&mut walker, &dev).await;
-    let form = Raw {
-        method: "POST",
-        path: "/".to_owned(),
-        headers: vec![(
-            "content-type",
-            "application/x-www-form-urlencoded".to_owned(),
-        )],
-        body: b"Action=GetCallerIdentity&Version=2011-06-15".to_vec(),
-        http2: false,
-    };
+    let form = Raw::sts("Action=GetCallerIdentity&Version=2011-06-15");
     assert!(
         form.send(&dev.ready.endpoint)
             .await

@@ -1,12 +1,8 @@
 //! Declared users, and what they ask with signatures.
 
 use std::fmt::Write as _;
-use std::time::{Duration, UNIX_EPOCH};
 
 use aws_sdk_kms::config::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
-use keyrum_consensus::world::World;
 use keyrum_tests::http::{Answer as Bytes, Raw};
 use keyrum_tests::wait;
 use serde_json::{Value, json};
@@ -161,39 +157,11 @@ impl At {
     }
 
     /// A signed request, not sent yet.
-    pub(crate) fn signed(&self, person: &Person, mut request: Raw, service: &str) -> Raw {
-        let now = World::real().clock.now();
+    pub(crate) fn signed(&self, person: &Person, request: Raw, service: &str) -> Raw {
         let token = person.token.clone();
         let credentials =
-            Credentials::new(&person.access_key, &person.secret, token, None, "tests").into();
-        let params = v4::SigningParams::builder()
-            .identity(&credentials)
-            .region(self.region)
-            .name(service)
-            .time(UNIX_EPOCH + Duration::from_millis(now.0))
-            .settings(SigningSettings::default())
-            .build()
-            .expect("all is there")
-            .into();
-        let headers = request
-            .headers
-            .iter()
-            .map(|(name, value)| (*name, &**value));
-        let signable = SignableRequest::new(
-            request.method,
-            format!("{}{}", self.url, request.path),
-            headers,
-            SignableBody::Bytes(&request.body),
-        );
-        let signed = sign(signable.expect("a plain request"), &params);
-        let (instructions, _) = signed.expect("it can be signed").into_parts();
-        let (headers, _) = instructions.into_parts();
-        for header in headers {
-            request
-                .headers
-                .push((header.name(), header.value().to_owned()));
-        }
-        request
+            Credentials::new(&person.access_key, &person.secret, token, None, "tests");
+        request.signed_with(&credentials, (&self.url, self.region, service))
     }
 
     /// Asks once; the answer as it came.

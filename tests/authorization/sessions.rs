@@ -26,16 +26,8 @@ async fn assume(at: &At, person: &Person, role: &str, name: &str, more: &[(&str,
     let members: String = members
         .map(|(name, value)| format!("&{name}={}", encoded(value)))
         .collect();
-    let request = Raw {
-        method: "POST",
-        path: "/".to_owned(),
-        headers: vec![(
-            "content-type",
-            "application/x-www-form-urlencoded".to_owned(),
-        )],
-        body: format!("Action=AssumeRole&Version=2011-06-15{members}").into(),
-        http2: false,
-    };
+    let form = format!("Action=AssumeRole&Version=2011-06-15{members}");
+    let request = Raw::sts(form);
     let answer = at.signed(person, request, "sts").send(&at.url).await;
     let text = answer.expect("an answer").text();
     let part = |name| element(&text, name);

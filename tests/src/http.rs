@@ -1,7 +1,10 @@
 //! HTTP as bytes: for requests that no SDK would send.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use aws_sdk_kms::config::Credentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings};
+use aws_sigv4::sign::v4;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
@@ -39,6 +42,18 @@ pub struct Answer {
 }
 
 impl Raw {
+    /// An unsigned request of STS, by its form.
+    pub fn sts(form: impl Into<Vec<u8>>) -> Self {
+        let kind = "application/x-www-form-urlencoded".to_owned();
+        Self {
+            method: "POST",
+            path: "/".to_owned(),
+            headers: vec![("content-type", kind)],
+            body: form.into(),
+            http2: false,
+        }
+    }
+
     /// An unsigned KMS request, which goes to the first Region.
     pub fn kms(operation: &str, body: impl Into<Vec<u8>>) -> Self {
         Self {
@@ -75,6 +90,42 @@ impl Raw {
         self.headers.push(("authorization", value));
         self.headers
             .push(("x-amz-date", "20260101T000000Z".to_owned()));
+        self
+    }
+
+    /// The same with a signature for a service that is right now, and the session's token among the
+    /// headers if the credentials have one.
+    pub fn signed_with(
+        mut self,
+        credentials: &Credentials,
+        (url, region, service): (&str, &str, &str),
+    ) -> Self {
+        let now = World::real().clock.now();
+        let identity = credentials.clone().into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(region)
+            .name(service)
+            .time(UNIX_EPOCH + Duration::from_millis(now.0))
+            .settings(SigningSettings::default())
+            .build()
+            .expect("all is there")
+            .into();
+        let headers = self.headers.iter().map(|(name, value)| (*name, &**value));
+        let signable = SignableRequest::new(
+            self.method,
+            format!("{url}{}", self.path),
+            headers,
+            SignableBody::Bytes(&self.body),
+        );
+        let signable = signable.expect("a plain request");
+        let signed = aws_sigv4::http_request::sign(signable, &params);
+        let (instructions, _) = signed.expect("it can be signed").into_parts();
+        let (headers, _) = instructions.into_parts();
+        for header in headers {
+            self.headers
+                .push((header.name(), header.value().to_owned()));
+        }
         self
     }
 

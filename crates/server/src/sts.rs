@@ -63,13 +63,21 @@ impl Action {
                 seconds(&mut object, input.duration_seconds);
                 object.text_if("externalId", input.external_id.as_deref());
                 object.text_if("policy", input.policy.as_deref());
-                ("AssumeRole", object.finish())
+                ("AssumeRole", unless_empty(object))
             }
             Self::GetSessionToken { duration_seconds } => {
                 seconds(&mut object, *duration_seconds);
-                ("GetSessionToken", object.finish())
+                ("GetSessionToken", unless_empty(object))
             }
         }
+    }
+}
+
+fn unless_empty(object: ObjectWriter) -> Vec<u8> {
+    let written = object.finish();
+    match written == b"{}" {
+        true => Vec::new(),
+        false => written,
     }
 }
 

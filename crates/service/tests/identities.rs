@@ -1,23 +1,25 @@
 //! Identities on a Region of one node over a disk in memory: declared, changed, looked up, and given
 //! temporary credentials.
 
+mod one_node;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use keyrum_consensus::ReadMode;
 use keyrum_consensus::world::{Blocking, World, spawn};
-use keyrum_consensus::{Group, GroupConfig, Links, ReadMode};
 use keyrum_crypto::DomainKeyring;
 use keyrum_service::{
     AccountPlan, AssumeRoleInput, CredentialError, Credentials, IdentityError, IdentityReport,
     KeyPlan, RequestContext, RolePlan, Service, Settings, StsError, UserPlan,
 };
 use keyrum_state::{Caller, IdentityName, Refusal};
-use keyrum_store::{SimDisk, Store, StoreConfig};
 use keyrum_types::{AccountId, Clock, UnixMillis};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
+
+use one_node::one_node;
 
 const ADA: &str = "AKIAADA0000000000001";
 const ROLE: &str = "arn:aws:iam::111122223333:role/ops/deploy";
@@ -45,23 +47,7 @@ impl Scene {
             blocking: Blocking::Inline,
             ..World::real()
         };
-        let config = GroupConfig {
-            cluster_id: "test".to_owned(),
-            region: "us-east-1".parse().unwrap(),
-            node: 1,
-            listen: "127.0.0.1:0".to_owned(),
-            peers: BTreeMap::from([(1, "127.0.0.1:0".to_owned())]),
-            neighbours: BTreeMap::new(),
-            bootstrap: true,
-            snapshot_every: 1000,
-            history_rows_max: None,
-        };
-        let disk = SimDisk::new();
-        let store = Store::open(disk.shared(), Path::new("node"), StoreConfig::default()).unwrap();
-        let links = Links::simulated("test", &config.region, config.node);
-        let group = Group::start(config, world.clone(), store, links).await;
-        let group = group.unwrap();
-        group.ready().await.unwrap();
+        let group = one_node(&world).await;
         let keyring = DomainKeyring::from_bytes(Zeroizing::new([5; 32]));
         let service = Service::new(group, keyring, world, Settings::default());
         let on_time = service.clone();

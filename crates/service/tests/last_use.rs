@@ -1,43 +1,23 @@
 //! The last use of keys, on a Region of one node over a disk in memory. Time is tokio's and moves as
 //! fast as there is nothing to do.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+mod one_node;
+
 use std::time::Duration;
 
+use keyrum_consensus::ReadMode;
 use keyrum_consensus::world::{Blocking, World, spawn};
-use keyrum_consensus::{Group, GroupConfig, Links, ReadMode};
 use keyrum_crypto::DomainKeyring;
 use keyrum_service::{
     CreateKeyInput, DecryptInput, EncryptInput, EncryptionContext, GetKeyLastUsageOutput, KeyInput,
     RequestContext, Service, Settings, Trace,
 };
 use keyrum_state::Caller;
-use keyrum_store::{SimDisk, Store, StoreConfig};
 use keyrum_types::{CryptographicOperation, EncryptionAlgorithm};
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
-async fn one_node(world: &World) -> Group {
-    let config = GroupConfig {
-        cluster_id: "test".to_owned(),
-        region: "us-east-1".parse().unwrap(),
-        node: 1,
-        listen: "127.0.0.1:0".to_owned(),
-        peers: BTreeMap::from([(1, "127.0.0.1:0".to_owned())]),
-        neighbours: BTreeMap::new(),
-        bootstrap: true,
-        snapshot_every: 1000,
-        history_rows_max: None,
-    };
-    let disk = SimDisk::new();
-    let store = Store::open(disk.shared(), Path::new("node"), StoreConfig::default()).unwrap();
-    let links = Links::simulated("test", &config.region, config.node);
-    let group = Group::start(config, world.clone(), store, links).await;
-    let group = group.unwrap();
-    group.ready().await.unwrap();
-    group
-}
+use one_node::one_node;
 
 fn request(byte: u8) -> RequestContext {
     RequestContext {
