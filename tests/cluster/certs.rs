@@ -90,7 +90,7 @@ async fn all_in_use(cluster: &Cluster) {
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_change_under_load() {
     let cluster = Cluster::up(&Shape::one_region(3)).await;
-    let before = terms(&cluster.status().await);
+    let before = terms(&cluster.agree().await);
     let first = cluster.shown().await;
     all_in_use(&cluster).await;
     let stolen = copy(&certs(&cluster));

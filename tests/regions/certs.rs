@@ -20,7 +20,7 @@ async fn certificates_change_between_regions() {
     let key = kin.primary().await;
     kin.replicate(&key, east, ireland).await;
     kin.settle(&key, east, &[east, ireland]).await;
-    let before = terms(&cluster.status().await);
+    let before = terms(&cluster.agree().await);
     let mut shown = cluster.shown().await;
     let client = |region| sdk::client(cluster.endpoint(), region, "load");
     let load = Steady::start(vec![client(east), client(ireland)]);
