@@ -282,13 +282,16 @@ async fn a_backup_brings_a_lost_domain_key_back() {
     let sealed = fs::read_to_string(&locked).unwrap();
     assert!(hidden.iter().all(|secret| !sealed.contains(secret)));
     let before = files.clone().map(|file| fs::read(file).unwrap());
-    let restore = |from: &str, more: &[&str]| {
+    let restore = |cluster: &Cluster, from: &str, more: &[&str]| {
         let args = [&["restore", "--from", from][..], more].concat();
-        domain_key(&cluster, &args)
+        domain_key(cluster, &args)
     };
-    says(&restore(&plain, &[]).unwrap(), &["stays as it is"]);
+    says(
+        &restore(&cluster, &plain, &[]).unwrap(),
+        &["stays as it is"],
+    );
     assert!(files.clone().map(|file| fs::read(file).unwrap()) == before);
-    let elsewhere = restore(&plain, &["--region", THERE]).unwrap_err();
+    let elsewhere = restore(&cluster, &plain, &["--region", THERE]).unwrap_err();
     says(&elsewhere, &["nothing was changed", "is of us-east-1"]);
 
     files.iter().for_each(|file| fs::remove_file(file).unwrap());
@@ -298,7 +301,7 @@ async fn a_backup_brings_a_lost_domain_key_back() {
         &["the domain key file", "missing", "from a backup"],
     );
     says(
-        &restore(&plain, &[]).unwrap(),
+        &restore(&cluster, &plain, &[]).unwrap(),
         &["the domain key is back", "Region key is back"],
     );
     assert!(files.clone().map(|file| fs::read(file).unwrap()) == before);
@@ -308,10 +311,10 @@ async fn a_backup_brings_a_lost_domain_key_back() {
 
     // The locked ones, which stay locked.
     files.iter().for_each(|file| fs::remove_file(file).unwrap());
-    let refused = restore(&locked, &[]).unwrap_err();
+    let refused = restore(&cluster, &locked, &[]).unwrap_err();
     says(&refused, &["the backup is locked", "--unlock"]);
     says(
-        &restore(&locked, &["--unlock", &good]).unwrap(),
+        &restore(&cluster, &locked, &["--unlock", &good]).unwrap(),
         &["locked as the backup is"],
     );
     let given = cluster.folder().join("given").display().to_string();
@@ -321,15 +324,15 @@ async fn a_backup_brings_a_lost_domain_key_back() {
     });
     fs::write(&given, parts.concat() + PASSPHRASE).unwrap();
     says(
-        &restore(&third, &["--unlock", &given]).unwrap(),
+        &restore(&cluster, &third, &["--unlock", &given]).unwrap(),
         &["stays as it is"],
     );
     fs::write(&files[0], "damaged").unwrap();
-    let refused = restore(&plain, &[]).unwrap_err();
+    let refused = restore(&cluster, &plain, &[]).unwrap_err();
     says(&refused, &["nothing was changed", "move it away"]);
     fs::remove_file(&files[0]).unwrap();
     says(
-        &restore(&third, &["--unlock", &given]).unwrap(),
+        &restore(&cluster, &third, &["--unlock", &given]).unwrap(),
         &["the domain key is back"],
     );
     let refused = cluster.try_start().await.unwrap_err();
