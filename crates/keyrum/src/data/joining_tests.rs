@@ -41,7 +41,7 @@ fn a_region_is_known_once_it_is_founded() {
     assert_eq!(seen.pinned_keys(&east).unwrap(), pinned);
     assert_eq!(seen.neighbours(&new).len(), 2);
     assert_eq!(seen.pinned_keys(&new).unwrap().len(), 3);
-    keyrum_crypto::load(&seen.domain_key(&new)).unwrap();
+    keyrum_crypto::DomainKeyFile::opened_by(&seen.domain_key(&new)).unwrap();
     for node in seen.nodes() {
         assert!(seen.admin_token(&node).exists(), "{node}");
     }
@@ -80,7 +80,7 @@ fn a_region_that_is_not_founded_can_be_taken_back() {
     folder.remove_data(&node).unwrap();
     drop(folder);
     let mut folder = claim(root.path(), &asked).unwrap();
-    keyrum_crypto::load(&folder.domain_key(&new)).unwrap();
+    keyrum_crypto::DomainKeyFile::opened_by(&folder.domain_key(&new)).unwrap();
     assert!(folder.is_joining(&new) && folder.admin_token(&node).exists());
     folder.unmake_region(&new).unwrap();
     assert_eq!(*folder.record(), before);
@@ -97,7 +97,7 @@ fn a_topology_may_name_one_region_more() {
     let more = topology(&["us-east-1", "us-west-2", "eu-west-1"], 1);
     let folder = strictly(root.path(), &more).unwrap();
     assert_eq!(names(&folder), ["us-east-1", "eu-west-1", "us-west-2"]);
-    keyrum_crypto::load(&folder.domain_key(&region("us-west-2"))).unwrap();
+    keyrum_crypto::DomainKeyFile::opened_by(&folder.domain_key(&region("us-west-2"))).unwrap();
     drop(folder);
     // No node of it ever ran: it is as if it had not been asked for.
     let folder = strictly(root.path(), &two).unwrap();
