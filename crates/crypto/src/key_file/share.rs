@@ -6,13 +6,13 @@
 //!
 //! Fingerprint, lock and check (SHA-256 over what is before, its first 4 bytes) are hex, and so is the
 //! secret, in groups of 8 digits. Capitals, spaces and hyphens do not matter where a share is read.
-//! Splitting and combining are the crate `blahaj`'s: Shamir's scheme over GF(256), a polynomial per byte.
+//! Splitting and combining are the crate `vsss-rs`': Shamir's scheme over GF(256), a polynomial per byte.
 
 use std::fmt::Write;
 
-use blahaj::Sharks;
 use keyrum_types::{Entropy, Region};
 use ring::digest::{SHA256, digest};
+use vsss_rs::Gf256;
 use zeroize::Zeroizing;
 
 use super::lock::{FileLock, LockId, UNLOCK_KEY_BYTES, UnlockKey};
@@ -130,10 +130,12 @@ impl Share {
 
 /// The shares of a new lock's key.
 pub(super) fn split(new: &FileLock, needed: u8, of: u8, entropy: &dyn Entropy) -> Vec<Share> {
-    let mut draw = Draw(entropy);
-    let dealer = Sharks(needed).dealer_rng(new.key.0.as_slice(), &mut draw);
-    let share = |share: blahaj::Share| {
-        let bytes = Zeroizing::new(Vec::from(&share));
+    let key = new.key.0.as_slice();
+    let shares = Gf256::split_array(needed.into(), of.into(), key, Draw(entropy));
+    let shares =
+        shares.expect("2 to 255 shares can be made of a key, of which 2 or more are needed");
+    let share = |bytes: Vec<u8>| {
+        let bytes = Zeroizing::new(bytes);
         let mut secret = Zeroizing::new([0; UNLOCK_KEY_BYTES]);
         secret.copy_from_slice(&bytes[1..]);
         Share {
@@ -146,21 +148,22 @@ pub(super) fn split(new: &FileLock, needed: u8, of: u8, entropy: &dyn Entropy) -
             secret,
         }
     };
-    dealer.take(of.into()).map(share).collect()
+    shares.into_iter().map(share).collect()
 }
 
-/// The key that shares of one lock make up; `None` if there are too few different ones.
+/// The key that shares of one lock, no two alike, make up; `None` if they are too few.
 pub(super) fn combine(needed: u8, shares: &[&Share]) -> Option<UnlockKey> {
-    let shares: Vec<_> = shares
-        .iter()
-        .filter_map(|share| {
-            let mut bytes = Zeroizing::new(Vec::with_capacity(1 + UNLOCK_KEY_BYTES));
-            bytes.push(share.number);
-            bytes.extend_from_slice(share.secret.as_slice());
-            blahaj::Share::try_from(bytes.as_slice()).ok()
-        })
-        .collect();
-    let key = Zeroizing::new(Sharks(needed).recover(&shares).ok()?);
+    if shares.len() < usize::from(needed) {
+        return None;
+    }
+    let bytes = |share: &&Share| {
+        let mut bytes = Vec::with_capacity(1 + UNLOCK_KEY_BYTES);
+        bytes.push(share.number);
+        bytes.extend_from_slice(share.secret.as_slice());
+        bytes
+    };
+    let shares: Zeroizing<Vec<Vec<u8>>> = Zeroizing::new(shares.iter().map(bytes).collect());
+    let key = Zeroizing::new(Gf256::combine_array(&*shares).ok()?);
     let mut bytes = Zeroizing::new([0; UNLOCK_KEY_BYTES]);
     bytes.copy_from_slice(key.get(..UNLOCK_KEY_BYTES)?);
     Some(UnlockKey(bytes))
