@@ -6,6 +6,7 @@ mod domain_key;
 mod faults;
 mod history;
 mod imports;
+mod key_files;
 mod members;
 mod peers;
 mod quorum;
