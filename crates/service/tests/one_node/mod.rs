@@ -8,7 +8,7 @@ use keyrum_consensus::{Group, GroupConfig, Links};
 use keyrum_store::{SimDisk, Store, StoreConfig};
 
 /// Its group, once it leads.
-pub async fn one_node(world: &World) -> Group {
+pub(crate) async fn one_node(world: &World) -> Group {
     let config = GroupConfig {
         cluster_id: "test".to_owned(),
         region: "us-east-1".parse().unwrap(),
