@@ -192,7 +192,7 @@ impl At {
     pub(crate) async fn ask(&self, person: &Person, operation: &str, body: &Value) -> Answer {
         wait::until(operation, wait::LONG, async || {
             match self.once(person, operation, body).await {
-                Err((code, _)) if code == "DependencyTimeoutException" => None,
+                Err((code, _)) if code == "500 DependencyTimeoutException" => None,
                 answer => Some(answer),
             }
         })
