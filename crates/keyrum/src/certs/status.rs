@@ -71,7 +71,9 @@ pub(super) async fn show(args: &cli::Status) -> Result<ExitCode, Failure> {
         Ok(found) => {
             for certificate in found {
                 let days_left = days_left(&certificate, now);
-                report.warnings.extend(ending("the authority", days_left));
+                report
+                    .warnings
+                    .extend(ending("the authority", days_left, " --authority"));
                 let trusts = |line: &&Line| {
                     let papers = line.papers.as_ref();
                     papers.is_some_and(|papers| papers.trusted.contains(&certificate.fingerprint))
@@ -141,7 +143,7 @@ impl Site {
             None => condition.unwrap_or("does not answer").to_owned(),
         };
         if papers.is_none() {
-            let text = days_left.and_then(|days| ending(&node.to_string(), days));
+            let text = days_left.and_then(|days| ending(&node.to_string(), days, ""));
             notes.extend(text);
         }
         Line {
@@ -165,12 +167,14 @@ pub(crate) fn warnings(papers: &PapersStatus, now: UnixMillis) -> impl Iterator<
         )
     });
     let days = days_left(&papers.shown, now);
-    problem.into_iter().chain(ending("its certificate", days))
+    problem
+        .into_iter()
+        .chain(ending("its certificate", days, ""))
 }
 
-/// A warning when something ends soon, or has ended.
-fn ending(what: &str, days_left: i64) -> Option<String> {
-    let help = "`keyrum cluster certs rotate` makes a new one";
+/// A warning when something ends soon, or has ended; `flag` makes another of it.
+fn ending(what: &str, days_left: i64, flag: &str) -> Option<String> {
+    let help = format!("`keyrum cluster certs rotate{flag}` makes a new one");
     match days_left {
         ..0 => Some(format!("{what} has ended; {help}")),
         0..WARN_DAYS => Some(format!("{what} ends in {days_left} days; {help}")),
