@@ -55,9 +55,9 @@ fn account_root(arn: &str) -> Option<keyrum_types::AccountId> {
 
 /// Whether a request meets a grant's constraints.
 ///
-/// `context`: its encryption context. DescribeKey, GetPublicKey and RetireGrant have none and are allowed
-/// whatever a constraint says about contexts; so is CreateGrant, of which [`may_grant_on`] asks that the
-/// new grant be as strict. `source_arn`: the resource for
+/// `context`: its encryption context. Operations that need not meet constraints on it
+/// ([`looks_at_context`]) have none and are allowed whatever these say; of CreateGrant [`may_grant_on`]
+/// asks that the new grant be as strict. `source_arn`: the resource for
 /// which a service asks; RetireGrant does not need it.
 pub fn constraints_met(
     constraints: &Constraints<'_>,
@@ -69,14 +69,7 @@ pub fn constraints_met(
         Some(wanted) if operation != GrantOperation::RetireGrant => source_arn == Some(wanted),
         Some(_) | None => true,
     };
-    let without_context = matches!(
-        operation,
-        GrantOperation::CreateGrant
-            | GrantOperation::DescribeKey
-            | GrantOperation::GetPublicKey
-            | GrantOperation::RetireGrant
-    );
-    let of_context = without_context
+    let of_context = !looks_at_context(operation)
         || (constraints
             .context_equals
             .is_none_or(|wanted| same(wanted, context))
@@ -84,6 +77,17 @@ pub fn constraints_met(
                 .context_subset
                 .is_none_or(|wanted| includes(context, wanted)));
     of_source && of_context
+}
+
+/// Whether an operation has to meet constraints on the encryption context.
+pub fn looks_at_context(operation: GrantOperation) -> bool {
+    !matches!(
+        operation,
+        GrantOperation::CreateGrant
+            | GrantOperation::DescribeKey
+            | GrantOperation::GetPublicKey
+            | GrantOperation::RetireGrant
+    )
 }
 
 /// Whether a grant with `child`'s constraints allows nothing that `parent`'s would not.

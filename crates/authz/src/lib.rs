@@ -44,7 +44,9 @@ mod values;
 pub use decide::{GrantHit, IdentitySide, KeyPolicy, ResourceSide, decide, locks_out};
 pub use decision::{Denied, DeniedReason, DeniedResource, Permit, Principal, authorize};
 pub use form::check_policy;
-pub use grant::{Constraints, at_least_as_strict, constraints_met, grant_names, may_grant_on};
+pub use grant::{
+    Constraints, at_least_as_strict, constraints_met, grant_names, looks_at_context, may_grant_on,
+};
 pub use malformed::MalformedPolicy;
 pub use managed::{VIA_SERVICE, managed_key_allows, managed_key_policy};
 pub use policy::{Policy, PolicyKind, default_policy};

@@ -202,7 +202,10 @@ impl Endpoint {
         let facts = RequestFacts::of(request, access_key);
         let details = &mut caller.details;
         details.request = request.id.bytes();
-        details.access_key = access_key.unwrap_or_default().to_owned();
+        // A signer's is there already.
+        if details.access_key.is_empty() {
+            details.access_key = access_key.unwrap_or_default().to_owned();
+        }
         details.at = Some(request.at);
         details.source_ip = facts.source;
         details.user_agent = facts.user_agent.map(str::to_owned);

@@ -51,6 +51,13 @@ const READS: &[&str] = &[
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ShapeId(u16);
 
+impl ShapeId {
+    /// Its number: they count from 0.
+    pub(crate) fn number(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// What a value must look like.
 pub(crate) struct Shape {
     pub(crate) kind: Kind,
@@ -202,7 +209,7 @@ impl Model {
 
     /// The shape behind an id.
     pub(crate) fn shape(&self, id: ShapeId) -> &Shape {
-        &self.shapes[usize::from(id.0)]
+        &self.shapes[id.number()]
     }
 
     /// The members of a structure, in the model's order; none of anything else.

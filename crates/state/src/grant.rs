@@ -4,13 +4,14 @@
 //! key's grants allow what a caller asks for, [`applicable`] says; what such a grant is worth beside the
 //! policies, `keyrum-authz` knows.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use keyrum_authz::{
     Asker, Constraints, Denied, DeniedReason, DeniedResource, GrantHit, NamedAs, PrincipalKind,
-    ResourceSide, constraints_met, grant_names, may_grant_on,
+    ResourceSide, constraints_met, grant_names, looks_at_context, may_grant_on,
 };
 use keyrum_types::{
     AccountId, GrantId, GrantOperation, KeySpec, KeyState, KeyUsage, UnixMillis, key_arn,
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Asking, Call, Permitted, Standing, not_visible};
 use crate::contents::{Row, RowName};
 use crate::facts::{Facts, NoFacts, OfGrant};
+use crate::grantees::Granted;
 use crate::{AUTHORIZATION_LEVEL, Caller, Event, Key, KeyRef, Outcome, Refusal, State};
 
 /// How many grants a key may have. Source: AWS KMS Developer Guide, "Resource quotas".
@@ -51,7 +53,7 @@ pub struct GrantConstraints {
 }
 
 impl GrantConstraints {
-    fn view(&self) -> Constraints<'_> {
+    pub(crate) fn view(&self) -> Constraints<'_> {
         Constraints {
             context_equals: self.context_equals.as_ref(),
             context_subset: self.context_subset.as_ref(),
@@ -111,7 +113,7 @@ pub(crate) struct Grants {
     all: Map<(KeyRef, GrantId), Arc<Grant>>,
     counts: Map<KeyRef, u32>,
     named: Map<(KeyRef, String, GrantId), ()>,
-    granted: Map<(KeyRef, GrantPrincipal), Map<GrantId, ()>>,
+    granted: Granted,
     retirable: Map<GrantPrincipal, Map<(KeyRef, GrantId), ()>>,
 }
 
@@ -121,7 +123,7 @@ impl Grants {
             all: Map::new_sync(),
             counts: Map::new_sync(),
             named: Map::new_sync(),
-            granted: Map::new_sync(),
+            granted: Granted::new(),
             retirable: Map::new_sync(),
         }
     }
@@ -139,10 +141,7 @@ impl Grants {
         if let Some(name) = &grant.terms.name {
             self.named.insert_mut((key, name.clone(), id), ());
         }
-        let granted = (key, grant.terms.grantee.clone());
-        let theirs = self.granted.get(&granted).cloned();
-        let theirs = theirs.unwrap_or_else(Map::new_sync).insert(id, ());
-        self.granted.insert_mut(granted, theirs);
+        self.granted.put(grant);
         if let Some(retiring) = &grant.terms.retiring {
             let theirs = self.retirable.get(retiring).cloned();
             let theirs = theirs.unwrap_or_else(Map::new_sync).insert((key, id), ());
@@ -161,12 +160,7 @@ impl Grants {
         if let Some(name) = &former.terms.name {
             self.named.remove_mut(&(key, name.clone(), id));
         }
-        let granted = (key, former.terms.grantee.clone());
-        let theirs = self.granted.get(&granted)?.remove(&id);
-        match theirs.is_empty() {
-            true => _ = self.granted.remove_mut(&granted),
-            false => self.granted.insert_mut(granted, theirs),
-        }
+        self.granted.remove(&former);
         if let Some(retiring) = &former.terms.retiring {
             let theirs = self.retirable.get(retiring)?.remove(&(key, id));
             match theirs.is_empty() {
@@ -208,16 +202,6 @@ impl State {
         range
             .map(|(_, grant)| grant)
             .take_while(move |grant| grant.key == key)
-    }
-
-    /// A key's grants to one principal, in the order of their ids.
-    fn grants_to(&self, key: KeyRef, grantee: GrantPrincipal) -> impl Iterator<Item = &Arc<Grant>> {
-        let theirs = self.all_grants().granted.get(&(key, grantee));
-        let ids = theirs.into_iter().flat_map(Map::keys);
-        ids.map(move |id| {
-            let grant = self.grant(key, *id);
-            grant.expect("the index lists only grants that exist")
-        })
     }
 
     /// The grants that a principal may retire since they name it, after `after`, in the order of their
@@ -338,55 +322,57 @@ fn grants_for<'s>(
     facts: &dyn Facts,
     caller: &Caller,
 ) -> impl Iterator<Item = (&'s Arc<Grant>, NamedAs)> {
-    let operation = match state.grant_count(key) {
-        0 => None,
-        _ => GrantOperation::from_name(action),
-    };
-    let names = operation.map(|_| names_of(asker)).unwrap_or_default();
-    let all = names
-        .into_iter()
-        .flat_map(move |name| state.grants_to(key, name));
-    all.filter_map(move |grant| {
-        let operation = operation?;
-        let named = match &grant.terms.grantee {
-            GrantPrincipal::Aws(arn) => grant_names(arn, asker),
-            GrantPrincipal::Service(_) => NamedAs::Itself,
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    let is_service = asker.kind == PrincipalKind::Service;
+    let granted = state.all_grants().granted.on(key, is_service);
+    let asked = granted.zip(GrantOperation::from_name(action));
+    let names = asked.map(|_| names_of(asker)).into_iter().flatten();
+    let context = facts.encryption_context().unwrap_or(&NONE);
+    let source = caller.conditions.get("aws:sourcearn");
+    let source = source.and_then(|values| values.first()).map(String::as_str);
+    names.flatten().flat_map(move |name| {
+        let (granted, operation) = asked.expect("without, there are no names");
+        let named = match is_service {
+            true => NamedAs::Itself,
+            false => grant_names(&name, asker),
         };
-        let source = caller.conditions.get("aws:sourcearn");
-        let source = source.and_then(|values| values.first()).map(String::as_str);
-        let none = BTreeMap::new();
-        let context = facts.encryption_context().unwrap_or(&none);
-        let allows = grant.terms.operations.contains(&operation)
-            && constraints_met(&grant.terms.constraints.view(), operation, context, source);
-        (allows && named != NamedAs::No).then_some((grant, named))
+        let theirs = granted.get(&*name).filter(|_| named != NamedAs::No);
+        let context_counts = looks_at_context(operation).then_some(context);
+        let candidates = theirs.map(|theirs| theirs.candidates(context_counts));
+        let candidates = candidates.into_iter().flatten();
+        candidates.filter_map(move |grant| {
+            let terms = &grant.terms;
+            let allows = terms.operations.contains(&operation)
+                && constraints_met(&terms.constraints.view(), operation, context, source);
+            allows.then_some((grant, named))
+        })
     })
 }
 
 /// All that grants may call a caller.
-fn names_of(asker: &Asker<'_>) -> Vec<GrantPrincipal> {
-    if asker.kind == PrincipalKind::Service {
-        return vec![GrantPrincipal::Service(asker.arn.to_owned())];
-    }
+fn names_of<'a>(asker: &Asker<'a>) -> [Option<Cow<'a, str>>; 5] {
     let role_id = asker.unique_id.split_once(':').map(|(role, _)| role);
     let account = match asker.kind {
+        PrincipalKind::Service => return [Some(asker.arn.into()), None, None, None, None],
         PrincipalKind::Root => None,
         // A grant to an account's root is one to the account.
         _ => root_of(asker.arn, asker.account),
     };
-    let names = [
-        Some(asker.arn),
-        asker.role_arn,
-        Some(asker.unique_id),
-        role_id,
-    ];
-    let names = names.into_iter().flatten().filter(|name| !name.is_empty());
-    let names = names.map(str::to_owned).chain(account);
-    names.map(GrantPrincipal::Aws).collect()
+    let name = |name: &'a str| (!name.is_empty()).then_some(Cow::Borrowed(name));
+    [
+        name(asker.arn),
+        asker.role_arn.and_then(name),
+        name(asker.unique_id),
+        role_id.and_then(name),
+        account.map(Cow::Owned),
+    ]
 }
 
 fn root_of(arn: &str, account: AccountId) -> Option<String> {
     let partition = arn.split(':').nth(1)?;
-    Some(format!("arn:{partition}:iam::{account}:root"))
+    let account = account.digits();
+    let account = std::str::from_utf8(&account).expect("digits are ASCII");
+    Some(["arn:", partition, ":iam::", account, ":root"].concat())
 }
 
 /// Whether those whom a grant names exist, as far as is known.

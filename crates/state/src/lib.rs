@@ -32,6 +32,7 @@ mod facts;
 mod family;
 mod feature;
 mod grant;
+mod grantees;
 mod identity;
 mod import;
 mod key;

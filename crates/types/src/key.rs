@@ -113,32 +113,42 @@ impl FromStr for KeyId {
     }
 }
 
-impl fmt::Display for KeyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// Either form has as many characters.
+const KEY_ID_CHARS: usize = 36;
+
+impl KeyId {
+    /// Its text, in `room`.
+    pub(crate) fn text<'r>(&self, room: &'r mut [u8; KEY_ID_CHARS]) -> &'r str {
         if self.multi_region {
-            f.write_str("mrk-")?;
-            return write_hex(f, &self.bytes);
+            room[..4].copy_from_slice(b"mrk-");
+            hex(&self.bytes, &mut room[4..]);
+        } else {
+            room.fill(b'-');
+            let mut at = 0;
+            for part in [0..4, 4..6, 6..8, 8..10, 10..16] {
+                let digits = 2 * part.len();
+                hex(&self.bytes[part], &mut room[at..at + digits]);
+                at += digits + 1;
+            }
         }
-        write_hex(f, &self.bytes[..4])?;
-        for part in [4..6, 6..8, 8..10, 10..16] {
-            f.write_str("-")?;
-            write_hex(f, &self.bytes[part])?;
-        }
-        Ok(())
+        std::str::from_utf8(room).expect("hex digits and hyphens are ASCII")
     }
 }
 
-/// At most 32 bytes as lower-case hex digits. Every answer has some: a formatter a byte would take
-/// half a microsecond of it.
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text(&mut [0; KEY_ID_CHARS]))
+    }
+}
+
+/// Bytes as lower-case hex digits. Every answer has some: a formatter a byte would take half a
+/// microsecond of it.
+fn hex(bytes: &[u8], digits: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 64];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
         pair[0] = DIGITS[usize::from(byte >> 4)];
         pair[1] = DIGITS[usize::from(byte & 15)];
     }
-    let text = &text[..2 * bytes.len()];
-    f.write_str(std::str::from_utf8(text).expect("hex digits are ASCII"))
 }
 
 /// Names one version of a KMS key's material; 64 lower-case hex digits in text.
@@ -166,9 +176,18 @@ pub(crate) fn bytes_of_hex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
+impl MaterialId {
+    /// Its digits.
+    pub fn digits(&self) -> [u8; 64] {
+        let mut digits = [0; 64];
+        hex(&self.0, &mut digits);
+        digits
+    }
+}
+
 impl fmt::Display for MaterialId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
+        f.write_str(std::str::from_utf8(&self.digits()).expect("hex digits are ASCII"))
     }
 }
 

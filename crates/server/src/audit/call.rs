@@ -1,5 +1,7 @@
 //! A call's record, from when it begins until it is answered.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use keyrum_service::{RequestContext, Traced};
 use keyrum_state::AuditDetails;
 use keyrum_types::{AccountId, key_arn};
@@ -57,8 +59,11 @@ impl<'a> Facts<'a> {
     }
 
     pub(super) fn source_text(&self) -> String {
-        let source = self.0.source;
-        source.map_or_else(String::new, |source| source.to_string())
+        match self.0.source {
+            None => String::new(),
+            Some(IpAddr::V4(address)) => plain_v4(address),
+            Some(address) => address.to_string(),
+        }
     }
 
     pub(super) fn from<'s>(&'s self, source: &'s str) -> From<'s> {
@@ -72,6 +77,22 @@ impl<'a> Facts<'a> {
                 .map(|tls| (tls.version, tls.cipher_suite, tls.key_exchange)),
         }
     }
+}
+
+/// As it is written, without a formatter: every record has one.
+fn plain_v4(address: Ipv4Addr) -> String {
+    let mut text = String::with_capacity(15);
+    for (position, byte) in address.octets().into_iter().enumerate() {
+        if position > 0 {
+            text.push('.');
+        }
+        for (unit, digit) in [(100, byte / 100), (10, byte / 10 % 10), (1, byte % 10)] {
+            if byte >= unit || unit == 1 {
+                text.push(char::from(b'0' + digit));
+            }
+        }
+    }
+    text
 }
 
 pub(super) fn identity(context: &RequestContext) -> Identity<'_> {
@@ -125,9 +146,14 @@ impl<'a> Call<'a> {
         self.asked = true;
         self.parameters = parameters::open(self.operation, input);
         context.trace = keyrum_service::Trace::kept();
+        let invoked_by = invoked_by(context);
         let details = &mut context.caller.details;
+        // Of what changes nothing, no command carries it along.
+        if self.operation.reads && invoked_by.is_empty() && details.audit.is_none() {
+            return;
+        }
         let mut audit = details.audit.take().unwrap_or_default();
-        audit.invoked_by = invoked_by(context);
+        audit.invoked_by = invoked_by;
         if !self.operation.reads {
             let parameters = parameters::end(self.parameters.clone(), None);
             let from = self.facts.from("");
@@ -212,10 +238,10 @@ impl<'a> Call<'a> {
         // Whose keys were really used. A call that was denied is its caller's business alone.
         let used = traced.used.iter().flatten().map(|(key, _)| key.account);
         let named = resources.iter().filter(|_| result.is_ok());
-        let mut owners: Vec<AccountId> = used.chain(named.map(|found| found.account)).collect();
+        let owners = used.chain(named.map(|found| found.account));
+        let mut owners: Vec<AccountId> = owners.filter(|owner| *owner != account).collect();
         owners.sort_unstable();
         owners.dedup();
-        owners.retain(|owner| *owner != account);
         let shared = (!owners.is_empty()).then(|| self.audit.next_id());
         record.write(lines, account, shared);
         for owner in owners {
@@ -308,7 +334,7 @@ impl<'a> Call<'a> {
         }
         let mut object = ObjectWriter::new();
         for (name, id) in versions {
-            object.text(name, &id.to_string());
+            object.plain(name, &id.digits());
         }
         if !traced.recipient.is_empty() {
             object.object("recipient", |recipient| {
@@ -318,5 +344,19 @@ impl<'a> Call<'a> {
             });
         }
         object.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches an address that is written in another way than everywhere else.
+    #[test]
+    fn addresses_are_written_as_usual() {
+        for number in (0..=u32::MAX).step_by(65_521) {
+            let address = Ipv4Addr::from(number.rotate_left(8) ^ number);
+            assert_eq!(plain_v4(address), address.to_string());
+        }
     }
 }

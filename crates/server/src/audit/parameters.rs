@@ -4,6 +4,8 @@
 //! until somebody has looked at it. Never told: anything that is or opens a secret (plaintexts,
 //! messages, ciphertexts, signatures, MACs, tokens, passwords, documents).
 
+use std::sync::LazyLock;
+
 use keyrum_types::UnixMillis;
 
 use super::record::long_date;
@@ -226,32 +228,66 @@ const MATERIAL_TAG: &str = "_custom_key_material_";
 /// What stands in place of a secret.
 const HIDDEN: &str = "***";
 
-/// The operation's `requestParameters` as an object that is not ended; empty for null.
-pub(super) fn open(operation: &Operation, input: &Fields<'_>) -> Vec<u8> {
-    let at = TOLD.binary_search_by(|(name, _)| (*name).cmp(operation.name));
-    let Ok(at) = at else { return Vec::new() };
+/// A member that is told, as it is needed for each call.
+struct Told {
+    name: &'static str,
+    /// Its name in records, with what stands around it.
+    written: Box<[u8]>,
+    shape: ShapeId,
+    filled: Option<&'static str>,
+}
+
+/// [`TOLD`] with what the model says, by the number of the operation's input.
+static MEMBERS: LazyLock<Vec<Option<Vec<Told>>>> = LazyLock::new(|| {
     let model = Model::get();
-    let members = model.members(operation.input);
-    let mut writer = Writer {
-        out: Vec::with_capacity(256),
-    };
-    writer.out.push(b'{');
-    for told in TOLD[at].1 {
-        let Some(member) = members.iter().find(|member| member.name == *told) else {
+    let mut table = Vec::new();
+    for (operation, told) in TOLD {
+        let Some(operation) = model.operation(operation) else {
             continue;
         };
-        match input.look(told) {
-            Some(value) => {
-                writer.name(told);
-                writer.value(member.shape, value);
-            }
-            None => {
-                let filled = FILLED.iter().find(|(name, _)| name == told);
-                if let Some((_, value)) = filled {
-                    writer.name(told);
-                    write_text(&mut writer.out, value);
-                }
-            }
+        let members = model.members(operation.input);
+        let member = |name: &&'static str| {
+            let member = members.iter().find(|member| member.name == *name)?;
+            let mut written = Writer { out: Vec::new() };
+            written.name(name);
+            let filled = FILLED.iter().find(|(of, _)| of == name);
+            Some(Told {
+                name,
+                written: written.out.into(),
+                shape: member.shape,
+                filled: filled.map(|(_, value)| *value),
+            })
+        };
+        let number = operation.input.number();
+        if table.len() <= number {
+            table.resize_with(number + 1, || None);
+        }
+        table[number] = Some(told.iter().filter_map(member).collect());
+    }
+    table
+});
+
+/// The operation's `requestParameters` as an object that is not ended; empty for null.
+pub(super) fn open(operation: &Operation, input: &Fields<'_>) -> Vec<u8> {
+    let Some(Some(members)) = MEMBERS.get(operation.input.number()) else {
+        return Vec::new();
+    };
+    let mut writer = Writer {
+        out: Vec::with_capacity(512),
+    };
+    writer.out.push(b'{');
+    for told in members {
+        let value = input.look(told.name);
+        if value.is_none() && told.filled.is_none() {
+            continue;
+        }
+        if writer.out.len() > 1 {
+            writer.out.push(b',');
+        }
+        writer.out.extend_from_slice(&told.written);
+        match (value, told.filled) {
+            (Some(value), _) => writer.value(told.shape, value),
+            (None, filled) => write_text(&mut writer.out, filled.unwrap_or_default()),
         }
     }
     if writer.out.len() > BYTES_MAX {
@@ -277,7 +313,7 @@ struct Writer {
 impl Writer {
     /// A member's name as records write it: with a lower-case first letter.
     fn name(&mut self, name: &str) {
-        if self.out.last() != Some(&b'{') {
+        if !matches!(self.out.last(), None | Some(b'{')) {
             self.out.push(b',');
         }
         self.out.push(b'"');

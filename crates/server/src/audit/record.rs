@@ -7,10 +7,7 @@ use keyrum_types::{AccountId, Region, UnixMillis};
 
 use crate::calendar::Date;
 use crate::http::RequestUid;
-use crate::json::ObjectWriter;
-
-/// The version of the records' form.
-const EVENT_VERSION: &str = "1.11";
+use crate::json::write_text;
 
 /// Where AWS's own services are said to call from.
 pub(super) const INTERNAL: &str = "AWS Internal";
@@ -64,7 +61,7 @@ pub(super) struct From<'a> {
     pub(super) tls: Option<(&'a str, &'a str, &'a str)>,
 }
 
-/// A record, but for whom it is written.
+/// A record, of version 1.11, but for whom it is written.
 #[derive(Debug, Clone)]
 pub(super) struct Record<'a> {
     pub(super) region: &'a Region,
@@ -91,28 +88,66 @@ pub(super) struct Record<'a> {
     pub(super) is_service_event: bool,
 }
 
+/// A line that grows at the end of a buffer. What stands in each record is written as it will read,
+/// several members at a time: a record has thirty, and there is one for each call.
+struct Line<'o>(&'o mut Vec<u8>);
+
+impl Line<'_> {
+    fn put<const N: usize>(&mut self, json: &[u8; N]) -> &mut Self {
+        self.0.extend_from_slice(json);
+        self
+    }
+
+    /// Text, with its quotes.
+    fn text(&mut self, text: &str) -> &mut Self {
+        write_text(self.0, text);
+        self
+    }
+
+    /// Text that needs no escape, such as an id, or JSON; without quotes.
+    fn plain(&mut self, text: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(text);
+        self
+    }
+
+    fn account(&mut self, account: AccountId) -> &mut Self {
+        self.plain(&account.digits())
+    }
+
+    fn uid(&mut self, id: [u8; 16]) -> &mut Self {
+        self.plain(&RequestUid::from_bytes(id).text())
+    }
+
+    fn boolean(&mut self, value: bool) -> &mut Self {
+        self.plain(if value { b"true" } else { b"false" })
+    }
+
+    /// JSON, null if it is empty.
+    fn json(&mut self, json: &[u8]) -> &mut Self {
+        self.plain(if json.is_empty() { b"null" } else { json })
+    }
+}
+
 impl Record<'_> {
     /// Appends the record and a line's end. With `shared`, it is one of a pair that two accounts get.
     pub(super) fn write(&self, out: &mut Vec<u8>, recipient: AccountId, shared: Option<[u8; 16]>) {
-        let mut line = ObjectWriter::behind(std::mem::take(out));
-        line.text("eventVersion", EVENT_VERSION);
-        line.object("userIdentity", |identity| match &self.who {
-            Who::Caller(caller) if caller.account != recipient => foreign(identity, caller),
-            Who::Caller(caller) => own(identity, caller),
+        let mut line = Line(out);
+        line.put(br#"{"eventVersion":"1.11","userIdentity":{"#);
+        match &self.who {
+            Who::Caller(caller) if caller.account != recipient => foreign(&mut line, caller),
+            Who::Caller(caller) => own(&mut line, caller),
             Who::Region(account) => {
-                identity
-                    .plain("accountId", account.to_string().as_bytes())
-                    .text("invokedBy", INTERNAL);
+                line.put(br#""accountId":""#).account(*account);
+                line.put(br#"","invokedBy":"#).text(INTERNAL);
             }
-        });
-        line.plain("eventTime", &iso_seconds(self.at));
-        let source: &[u8] = match self.service {
-            "kms" => b"kms.amazonaws.com",
-            _ => b"sts.amazonaws.com",
+        }
+        line.put(br#"},"eventTime":""#).plain(&iso_seconds(self.at));
+        match self.service {
+            "kms" => line.put(br#"","eventSource":"kms.amazonaws.com","eventName":"#),
+            _ => line.put(br#"","eventSource":"sts.amazonaws.com","eventName":"#),
         };
-        line.plain("eventSource", source);
-        line.text("eventName", self.name);
-        line.plain("awsRegion", self.region.as_str().as_bytes());
+        line.text(self.name).put(br#","awsRegion":""#);
+        line.plain(self.region.as_str().as_bytes());
         let by_service = match &self.who {
             Who::Caller(caller) => !caller.invoked_by.is_empty(),
             Who::Region(_) => true,
@@ -122,84 +157,73 @@ impl Record<'_> {
             (false, "") => UNKNOWN,
             (false, text) => text,
         };
-        line.text("sourceIPAddress", shown(self.from.source));
-        line.text("userAgent", shown(self.from.user_agent));
+        line.put(br#"","sourceIPAddress":"#);
+        line.text(shown(self.from.source)).put(br#","userAgent":"#);
+        line.text(shown(self.from.user_agent));
         if let Some((code, message)) = self.error {
-            line.text("errorCode", code);
-            line.text_if(
-                "errorMessage",
-                Some(message).filter(|text| !text.is_empty()),
-            );
-        }
-        let or_null = |json: &[u8]| {
-            if json.is_empty() {
-                b"null".to_vec()
-            } else {
-                Vec::new()
+            line.put(br#","errorCode":"#).text(code);
+            if !message.is_empty() {
+                line.put(br#","errorMessage":"#).text(message);
             }
-        };
-        for (name, json) in [
-            ("requestParameters", self.parameters),
-            ("responseElements", self.response),
-        ] {
-            let null = or_null(json);
-            line.raw(name, if json.is_empty() { &null } else { json });
         }
+        line.put(br#","requestParameters":"#).json(self.parameters);
+        line.put(br#","responseElements":"#).json(self.response);
         if !self.additional.is_empty() {
-            line.raw("additionalEventData", self.additional);
+            line.put(br#","additionalEventData":"#);
+            line.plain(self.additional);
         }
         if let Some(request) = self.request {
-            line.plain("requestID", &RequestUid::from_bytes(request).text());
+            line.put(br#","requestID":""#).uid(request).put(b"\"");
         }
-        line.plain("eventID", &RequestUid::from_bytes(self.event).text());
-        line.boolean("readOnly", self.read_only);
-        line.objects("resources", self.resources, |writer, resource| {
-            let kind: &[u8] = match resource.is_alias {
-                true => b"AWS::KMS::Alias",
-                false => b"AWS::KMS::Key",
+        line.put(br#","eventID":""#).uid(self.event);
+        line.put(br#"","readOnly":"#).boolean(self.read_only);
+        line.put(br#","resources":["#);
+        for (position, resource) in self.resources.iter().enumerate() {
+            if position > 0 {
+                line.put(b",");
+            }
+            line.put(br#"{"accountId":""#).account(resource.account);
+            match resource.is_alias {
+                true => line.put(br#"","type":"AWS::KMS::Alias","ARN":"#),
+                false => line.put(br#"","type":"AWS::KMS::Key","ARN":"#),
             };
-            writer
-                .plain("accountId", resource.account.to_string().as_bytes())
-                .plain("type", kind)
-                .text("ARN", &resource.arn);
-        });
-        let kind: &[u8] = match self.is_service_event {
-            true => b"AwsServiceEvent",
-            false => b"AwsApiCall",
+            line.text(&resource.arn).put(b"}");
+        }
+        match self.is_service_event {
+            true => line.put(br#"],"eventType":"AwsServiceEvent""#),
+            false => line.put(br#"],"eventType":"AwsApiCall""#),
         };
-        line.plain("eventType", kind);
-        line.boolean("managementEvent", true);
-        line.plain("recipientAccountId", recipient.to_string().as_bytes());
+        line.put(br#","managementEvent":true,"recipientAccountId":""#);
+        line.account(recipient);
         if let Some(shared) = shared {
-            line.plain("sharedEventID", &RequestUid::from_bytes(shared).text());
+            line.put(br#"","sharedEventID":""#).uid(shared);
         }
         if !self.service_details.is_empty() {
-            line.raw("serviceEventDetails", self.service_details);
+            line.put(br#"","serviceEventDetails":"#);
+            line.plain(self.service_details);
+            line.put(br#","eventCategory":"Management""#);
+        } else {
+            line.put(br#"","eventCategory":"Management""#);
         }
-        line.plain("eventCategory", b"Management");
         if let Some((version, suite, exchange)) = self.from.tls {
-            line.object("tlsDetails", |tls| {
-                tls.text("tlsVersion", version)
-                    .text("cipherSuite", suite)
-                    .text("clientProvidedHostHeader", self.from.host)
-                    .text("keyExchange", exchange);
-            });
+            line.put(br#","tlsDetails":{"tlsVersion":"#).text(version);
+            line.put(br#","cipherSuite":"#).text(suite);
+            line.put(br#","clientProvidedHostHeader":"#);
+            line.text(self.from.host);
+            line.put(br#","keyExchange":"#).text(exchange).put(b"}");
         }
-        *out = line.finish();
-        out.push(b'\n');
+        line.put(b"}\n");
     }
 }
 
 /// The caller as its own account is told of it.
-fn own(identity: &mut ObjectWriter, caller: &Identity<'_>) {
-    let account = caller.account.to_string();
+fn own(line: &mut Line<'_>, caller: &Identity<'_>) {
     let resource = caller.arn.splitn(6, ':').nth(5).unwrap_or_default();
     let (kind, name) = resource.split_once('/').unwrap_or((resource, ""));
     let kind = match kind {
         _ if !caller.arn.starts_with("arn:") => {
-            identity
-                .text("type", "AWSService")
-                .text("invokedBy", caller.arn);
+            line.put(br#""type":"AWSService","invokedBy":"#);
+            line.text(caller.arn);
             return;
         }
         "root" => "Root",
@@ -208,74 +232,67 @@ fn own(identity: &mut ObjectWriter, caller: &Identity<'_>) {
         "federated-user" => "FederatedUser",
         _ => "Unknown",
     };
-    let principal = match caller.unique_id {
-        "" => &account,
-        id => id,
-    };
-    identity
-        .text("type", kind)
-        .text("principalId", principal)
-        .text("arn", caller.arn)
-        .plain("accountId", account.as_bytes());
+    line.put(br#""type":"#).text(kind);
+    principal(line, caller.account, caller.unique_id);
+    line.put(br#","arn":"#).text(caller.arn);
+    line.put(br#","accountId":""#).account(caller.account);
+    line.put(b"\"");
     if !caller.access_key.is_empty() {
-        identity.text("accessKeyId", caller.access_key);
+        line.put(br#","accessKeyId":"#).text(caller.access_key);
     }
     if kind == "IAMUser" {
         // Behind the path.
-        identity.text("userName", name.rsplit('/').next().unwrap_or_default());
+        let name = name.rsplit('/').next().unwrap_or_default();
+        line.put(br#","userName":"#).text(name);
     }
     if kind == "AssumedRole" || caller.session_began.is_some() {
-        session(identity, caller, &account, principal, name);
+        session(line, caller, name);
     }
     if !caller.invoked_by.is_empty() {
-        identity.text("invokedBy", caller.invoked_by);
+        line.put(br#","invokedBy":"#).text(caller.invoked_by);
     }
 }
 
-fn session(
-    identity: &mut ObjectWriter,
-    caller: &Identity<'_>,
-    account: &str,
-    principal: &str,
-    name: &str,
-) {
-    identity.object("sessionContext", |context| {
-        if caller.arn.contains(":assumed-role/") {
-            let role = name.split('/').next().unwrap_or_default();
-            // A session's unique id is its role's and its name.
-            let issuer = principal.split(':').next().unwrap_or_default();
-            context.object("sessionIssuer", |writer| {
-                writer
-                    .text("type", "Role")
-                    .text("principalId", issuer)
-                    .text("arn", caller.session_role)
-                    .plain("accountId", account.as_bytes())
-                    .text("userName", role);
-            });
+fn principal(line: &mut Line<'_>, account: AccountId, unique_id: &str) {
+    line.put(br#","principalId":"#);
+    match unique_id {
+        "" => line.put(b"\"").account(account).put(b"\""),
+        id => line.text(id),
+    };
+}
+
+fn session(line: &mut Line<'_>, caller: &Identity<'_>, name: &str) {
+    line.put(br#","sessionContext":{"#);
+    let is_role = caller.arn.contains(":assumed-role/");
+    if is_role {
+        let role = name.split('/').next().unwrap_or_default();
+        // A session's unique id is its role's and its name.
+        let issuer = caller.unique_id.split(':').next().unwrap_or_default();
+        line.put(br#""sessionIssuer":{"type":"Role""#);
+        principal(line, caller.account, issuer);
+        line.put(br#","arn":"#).text(caller.session_role);
+        line.put(br#","accountId":""#).account(caller.account);
+        line.put(br#"","userName":"#).text(role).put(b"}");
+    }
+    if let Some(began) = caller.session_began {
+        if is_role {
+            line.put(b",");
         }
-        if let Some(began) = caller.session_began {
-            context.object("attributes", |attributes| {
-                attributes
-                    .plain("creationDate", &iso_seconds(began))
-                    .plain("mfaAuthenticated", b"false");
-            });
-        }
-    });
+        line.put(br#""attributes":{"creationDate":""#);
+        line.plain(&iso_seconds(began));
+        line.put(br#"","mfaAuthenticated":"false"}"#);
+    }
+    line.put(b"}");
 }
 
 /// The caller as another account, whose key was used, is told of it.
-fn foreign(identity: &mut ObjectWriter, caller: &Identity<'_>) {
-    let account = caller.account.to_string();
-    let principal = match caller.unique_id {
-        "" => &account,
-        id => id,
-    };
-    identity
-        .text("type", "AWSAccount")
-        .text("principalId", principal)
-        .plain("accountId", account.as_bytes());
+fn foreign(line: &mut Line<'_>, caller: &Identity<'_>) {
+    line.put(br#""type":"AWSAccount""#);
+    principal(line, caller.account, caller.unique_id);
+    line.put(br#","accountId":""#).account(caller.account);
+    line.put(b"\"");
     if !caller.invoked_by.is_empty() {
-        identity.text("invokedBy", caller.invoked_by);
+        line.put(br#","invokedBy":"#).text(caller.invoked_by);
     }
 }
 

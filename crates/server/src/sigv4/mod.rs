@@ -28,7 +28,7 @@ use ring::{digest, hmac};
 
 use crate::error::ApiError;
 use crate::http::Incoming;
-use canonical::Signed;
+use canonical::{Names, Signed};
 use date::text;
 use keys::SigningKeys;
 
@@ -125,8 +125,8 @@ impl Verifier {
                     // A token belongs to a declared role or user, so who shows one claims to be one.
                     Err(CredentialError::Unknown) if claim.token().is_none() => Ok(None),
                     found => {
-                        let time = claim.check(request)?;
-                        self.verify(request, claim, &time, found).map(Some)
+                        let checked = claim.check(request)?;
+                        self.verify(request, claim, &checked, found).map(Some)
                     }
                 }
             }
@@ -135,11 +135,11 @@ impl Verifier {
                 "Missing Authentication Token",
             )),
             (AcceptedCredentials::Declared, Some(claim)) => {
-                let time = claim.check(request)?;
+                let checked = claim.check(request)?;
                 let found = credentials
                     .find(claim.access_key(), claim.token(), true)
                     .await;
-                self.verify(request, claim, &time, found).map(Some)
+                self.verify(request, claim, &checked, found).map(Some)
             }
         }
     }
@@ -149,7 +149,7 @@ impl Verifier {
         &self,
         request: &Incoming,
         claim: &Claim<'_>,
-        time: &date::Stamp,
+        checked: &Checked<'_>,
         found: Result<Found, CredentialError>,
     ) -> Result<Caller, ApiError> {
         let secret = found.as_ref().map_or(NOBODYS, |found| &**found.secret);
@@ -161,8 +161,9 @@ impl Verifier {
         let key = self.keys.of(name, claim.scope(), secret);
         let body_hash = sha256(&request.body);
         let mut text = Vec::with_capacity(1024);
-        let whole = claim.signed(request, body_hash).canonical(&mut text);
-        let text = string_to_sign(time, claim.scope(), &text);
+        let signed = claim.signed(request, &checked.names, body_hash);
+        let whole = signed.canonical(&mut text);
+        let text = string_to_sign(&checked.at, claim.scope(), &text);
         let given = unhex(claim.signature.as_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, &*key);
         let same = hmac::verify(&key, &text, &given.unwrap_or_default()).is_ok();
@@ -177,10 +178,17 @@ impl Verifier {
     }
 }
 
+/// What a claim that was checked says.
+struct Checked<'a> {
+    /// When it was signed.
+    at: date::Stamp,
+    names: Names<'a>,
+}
+
 impl Claim<'_> {
     /// Checks what the request alone shows: that the claim is whole, that it is of this time, and
-    /// that the signature covers what it must. Gives the time it was signed at.
-    fn check(&self, request: &Incoming) -> Result<date::Stamp, ApiError> {
+    /// that the signature covers what it must.
+    fn check(&self, request: &Incoming) -> Result<Checked<'_>, ApiError> {
         let dated = self.check_whole()?;
         let at = date::parse_basic(&dated.text).or_else(|| date::parse_http(&dated.text));
         let at = at.ok_or_else(|| {
@@ -198,7 +206,8 @@ impl Claim<'_> {
                 &stamp_text[..8]
             )));
         }
-        if let Some(name) = canonical::unsigned(&request.parts.headers, &self.signed_headers) {
+        let names = Names::of(&self.signed_headers);
+        if let Some(name) = names.lack(&request.parts.headers) {
             return Err(invalid(if name == "host" {
                 "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."
                     .to_owned()
@@ -207,10 +216,15 @@ impl Claim<'_> {
             }));
         }
         check_time(at, dated.expires, request.at)?;
-        Ok(stamp)
+        Ok(Checked { at: stamp, names })
     }
 
-    fn signed<'a>(&'a self, request: &'a Incoming, body_hash: [u8; 32]) -> Signed<'a> {
+    fn signed<'a>(
+        &self,
+        request: &'a Incoming,
+        names: &'a Names<'a>,
+        body_hash: [u8; 32],
+    ) -> Signed<'a> {
         let parts = &request.parts;
         Signed {
             method: parts.method.as_str(),
@@ -220,7 +234,7 @@ impl Claim<'_> {
             in_query: self.in_url(),
             headers: &parts.headers,
             authority: parts.uri.authority().map(|authority| authority.as_str()),
-            names: &self.signed_headers,
+            names,
             body_hash,
         }
     }

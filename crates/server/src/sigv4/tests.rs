@@ -4,7 +4,7 @@ use futures_util::FutureExt as _;
 use hyper::body::Bytes;
 use keyrum_types::UnixMillis;
 
-use super::canonical::Signed;
+use super::canonical::{Names, Signed};
 use super::*;
 use crate::http::{Origin, RequestUid};
 use crate::testing::{EXPIRED, Keys};
@@ -130,6 +130,7 @@ impl Client {
 
     fn signature(&self, query: &str, in_query: bool) -> String {
         let request = self.arriving(query, &[]);
+        let names = self.signed.join(";");
         let signed = Signed {
             method: self.method,
             path: "/",
@@ -137,7 +138,7 @@ impl Client {
             in_query,
             headers: &request.parts.headers,
             authority: None,
-            names: &self.signed.join(";"),
+            names: &Names::of(&names),
             body_hash: sha256(self.body.as_bytes()),
         };
         let mut canonical = Vec::new();

@@ -6,7 +6,7 @@ use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
-use super::canonical::Signed;
+use super::canonical::{Names, Signed};
 use super::tests::{identify, incoming};
 use super::{Claim, date, hex, hmac, string_to_sign, unhex};
 use crate::testing::Keys;
@@ -98,7 +98,7 @@ fn the_published_suite_holds() {
                 in_query: form == "query",
                 headers: &written.header_map(),
                 authority: None,
-                names: &claim.signed_headers,
+                names: &Names::of(&claim.signed_headers),
                 body_hash: super::sha256(written.body.as_bytes()),
             };
             let mut canonical = Vec::new();

@@ -21,6 +21,8 @@ mod rotation;
 mod signing;
 mod tag;
 
+use std::future::ready;
+
 use futures_util::FutureExt as _;
 use keyrum_consensus::world::BoxFuture;
 use keyrum_service::{
@@ -48,17 +50,33 @@ impl Credentials for Service {
         session_token: Option<&'a str>,
         thorough: bool,
     ) -> BoxFuture<'a, Result<Found, CredentialError>> {
+        // Almost always this node can tell, and nothing has to be waited for.
+        if let Some(found) = self.credentials_here(access_key, session_token, thorough) {
+            return Box::pin(ready(found.map(Found::from).map_err(CredentialError::from)));
+        }
         Box::pin(async move {
-            use keyrum_service::CredentialError as Why;
-            let found = self.credentials(access_key, session_token, thorough).await;
-            match found {
-                Ok(keyrum_service::Credentials { secret, caller }) => Ok(Found { secret, caller }),
-                Err(Why::Unknown) => Err(CredentialError::Unknown),
-                Err(Why::Inactive) => Err(CredentialError::Inactive),
-                Err(Why::Expired) => Err(CredentialError::Expired),
-                Err(Why::Service(_)) => Err(CredentialError::Unavailable),
-            }
+            let found = self.newest_credentials(access_key, session_token).await;
+            found.map(Found::from).map_err(CredentialError::from)
         })
+    }
+}
+
+impl From<keyrum_service::Credentials> for Found {
+    fn from(found: keyrum_service::Credentials) -> Self {
+        let keyrum_service::Credentials { secret, caller } = found;
+        Self { secret, caller }
+    }
+}
+
+impl From<keyrum_service::CredentialError> for CredentialError {
+    fn from(why: keyrum_service::CredentialError) -> Self {
+        use keyrum_service::CredentialError as Why;
+        match why {
+            Why::Unknown => Self::Unknown,
+            Why::Inactive => Self::Inactive,
+            Why::Expired => Self::Expired,
+            Why::Service(_) => Self::Unavailable,
+        }
     }
 }
 

@@ -97,14 +97,33 @@ impl Service {
         token: Option<&str>,
         thorough: bool,
     ) -> Result<Credentials, CredentialError> {
+        match self.credentials_here(access_key, token, thorough) {
+            Some(found) => found,
+            None => self.newest_credentials(access_key, token).await,
+        }
+    }
+
+    /// The same as far as this node can tell by itself; `None` if the newest state is to be asked.
+    pub fn credentials_here(
+        &self,
+        access_key: &str,
+        token: Option<&str>,
+        thorough: bool,
+    ) -> Option<Result<Credentials, CredentialError>> {
         let found = self.credentials_in(&self.inner.group.state(), access_key, token);
         let thorough = thorough || token.is_some() || looks_declared(access_key);
-        if !matches!(found, Err(CredentialError::Unknown))
+        let decided = !matches!(found, Err(CredentialError::Unknown))
             || !thorough
-            || !self.inner.look_ups.take()
-        {
-            return found;
-        }
+            || !self.inner.look_ups.take();
+        decided.then_some(found)
+    }
+
+    /// The same by the newest state.
+    pub async fn newest_credentials(
+        &self,
+        access_key: &str,
+        token: Option<&str>,
+    ) -> Result<Credentials, CredentialError> {
         let newest = self.inner.group.read(ReadMode::Linearizable).await;
         let newest = newest.map_err(ServiceError::from)?;
         self.credentials_in(&newest, access_key, token)

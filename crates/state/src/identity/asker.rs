@@ -1,5 +1,7 @@
 //! From a caller to what decides about it: what kind of principal it is, and its own policies.
 
+use std::borrow::Cow;
+
 use keyrum_authz::{Asker, IdentitySide, Policy, PolicyKind, PrincipalKind};
 
 use crate::{Caller, State, StoredPolicy};
@@ -11,7 +13,7 @@ pub struct ResolvedCaller<'s> {
     kind: PrincipalKind,
     /// Of a session, its role's.
     role_arn: Option<String>,
-    unique_id: String,
+    unique_id: Cow<'s, str>,
     policies: Vec<&'s Policy>,
     boundary: Option<&'s Policy>,
     session: Vec<Policy>,
@@ -61,7 +63,7 @@ impl State {
         let partition = self.region().partition();
         match resource.split_once('/') {
             None if resource == "root" => {
-                let unique_id = caller.account.to_string();
+                let unique_id = caller.account.to_string().into();
                 Some(resolved(PrincipalKind::Root, None, unique_id))
             }
             Some(("user", rest)) => {
@@ -72,20 +74,21 @@ impl State {
                 Some(ResolvedCaller {
                     policies: read(user.policies.values())?,
                     boundary: read_boundary(user.boundary.as_ref())?,
-                    ..resolved(PrincipalKind::User, None, known.clone())
+                    ..resolved(PrincipalKind::User, None, known.into())
                 })
             }
             Some(("assumed-role", rest)) => {
                 let (role, session) = rest.split_once('/')?;
                 let role = self.role(caller.account, role)?;
-                if *known != format!("{}:{session}", role.id) {
+                let of_role = known.strip_prefix(&*role.id)?;
+                if of_role.strip_prefix(':') != Some(session) {
                     return None;
                 }
                 let arn = Some(role.arn(partition));
                 Some(ResolvedCaller {
                     policies: read(role.policies.values())?,
                     boundary: read_boundary(role.boundary.as_ref())?,
-                    ..resolved(PrincipalKind::AssumedRole, arn, known.clone())
+                    ..resolved(PrincipalKind::AssumedRole, arn, known.into())
                 })
             }
             _ => None,

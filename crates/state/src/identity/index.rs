@@ -11,6 +11,9 @@ use super::{
 use crate::State;
 use crate::family::Subject;
 
+/// Who has an id, by the id; never nobody. Folded names.
+type Index = Map<String, Map<IdentityName, ()>>;
+
 /// All identities of a Region, and the ways they are looked for.
 #[derive(Clone)]
 pub(crate) struct Identities {
@@ -18,8 +21,8 @@ pub(crate) struct Identities {
     all: Map<IdentityName, Shared>,
     /// An id that moves from one owner to another may be both's for a moment, in a Region that hears
     /// of it late.
-    by_access_key: Map<(String, IdentityName), ()>,
-    by_unique_id: Map<(String, IdentityName), ()>,
+    by_access_key: Index,
+    by_unique_id: Index,
     book: Option<IdentityBook>,
     /// What was deleted, and when; by folded name.
     deleted: Map<IdentityName, u64>,
@@ -62,12 +65,10 @@ impl Identities {
         let name = record.identity.name().folded();
         let former = self.remove(&name);
         for key in record.identity.access_keys() {
-            self.by_access_key
-                .insert_mut((key.id.clone(), name.clone()), ());
+            enter(&mut self.by_access_key, &key.id, &name);
         }
         if let Some(id) = record.identity.unique_id() {
-            self.by_unique_id
-                .insert_mut((id.to_owned(), name.clone()), ());
+            enter(&mut self.by_unique_id, id, &name);
         }
         self.all.insert_mut(name, Arc::clone(record));
         former
@@ -77,11 +78,10 @@ impl Identities {
         let name = name.folded();
         let former = Arc::clone(self.all.get(&name)?);
         for key in former.identity.access_keys() {
-            self.by_access_key
-                .remove_mut(&(key.id.clone(), name.clone()));
+            strike(&mut self.by_access_key, &key.id, &name);
         }
         if let Some(id) = former.identity.unique_id() {
-            self.by_unique_id.remove_mut(&(id.to_owned(), name.clone()));
+            strike(&mut self.by_unique_id, id, &name);
         }
         self.all.remove_mut(&name);
         Some(former)
@@ -115,33 +115,32 @@ impl Identities {
 
     /// Who holds an access key's id: the one that was changed last, if two do.
     fn holder(&self, id: &str) -> Option<&Shared> {
-        let owners = owners(&self.by_access_key, id);
-        let records = owners.filter_map(|name| self.all.get(name));
-        records.max_by_key(|record| record.revision)
+        self.last_of(self.by_access_key.get(id)?)
     }
 
     /// Who has a unique id.
     fn by_unique_id(&self, id: &str) -> Option<&Shared> {
-        let owners = owners(&self.by_unique_id, id);
-        let records = owners.filter_map(|name| self.all.get(name));
+        self.last_of(self.by_unique_id.get(id)?)
+    }
+
+    fn last_of(&self, names: &Map<IdentityName, ()>) -> Option<&Shared> {
+        let records = names.keys().filter_map(|name| self.all.get(name));
         records.max_by_key(|record| record.revision)
     }
 }
 
-/// The least name there is.
-fn least() -> IdentityName {
-    IdentityName::Account("000000000000".parse().expect("twelve digits"))
+fn enter(index: &mut Index, id: &str, name: &IdentityName) {
+    let owners = index.get(id).cloned().unwrap_or_else(Map::new_sync);
+    index.insert_mut(id.to_owned(), owners.insert(name.clone(), ()));
 }
 
-fn owners<'m>(
-    index: &'m Map<(String, IdentityName), ()>,
-    id: &str,
-) -> impl Iterator<Item = &'m IdentityName> {
-    let (start, id) = ((id.to_owned(), least()), id.to_owned());
-    let range = index.range(start..);
-    range
-        .take_while(move |((held, _), ())| *held == id)
-        .map(|((_, name), ())| name)
+fn strike(index: &mut Index, id: &str, name: &IdentityName) {
+    let Some(owners) = index.get(id) else { return };
+    let owners = owners.remove(name);
+    match owners.is_empty() {
+        true => _ = index.remove_mut(id),
+        false => index.insert_mut(id.to_owned(), owners),
+    }
 }
 
 /// Whose an access key is.
@@ -176,7 +175,8 @@ impl State {
 
     /// A user, by the exact name without the path.
     pub fn user(&self, account: AccountId, name: &str) -> Option<&User> {
-        let record = self.identity(&IdentityName::User(account, name.to_owned()))?;
+        let folded = IdentityName::User(account, name.to_ascii_lowercase());
+        let record = self.all_identities().all.get(&folded)?;
         match &record.identity {
             Identity::User(user) if user.name == name => Some(user),
             _ => None,
@@ -185,7 +185,8 @@ impl State {
 
     /// A role, by the exact name without the path.
     pub fn role(&self, account: AccountId, name: &str) -> Option<&Role> {
-        let record = self.identity(&IdentityName::Role(account, name.to_owned()))?;
+        let folded = IdentityName::Role(account, name.to_ascii_lowercase());
+        let record = self.all_identities().all.get(&folded)?;
         match &record.identity {
             Identity::Role(role) if role.name == name => Some(role),
             _ => None,
