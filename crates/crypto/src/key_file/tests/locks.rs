@@ -40,9 +40,13 @@ fn with_passphrase(folder: &Folder, passphrase: &str) {
 }
 
 fn shares(folder: &Folder, seed: u64) -> Vec<String> {
+    shares_of(folder, seed, 2, 3)
+}
+
+fn shares_of(folder: &Folder, seed: u64, needed: u8, of: u8) -> Vec<String> {
     let (mut file, keyring) = open(folder);
     let (name, entropy) = (keyring.fingerprint(), CountingEntropy(seed.into()));
-    let made = FileLock::with_shares(2, 3, &here(), name, &entropy);
+    let made = FileLock::with_shares(needed, of, &here(), name, &entropy);
     let (lock, shares) = made.ok().unwrap();
     file.lock(lock, &region_key(folder)).unwrap();
     shares
@@ -154,6 +158,16 @@ fn so_many_of_so_many_shares_open_a_file() {
     }
     let opened = open_with(&folder, &given(&shares.join("\n")));
     assert_eq!(all(&opened.ok().unwrap().1), all(&keyring));
+
+    let (folder, keyring) = made();
+    let shares = shares_of(&folder, 5, 3, 5);
+    let numbers = vec![2, 5];
+    let few = StaysLocked::TooFew { needed: 3, numbers };
+    let two = format!("{}\n{}", shares[4], shares[1]);
+    assert_eq!(stays(&folder, &given(&two)), few);
+    let three = given(&format!("{two}\n{}", shares[2]));
+    let opened = open_with(&folder, &three).ok().unwrap().1;
+    assert_eq!(all(&opened), all(&keyring));
 }
 
 /// Catches shares of other Regions or earlier locks that are taken for the file's, or not named.
