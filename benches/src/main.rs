@@ -128,7 +128,9 @@ async fn measure(parts: &[Part], setting: &Setting, report: &mut Report) {
             Part::Apply => {
                 parts::apply::run(report).and_then(|()| parts::apply_families::run(report))
             }
-            Part::Authorize => parts::authorize::run(report),
+            Part::Authorize => {
+                parts::authorize::run(report).and_then(|()| parts::granted::run(report))
+            }
             Part::Store => parts::store::run(setting, report),
             Part::Sigv4 => parts::sigv4::run(setting, report),
             Part::Guarded => parts::guarded::run(setting, report).await,

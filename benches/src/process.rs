@@ -6,6 +6,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::Failure;
@@ -167,6 +168,16 @@ fn field<'a>(text: &'a str, name: &str) -> Result<&'a str, Failure> {
         .next()
         .unwrap_or_default()
         .trim())
+}
+
+/// Processor time of this thread: what work took that waits for nothing, whatever else the machine
+/// does.
+pub(crate) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.unsigned_abs(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub(crate) mod create;
 pub(crate) mod dev;
 pub(crate) mod encrypt;
 pub(crate) mod failover;
+pub(crate) mod granted;
 pub(crate) mod guarded;
 pub(crate) mod keys;
 pub(crate) mod primitives;

@@ -11,8 +11,8 @@ use hyper::Request;
 use hyper::body::Bytes;
 use keyrum_server::{Arrived, SignatureTrial};
 use keyrum_types::UnixMillis;
-use rustix::time::{ClockId, clock_gettime};
 
+use crate::process::thread_time;
 use crate::report::{Report, Row, Verdict};
 use crate::signer::Signer;
 use crate::{Failure, Setting};
@@ -86,15 +86,6 @@ pub(crate) fn run(setting: &Setting, report: &mut Report) -> Result<(), Failure>
         verdict: Verdict::of(known <= 2.5),
     });
     Ok(())
-}
-
-/// Processor time of this thread, which is all that a check takes.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(
-        time.tv_sec.unsigned_abs(),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    )
 }
 
 fn request(authorization: &str) -> Arrived {

@@ -29,14 +29,16 @@ impl Region {
     /// The partition that ARNs of this Region carry: `aws`, `aws-cn`, `aws-us-gov`,
     /// `aws-iso`, `aws-iso-b` or `aws-eusc`.
     pub fn partition(&self) -> &'static str {
-        match self.0.split_once('-').map_or("", |(first, _)| first) {
-            "cn" => "aws-cn",
-            "us" if self.0.starts_with("us-gov-") => "aws-us-gov",
-            "us" if self.0.starts_with("us-isob-") => "aws-iso-b",
-            "us" if self.0.starts_with("us-iso-") => "aws-iso",
-            "eusc" => "aws-eusc",
-            _ => "aws",
-        }
+        const BEGINNINGS: [(&str, &str); 5] = [
+            ("cn-", "aws-cn"),
+            ("us-gov-", "aws-us-gov"),
+            ("us-isob-", "aws-iso-b"),
+            ("us-iso-", "aws-iso"),
+            ("eusc-", "aws-eusc"),
+        ];
+        let mut known = BEGINNINGS.iter();
+        let found = known.find(|(beginning, _)| self.0.starts_with(beginning));
+        found.map_or("aws", |(_, partition)| partition)
     }
 }
 

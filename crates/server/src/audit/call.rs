@@ -180,9 +180,9 @@ impl<'a> Call<'a> {
             self.audit.told(index).await?;
             return result;
         }
-        let mut lines = Vec::with_capacity(2048);
-        self.write(&mut lines, context, &traced, &result);
-        match self.audit.0.trail.put(&lines).await {
+        let trail = &self.audit.0.trail;
+        let lines = trail.take(|lines| self.write(lines, context, &traced, &result));
+        match trail.put(lines).await {
             Ok(()) => result,
             // That it failed is no secret worth keeping, and may say that the outcome is unknown.
             Err(_) if result.is_err() => result,

@@ -205,9 +205,9 @@ impl Audit {
             resources: &[],
             is_service_event: false,
         };
-        let mut lines = Vec::with_capacity(1024);
-        record.write(&mut lines, context.caller.account, None);
-        self.0.trail.put(&lines).await.map_err(withheld)
+        let trail = &self.0.trail;
+        let lines = trail.take(|lines| record.write(lines, context.caller.account, None));
+        trail.put(lines).await.map_err(withheld)
     }
 
     fn region(&self) -> &Region {

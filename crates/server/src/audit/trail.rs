@@ -5,6 +5,7 @@
 //! in the file instead. With the buffer full, whoever has a record waits for room; while the file
 //! cannot be written and records are not required, they are dropped and counted.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::mem;
@@ -21,6 +22,9 @@ use super::file::{Mark, TrailFile};
 
 /// Most bytes that wait to be written.
 const WAITING_BYTES_MAX: usize = 8 << 20;
+
+/// How much room for lines each thread keeps.
+const LINES_BYTES_KEPT: usize = 64 << 10;
 
 /// How long records gather before they are written together, unless they are required.
 const GATHERED_FOR: Duration = Duration::from_millis(10);
@@ -73,6 +77,15 @@ struct Shared {
     blocking: Blocking,
 }
 
+/// Whole lines on their way into a trail.
+#[must_use = "what waits is not written yet"]
+pub(super) enum Lines {
+    /// They are buffered, and end here among all that were ever buffered.
+    Taken(u64),
+    /// There is no room for them.
+    Wait(Vec<u8>),
+}
+
 /// A trail of records. Dropping it ends the task; [`Trail::close`] writes what waits before.
 pub(super) struct Trail {
     shared: Arc<Shared>,
@@ -109,13 +122,50 @@ impl Trail {
     }
 
     /// Takes whole lines. If records are required, returns once they are in the file.
-    pub(super) async fn put(&self, lines: &[u8]) -> Result<(), Unwritable> {
-        let end = self.append(lines).await;
+    pub(super) async fn put(&self, lines: Lines) -> Result<(), Unwritable> {
+        let end = match lines {
+            Lines::Taken(end) => Ok(end),
+            Lines::Wait(lines) => self.append(&lines).await,
+        };
         match (self.shared.required, end) {
             (true, Ok(end)) => self.written(end).await,
             (true, Err(unwritable)) => Err(unwritable),
             (false, _) => Ok(()),
         }
+    }
+
+    /// Takes the whole lines that `write` writes, if there is room for them, for [`Trail::put`]. They are
+    /// written where this thread wrote others before.
+    pub(super) fn take(&self, write: impl FnOnce(&mut Vec<u8>)) -> Lines {
+        thread_local! {
+            static LINES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        LINES.with_borrow_mut(|lines| {
+            lines.clear();
+            write(lines);
+            let taken = match self.offer(lines) {
+                Some(end) => Lines::Taken(end),
+                None => Lines::Wait(lines.clone()),
+            };
+            // One that names a long policy, or many keys.
+            lines.shrink_to(LINES_BYTES_KEPT);
+            taken
+        })
+    }
+
+    /// Where the lines end among all that were ever buffered; `None` if too much waits already.
+    fn offer(&self, lines: &[u8]) -> Option<u64> {
+        let mut buffer = lock(&self.shared.buffer);
+        if buffer.bytes.len() >= WAITING_BYTES_MAX {
+            return None;
+        }
+        let was_empty = buffer.bytes.is_empty();
+        let end = add(&mut buffer, lines);
+        drop(buffer);
+        if was_empty {
+            self.shared.wake.notify_one();
+        }
+        Some(end)
     }
 
     /// The same, and returns once they are in the file in any case, however long that takes. `false`
@@ -133,28 +183,23 @@ impl Trail {
         done.is_ok_and(|now| now.written >= end)
     }
 
-    /// Gives where the lines end among all that were ever buffered, unless they are dropped.
+    /// Waits for room, and gives where the lines end among all that were ever buffered, unless they are
+    /// dropped.
     async fn append(&self, lines: &[u8]) -> Result<u64, Unwritable> {
-        let mut progress = None;
+        // Before the first look, so that no change goes unseen.
+        let mut progress = self.shared.progress.subscribe();
         loop {
-            {
-                let mut buffer = lock(&self.shared.buffer);
-                if buffer.bytes.len() < WAITING_BYTES_MAX {
-                    let was_empty = buffer.bytes.is_empty();
-                    let end = add(&mut buffer, lines);
-                    drop(buffer);
-                    if was_empty {
-                        self.shared.wake.notify_one();
-                    }
-                    return Ok(end);
-                }
-                let now = self.shared.progress.borrow();
-                if now.ended || now.failing.is_some() {
-                    buffer.dropped += 1;
-                    return Err(now.unwritable());
-                }
+            if let Some(end) = self.offer(lines) {
+                return Ok(end);
             }
-            let progress = progress.get_or_insert_with(|| self.shared.progress.subscribe());
+            let over = {
+                let now = progress.borrow_and_update();
+                (now.ended || now.failing.is_some()).then(|| now.unwritable())
+            };
+            if let Some(unwritable) = over {
+                lock(&self.shared.buffer).dropped += 1;
+                return Err(unwritable);
+            }
             // The sender is this trail's: it is there.
             let _ = progress.changed().await;
         }
@@ -320,6 +365,11 @@ mod tests {
         files_max: 9,
     };
 
+    async fn put(trail: &Trail, lines: &[u8]) -> Result<(), Unwritable> {
+        let lines = trail.take(|to| to.extend_from_slice(lines));
+        trail.put(lines).await
+    }
+
     fn start(folder: &std::path::Path, required: bool) -> Trail {
         let file = TrailFile::open(folder, "n", ONE_LINE, false).unwrap();
         Trail::start(file, required, Blocking::Threads)
@@ -334,12 +384,12 @@ mod tests {
         let place = folder.path().join("trail");
         let trail = start(&place, true);
         let current = place.join("n.jsonl");
-        trail.put(b"1\n").await.unwrap();
+        put(&trail, b"1\n").await.unwrap();
         assert_eq!(fs::read(&current).unwrap(), b"1\n");
 
         // The next line goes to a new file, for which there is no place.
         fs::remove_dir_all(&place).unwrap();
-        let refused = trail.put(b"2\n").await.unwrap_err();
+        let refused = put(&trail, b"2\n").await.unwrap_err();
         assert!(refused.to_string().contains("os error"), "{refused}");
         assert_eq!(trail.check(), Err(refused));
 
@@ -361,12 +411,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("trail");
         let trail = start(&place, false);
-        trail.put(b"1\n").await.unwrap();
+        put(&trail, b"1\n").await.unwrap();
         assert!(trail.put_for_sure(b"").await);
         fs::remove_dir_all(&place).unwrap();
         let line = vec![b'x'; 1 << 20];
         for _ in 0..20 {
-            trail.put(&line).await.unwrap();
+            put(&trail, &line).await.unwrap();
         }
         let buffer = lock(&trail.shared.buffer);
         assert!(buffer.bytes.len() <= WAITING_BYTES_MAX + line.len());

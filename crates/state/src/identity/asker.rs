@@ -49,7 +49,7 @@ impl State {
         let session = caller.details.session_policies.iter();
         let session = session.map(|text| Policy::parse(text, PolicyKind::Session).ok());
         let session: Vec<Policy> = session.collect::<Option<_>>()?;
-        let resource = caller.arn.splitn(6, ':').nth(5)?;
+        let resource = behind_colons(&caller.arn)?;
         let known = &caller.details.unique_id;
         let resolved = |kind, role_arn, unique_id| ResolvedCaller {
             caller,
@@ -94,6 +94,13 @@ impl State {
             _ => None,
         }
     }
+}
+
+/// What an ARN names: the part behind its fifth colon. Its parts are short, so it is read byte by byte.
+fn behind_colons(arn: &str) -> Option<&str> {
+    let mut colons = arn.bytes().enumerate().filter(|(_, byte)| *byte == b':');
+    let (at, _) = colons.nth(4)?;
+    Some(&arn[at + 1..])
 }
 
 /// All of them, or `None` if one cannot be read: it might deny something.
