@@ -127,8 +127,8 @@ impl<'s> Source<'s> {
             OpenedBy::Shares { needed, .. } => (needed, "type them, one on each line"),
             OpenedBy::Passphrase | OpenedBy::Anyone => (1, "type it"),
         };
-        run::remark(&format!("{what} is locked: {needs}; {how} (not shown):"));
-        let text = ask(self.world, lines, self.signals).await?;
+        let prompt = format!("{what} is locked: {needs}; {how} (not shown):");
+        let text = ask(self.world, &prompt, lines, self.signals).await?;
         let unlock = Unlock::parse(text.as_bytes()).map_err(Trouble::Typed)?;
         Ok(open(self.answer.insert(unlock))?)
     }
@@ -151,10 +151,9 @@ pub(crate) async fn new_passphrase(
     if !io::stdin().is_terminal() {
         return Err("nothing was changed: name a file with the passphrase with --passphrase-file (- for standard input), or have shares made with --shares K/N --out DIR".into());
     }
-    run::remark(&format!("A new passphrase for {what} (not shown):"));
-    let first = ask(world, 1, signals).await?;
-    run::remark("The same again:");
-    let again = ask(world, 1, signals).await?;
+    let prompt = format!("A new passphrase for {what} (not shown):");
+    let first = ask(world, &prompt, 1, signals).await?;
+    let again = ask(world, "The same again:", 1, signals).await?;
     if *first != *again {
         return Err("nothing was changed: the two are not the same".into());
     }
@@ -199,10 +198,13 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
 /// Lines from the terminal, which shows none of them.
 async fn ask(
     world: &World,
+    prompt: &str,
     lines: u8,
     signals: &mut Signals,
 ) -> Result<Zeroizing<String>, Failure> {
     let _hidden = Hidden::new().map_err(Trouble::Terminal)?;
+    // Not before: what is typed at once would be shown, and lost.
+    run::remark(prompt);
     let read = move || -> io::Result<Zeroizing<String>> {
         let mut text = Zeroizing::new(String::with_capacity(TEXT_BYTES_MAX));
         for _ in 0..lines {
