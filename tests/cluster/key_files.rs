@@ -1,14 +1,13 @@
 //! Domain keys that are locked, backed up and restored, with real processes.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
-use keyrum_consensus::world::Blocking;
 use keyrum_tests::http::Raw;
 use keyrum_tests::sdk::{self, HERE, THERE};
 use keyrum_tests::{Cluster, Dev, Shape, keyrum, wait};
@@ -426,11 +425,16 @@ struct Terminal {
     person: fs::File,
     program: fs::File,
     seen: String,
+    /// Up to where it was looked at.
+    read: usize,
 }
 
 impl Terminal {
     fn new() -> Self {
         let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        rustix::io::ioctl_fionbio(&person, true).unwrap();
+        // A program that had this end, too, would outlive the test.
+        rustix::io::fcntl_setfd(&person, rustix::io::FdFlags::CLOEXEC).unwrap();
         grantpt(&person).unwrap();
         unlockpt(&person).unwrap();
         let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
@@ -440,6 +444,7 @@ impl Terminal {
             person: person.into(),
             program,
             seen: String::new(),
+            read: 0,
         }
     }
 
@@ -451,18 +456,28 @@ impl Terminal {
 
     /// Waits until the screen shows `text` once more.
     async fn shows(&mut self, text: &str) {
-        let from = self.seen.len();
-        while !self.seen[from..].contains(text) {
-            let mut person = self.person.try_clone().unwrap();
-            let read = Blocking::Threads.run(move || {
-                let mut bytes = [0; 4096];
-                let length = person.read(&mut bytes).unwrap();
-                String::from_utf8_lossy(&bytes[..length]).into_owned()
-            });
-            let read = tokio::time::timeout(wait::LONG, read).await;
-            let seen = read.unwrap_or_else(|_| panic!("{text:?} is not in {}", self.seen));
-            self.seen.push_str(&seen);
-        }
+        let deadline = tokio::time::Instant::now() + wait::LONG;
+        let at = loop {
+            if let Some(at) = self.seen[self.read..].find(text) {
+                break at;
+            }
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "{text:?} is not in {}",
+                self.seen
+            );
+            let mut bytes = [0; 4096];
+            match self.person.read(&mut bytes) {
+                Ok(length) => self
+                    .seen
+                    .push_str(&String::from_utf8_lossy(&bytes[..length])),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        self.read += at + text.len();
     }
 
     fn types(&mut self, line: &str) {
