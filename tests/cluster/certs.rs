@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 
-use keyrum_tests::papers::terms;
+use keyrum_tests::certificates::terms;
 use keyrum_tests::sdk::{self, HERE};
 use keyrum_tests::steady::Steady;
 use keyrum_tests::{Cluster, Shape, wait};
@@ -76,10 +76,10 @@ fn warnings(report: &Value) -> String {
 /// something else.
 async fn all_in_use(cluster: &Cluster) {
     assert_eq!(cluster.shown().await, cluster.filed());
-    let report = cluster.papers().await;
+    let report = cluster.certificates().await;
     for line in report["nodes"].as_array().unwrap() {
         assert_eq!(line["state"], "in use", "{report:#}");
-        assert_eq!(line["papers"]["former_links"], 0);
+        assert_eq!(line["tls"]["former_links"], 0);
     }
     assert_eq!(report["replacing_authority"], false);
     assert_eq!(report["warnings"], serde_json::json!([]));
@@ -113,7 +113,7 @@ async fn certificates_change_under_load() {
         std::fs::read(certs(&cluster).join("authority.pem")).unwrap(),
         authority
     );
-    let report = cluster.papers().await;
+    let report = cluster.certificates().await;
     let authorities = report["authorities"].as_array().unwrap();
     assert_eq!(authorities.len(), 1, "{report:#}");
     assert_eq!(authorities[0]["trusted_by"].as_array().unwrap().len(), 3);
@@ -139,7 +139,7 @@ async fn who_was_away_comes_back() {
     let rotated = cluster.command(&["certs", "rotate"]).await;
     let words = said(&rotated);
     assert!(words.contains("us-east-1/2: killed; it takes"), "{words}");
-    let report = cluster.papers().await;
+    let report = cluster.certificates().await;
     assert_eq!(line(&report, 2)["state"], "killed");
     cluster.command(&["restart", "us-east-1/2"]).await;
     cluster.agree().await;
@@ -165,10 +165,14 @@ async fn who_was_away_comes_back() {
     let words = said(&cluster.command(&["certs", "rotate", "us-east-1/1"]).await);
     assert!(words.contains("us-east-1/1: paused; it takes"), "{words}");
     cluster.command(&["resume", "us-east-1/1"]).await;
-    wait::until_true("papers of the frozen node", wait::LONG, async || {
-        let report = cluster.papers().await;
-        line(&report, 1)["state"] == "in use"
-    })
+    wait::until_true(
+        "TLS credentials of the frozen node",
+        wait::LONG,
+        async || {
+            let report = cluster.certificates().await;
+            line(&report, 1)["state"] == "in use"
+        },
+    )
     .await;
     cluster.agree().await;
 
@@ -256,10 +260,10 @@ async fn an_interrupted_rotation_is_finished_by_the_next() {
         wait::until_true("an interruption on the way", wait::LONG, async || {
             let rotating = Rotating::start(&cluster, &["--authority"]);
             rotating.stop_at(part, Signal::KILL).await;
-            cluster.papers().await["replacing_authority"] == true
+            cluster.certificates().await["replacing_authority"] == true
         })
         .await;
-        let report = cluster.papers().await;
+        let report = cluster.certificates().await;
         assert!(warnings(&report).contains("--authority` finishes it"));
         refused(
             &cluster.try_command(&["certs", "rotate"]).await,
@@ -296,10 +300,11 @@ async fn what_is_wrong_is_said_and_not_used() {
     let good = std::fs::read(&file).unwrap();
     std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
     wait::until_true("a warning", wait::LONG, async || {
-        warnings(&cluster.papers().await).contains("us-east-1/2: the certificate that lies there")
+        warnings(&cluster.certificates().await)
+            .contains("us-east-1/2: the certificate that lies there")
     })
     .await;
-    let report = cluster.papers().await;
+    let report = cluster.certificates().await;
     let state = line(&report, 2)["state"].as_str().unwrap().to_owned();
     assert_eq!(state, format!("in use is {}", &shown["us-east-1/2"][..16]));
     let status = said(&cluster.command(&["status"]).await);
@@ -316,7 +321,7 @@ async fn what_is_wrong_is_said_and_not_used() {
     // By hand: no command was run, and the node finds it.
     std::fs::write(&file, good).unwrap();
     wait::until_true("no warning", wait::LONG, async || {
-        cluster.papers().await["warnings"]
+        cluster.certificates().await["warnings"]
             .as_array()
             .unwrap()
             .is_empty()
@@ -328,7 +333,7 @@ async fn what_is_wrong_is_said_and_not_used() {
         .command(&["certs", "rotate", "us-east-1/2", "--days", "10"])
         .await;
     let ends = "us-east-1/2: its certificate ends in ";
-    assert!(warnings(&cluster.papers().await).contains(ends));
+    assert!(warnings(&cluster.certificates().await).contains(ends));
     let status = said(&cluster.command(&["status"]).await);
     assert!(status.contains(ends), "{status}");
     let table = said(&cluster.command(&["certs", "status"]).await);
@@ -339,7 +344,10 @@ async fn what_is_wrong_is_said_and_not_used() {
     cluster
         .command(&["certs", "rotate", "us-east-1/2", "--days", "40"])
         .await;
-    assert_eq!(cluster.papers().await["warnings"], serde_json::json!([]));
+    assert_eq!(
+        cluster.certificates().await["warnings"],
+        serde_json::json!([])
+    );
     let now = cluster.shown().await;
     for other in ["us-east-1/1", "us-east-1/3"] {
         assert_eq!(now[other], shown[other]);

@@ -1,6 +1,6 @@
 //! Certificates that change while two Regions work together.
 
-use keyrum_tests::papers::terms;
+use keyrum_tests::certificates::terms;
 use keyrum_tests::steady::Steady;
 use keyrum_tests::{Cluster, Shape, sdk};
 
@@ -47,7 +47,7 @@ async fn certificates_change_between_regions() {
     let (calls, failures) = load.stop().await;
     assert!(failures.is_empty(), "of {calls} calls: {failures:#?}");
     assert_eq!(terms(&cluster.agree().await), before);
-    for line in cluster.papers().await["nodes"].as_array().unwrap() {
-        assert_eq!(line["papers"]["former_links"], 0, "{line:#}");
+    for line in cluster.certificates().await["nodes"].as_array().unwrap() {
+        assert_eq!(line["tls"]["former_links"], 0, "{line:#}");
     }
 }

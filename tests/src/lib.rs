@@ -6,11 +6,11 @@
 #[path = "../../crates/crypto/src/attestation/testing.rs"]
 pub mod attestation;
 mod binary;
+pub mod certificates;
 mod cluster;
 mod dev;
 pub mod http;
 pub mod import;
-pub mod papers;
 mod ready;
 pub mod recipients;
 pub mod sdk;

@@ -24,9 +24,9 @@ use crate::links::{Links, PeerName, Purpose};
 use crate::log_storage::LogStorage;
 use crate::machine::{HistoryEntry, Machine, Shared};
 use crate::network::Factory;
-use crate::papers::{self, PapersStatus};
 use crate::peers::{self, PeerClient, lock};
 use crate::reads::{ReadError, ReadMode, Rounds};
+use crate::tls_credentials::{self, TlsStatus};
 use crate::types::{Metrics, Peer, Raft, Runtime};
 use crate::world::{Listener, World, spawn};
 
@@ -325,9 +325,13 @@ impl Group {
             receiver: Mutex::new(None),
         });
         let handler = Arc::new(NodeHandler::new(Arc::downgrade(&inner)));
-        if let Some(papers) = links.papers() {
-            let (papers, blocking) = (papers.clone(), inner.world.blocking);
-            spawn(papers::watch(papers, blocking, inner.closing.subscribe()));
+        if let Some(credentials) = links.credentials() {
+            let (credentials, blocking) = (credentials.clone(), inner.world.blocking);
+            spawn(tls_credentials::watch(
+                credentials,
+                blocking,
+                inner.closing.subscribe(),
+            ));
         }
         let closing = inner.closing.subscribe();
         spawn(domain::watch(
@@ -393,9 +397,9 @@ impl Group {
 
     /// Has this node look at its certificate's files now, and tells what came of it; `None` if its
     /// links are not protected.
-    pub async fn look_at_papers(&self) -> Option<PapersStatus> {
-        let papers = self.inner.directory.links.papers()?;
-        Some(papers.look_and_tell(self.inner.world.blocking).await)
+    pub async fn look_at_certificates(&self) -> Option<TlsStatus> {
+        let credentials = self.inner.directory.links.credentials()?;
+        Some(credentials.look_and_tell(self.inner.world.blocking).await)
     }
 
     /// The latest state this node has applied; possibly stale.
@@ -696,8 +700,8 @@ async fn accept_peers(
             }
         };
         let (links, handler, mut closing) = (links.clone(), handler.clone(), closing.clone());
-        // Before it is made: it may be made with older papers than there are then.
-        let changes = links.papers().map(|papers| papers.changes());
+        // Before it is made: it may be made with older TLS credentials than there are then.
+        let changes = links.credentials().map(|credentials| credentials.changes());
         let former = async move {
             if let Some(mut changes) = changes
                 && changes.changed().await.is_ok()

@@ -18,7 +18,6 @@ mod log_storage;
 mod machine;
 mod members;
 mod network;
-mod papers;
 mod past;
 mod peers;
 mod propose;
@@ -29,6 +28,7 @@ mod status;
 #[cfg(test)]
 mod storage_suite;
 mod taken;
+mod tls_credentials;
 mod types;
 pub mod world;
 
@@ -40,8 +40,8 @@ pub use limit::answer_by;
 pub use links::{Links, LinksError};
 pub use machine::{HistoryEntry, HistoryOrigin};
 pub use members::MembershipError;
-pub use papers::PapersStatus;
 pub use propose::{Done, ProposeError};
 pub use reads::{ReadError, ReadMode};
 pub use status::{ChannelStatus, NodeStatus, Role};
 pub use taken::Taken;
+pub use tls_credentials::TlsStatus;

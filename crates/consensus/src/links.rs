@@ -16,7 +16,7 @@ use crate::certs;
 use crate::codec;
 use crate::distance::{Distances, SimulatedLink};
 use crate::domain::{Compared, DomainKeyName, Held};
-use crate::papers::{MadeWith, Papers};
+use crate::tls_credentials::{MadeWith, TlsCredentials};
 use crate::world::BoxStream;
 
 /// How long TLS and the greeting may take, on either side.
@@ -34,7 +34,7 @@ pub struct Links {
     /// The domain key that peers must hold too; `None` compares nothing.
     domain_key: Option<Compared>,
     /// What it shows and whom it trusts; `None` if links are not protected.
-    papers: Option<Arc<Papers>>,
+    credentials: Option<Arc<TlsCredentials>>,
     /// How far other Regions are; `None` if all are near.
     distances: Option<Arc<Distances>>,
 }
@@ -111,13 +111,13 @@ impl Links {
         node: NodeId,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, LinksError> {
-        let papers = Papers::read(folder, cluster_id, region, node, clock)?;
+        let credentials = TlsCredentials::read(folder, cluster_id, region, node, clock)?;
         Ok(Self {
             cluster_id: cluster_id.into(),
             region: region.clone(),
             node,
             domain_key: None,
-            papers: Some(Arc::new(papers)),
+            credentials: Some(Arc::new(credentials)),
             distances: None,
         })
     }
@@ -130,7 +130,7 @@ impl Links {
             region: region.clone(),
             node,
             domain_key: None,
-            papers: None,
+            credentials: None,
             distances: None,
         }
     }
@@ -156,9 +156,9 @@ impl Links {
         self.domain_key.as_ref()
     }
 
-    /// The node's papers, if its links are protected.
-    pub(crate) fn papers(&self) -> Option<&Arc<Papers>> {
-        self.papers.as_ref()
+    /// The node's TLS credentials, if its links are protected.
+    pub(crate) fn credentials(&self) -> Option<&Arc<TlsCredentials>> {
+        self.credentials.as_ref()
     }
 
     /// Turns a fresh connection to `target` into a link, or says why not.
@@ -175,12 +175,12 @@ impl Links {
                 }
                 Some(_) | None => stream,
             };
-            let mut stream = match &self.papers {
+            let mut stream = match &self.credentials {
                 None => stream,
-                Some(papers) => {
+                Some(credentials) => {
                     let name = certs::server_name(&self.cluster_id, &target.region, target.node);
                     let name = ServerName::try_from(name).map_err(io::Error::other)?;
-                    let set = papers.current();
+                    let set = credentials.current();
                     let stream = set.connector.connect(name, stream).await?;
                     Box::new(MadeWith::new(stream, set)) as BoxStream
                 }
@@ -207,10 +207,10 @@ impl Links {
         stream: BoxStream,
     ) -> io::Result<(BoxStream, PeerName, Purpose)> {
         let greet = async {
-            let (mut stream, presented) = match &self.papers {
+            let (mut stream, presented) = match &self.credentials {
                 None => (stream, None),
-                Some(papers) => {
-                    let set = papers.current();
+                Some(credentials) => {
+                    let set = credentials.current();
                     let stream = set.acceptor.accept(stream).await?;
                     let chain = stream.get_ref().1.peer_certificates();
                     let presented = chain.and_then(|chain| chain.first()).cloned();

@@ -36,7 +36,7 @@ const QUEUE_FRAMES: usize = 1024;
 /// How long connecting and greeting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a connection whose papers are no longer those of the node is used on while no new one
+/// How long a connection whose TLS credentials are no longer those of the node is used on while no new one
 /// can be made, and how often that is tried.
 const RENEW_LIMIT: Duration = Duration::from_secs(5);
 const RENEW_EVERY: Duration = Duration::from_millis(100);
@@ -242,8 +242,11 @@ impl PeerClient {
             reason,
         };
         let addr = (inner.addr)().ok_or_else(|| unreachable("its address is unknown".into()))?;
-        // Before it is made: it may have been made with older papers than there are then.
-        let changes = inner.links.papers().map(|papers| papers.changes());
+        // Before it is made: it may have been made with older TLS credentials than there are then.
+        let changes = inner
+            .links
+            .credentials()
+            .map(|credentials| credentials.changes());
         let connect = async {
             let stream = inner.world.network.connect(&addr).await?;
             inner
@@ -283,7 +286,7 @@ impl PeerClient {
     }
 }
 
-/// Makes a connection anew once its papers are former ones, at this end or at the other. Calls go
+/// Makes a connection anew once its TLS credentials are former ones, at this end or at the other. Calls go
 /// over the former connection until there is another, and it closes when the last is answered: so
 /// no call fails because of it. Only a snapshot that is under way is sent again, since it is
 /// received on one connection.
@@ -446,7 +449,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Vec<u8>, String>>;
 }
 
-/// Serves one connection that came in, until it closes. When `former` is over, its papers are former
+/// Serves one connection that came in, until it closes. When `former` is over, its TLS credentials are former
 /// ones: the peer is asked to make it anew, and may take a while for that.
 pub(crate) async fn serve<H: Handler>(
     stream: BoxStream,

@@ -7,7 +7,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 
 use crate::group::Group;
-use crate::papers::PapersStatus;
+use crate::tls_credentials::TlsStatus;
 
 /// The part a node plays in its group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub struct NodeStatus {
     pub channels: Vec<ChannelStatus>,
     /// Its certificate; `None` if its links are not protected.
     #[serde(default)]
-    pub papers: Option<PapersStatus>,
+    pub tls: Option<TlsStatus>,
     /// Why it has stopped.
     pub stopped: Option<String>,
     /// Why it takes no mutations.
@@ -131,7 +131,11 @@ impl Group {
                 .iter()
                 .map(|to| channel_status(&view.state, to))
                 .collect(),
-            papers: inner.directory.links.papers().map(|papers| papers.status()),
+            tls: inner
+                .directory
+                .links
+                .credentials()
+                .map(|credentials| credentials.status()),
             stopped,
             mutations_stopped: inner
                 .mutations_stopped

@@ -9,7 +9,7 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use keyrum_consensus::world::{self, World};
-use keyrum_consensus::{NodeStatus, PapersStatus, Role};
+use keyrum_consensus::{NodeStatus, Role, TlsStatus};
 use keyrum_types::{LogIndex, NodeId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -128,8 +128,8 @@ impl Admin {
     }
 
     /// Has the node look at its certificate's files now, and tells which ones are in use.
-    pub(crate) async fn look_at_papers(&self) -> Result<Option<PapersStatus>, AdminError> {
-        self.ask(Method::POST, "/papers", None, QUICK).await
+    pub(crate) async fn look_at_certificates(&self) -> Result<Option<TlsStatus>, AdminError> {
+        self.ask(Method::POST, "/certificates", None, QUICK).await
     }
 
     /// Whether anybody listens there at all.

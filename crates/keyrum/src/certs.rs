@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use keyrum_consensus::PapersStatus;
+use keyrum_consensus::TlsStatus;
 use keyrum_consensus::certs::{self, Certificate, Changes, Validity};
 use keyrum_consensus::world::World;
 use tokio::time::{Instant, sleep};
@@ -27,7 +27,7 @@ mod status;
 
 pub(crate) use status::warnings;
 
-/// How long a running node may take to have its new papers alone in use. A peer that is frozen
+/// How long a running node may take to have its new TLS credentials alone in use. A peer that is frozen
 /// holds up the end of a link for 10 s.
 const TAKE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -135,10 +135,10 @@ struct Site {
     folder: DataFolder,
 }
 
-/// What can be known of a node's papers now.
+/// What can be known of a node's TLS credentials now.
 enum Presence {
     /// It runs, and tells.
-    Runs(PapersStatus),
+    Runs(TlsStatus),
     /// It has no process: it reads the files when it starts.
     Away(String),
     /// It may run with what it once read, and does not tell.
@@ -178,8 +178,8 @@ impl Site {
             _ => {}
         }
         let admin = self.admin(node);
-        match admin.look_at_papers().await {
-            Ok(Some(papers)) => Presence::Runs(papers),
+        match admin.look_at_certificates().await {
+            Ok(Some(credentials)) => Presence::Runs(credentials),
             Ok(None) => Presence::Silent("without protected links".to_owned()),
             Err(AdminError::NoAnswer { .. }) if !admin.listens().await => match condition {
                 Some(_) => Presence::Silent("starting".to_owned()),
@@ -201,16 +201,18 @@ impl Site {
     async fn wait_for(
         &self,
         node: &NodeName,
-        is_done: impl Fn(&PapersStatus) -> bool,
+        is_done: impl Fn(&TlsStatus) -> bool,
     ) -> Result<Presence, String> {
         let deadline = Instant::now() + TAKE_LIMIT;
         loop {
             let why = match self.presence(node).await {
-                Presence::Runs(papers) if is_done(&papers) => return Ok(Presence::Runs(papers)),
+                Presence::Runs(credentials) if is_done(&credentials) => {
+                    return Ok(Presence::Runs(credentials));
+                }
                 Presence::Away(condition) => return Ok(Presence::Away(condition)),
-                Presence::Runs(papers) => papers
-                    .problem
-                    .unwrap_or_else(|| format!("{} links use the former one", papers.former_links)),
+                Presence::Runs(credentials) => credentials.problem.unwrap_or_else(|| {
+                    format!("{} links use the former one", credentials.former_links)
+                }),
                 Presence::Silent(condition) => format!("it is {condition}"),
             };
             if Instant::now() > deadline {
@@ -239,8 +241,8 @@ impl Site {
                 ))?;
                 continue;
             }
-            let is_done = |papers: &PapersStatus| {
-                papers.shown.fingerprint == new.fingerprint && papers.former_links == 0
+            let is_done = |credentials: &TlsStatus| {
+                credentials.shown.fingerprint == new.fingerprint && credentials.former_links == 0
             };
             let line = match self.wait_for(node, is_done).await {
                 Ok(Presence::Away(condition)) => {
@@ -277,7 +279,7 @@ impl Site {
         let next = changes.next_authority()?.fingerprint;
         let short = status::short(&next);
         changes.trust_next_too()?;
-        let trusts = |papers: &PapersStatus| papers.trusted.contains(&next);
+        let trusts = |credentials: &TlsStatus| credentials.trusted.contains(&next);
         let both = "Both authorities are trusted";
         self.all_follow(&nodes, trusts, both).await?;
         run::print(&format!(
@@ -294,7 +296,7 @@ impl Site {
         changes.trust_next_only()?;
         let only = std::slice::from_ref(&next);
         let trusts_only =
-            |papers: &PapersStatus| papers.trusted == only && papers.former_links == 0;
+            |credentials: &TlsStatus| credentials.trusted == only && credentials.former_links == 0;
         let all_new = "Every node has a certificate of the new authority";
         self.all_follow(&nodes, trusts_only, all_new).await?;
         changes.settle()?;
@@ -307,7 +309,7 @@ impl Site {
     async fn all_follow(
         &self,
         nodes: &[NodeName],
-        is_done: impl Fn(&PapersStatus) -> bool,
+        is_done: impl Fn(&TlsStatus) -> bool,
         state: &'static str,
     ) -> Result<(), Failure> {
         for node in nodes {

@@ -270,7 +270,7 @@ fn verdicts<'a>(
         for reason in status.stopped.iter().chain(&status.mutations_stopped) {
             text.push_str(&format!("{}: {reason}\n", line.node));
         }
-        for warning in status.papers.iter().flat_map(|p| certs::warnings(p, now)) {
+        for warning in status.tls.iter().flat_map(|p| certs::warnings(p, now)) {
             text.push_str(&format!("{}: {warning}\n", line.node));
         }
     }

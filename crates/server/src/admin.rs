@@ -6,7 +6,7 @@
 //! | `GET /log?from=INDEX&key_id=ID` | what happened, oldest first, a part at a time |
 //! | `POST /clock/advance` `{"by_ms": N}` | moves the Region's clock; test clusters only |
 //! | `POST /regions` | looks which other Regions the cluster has now, and names them |
-//! | `POST /papers` | looks at the node's certificate files now, and tells which ones are in use |
+//! | `POST /certificates` | looks at the node's certificate files now, and tells which ones are in use |
 //! | `POST /members/add` `{"id": N, "addr": "HOST:PORT"}` | adds a node without a vote |
 //! | `POST /members/promote` `{"id": N}` | gives it a vote once it has caught up |
 //! | `POST /members/remove` `{"id": N}` | takes a node out of the group |
@@ -135,7 +135,7 @@ impl Admin {
                 let names: Vec<_> = known.iter().map(Region::as_str).collect();
                 Ok(json!({ "regions": names }))
             }
-            (&Method::POST, "/papers") => Ok(json!(group.look_at_papers().await)),
+            (&Method::POST, "/certificates") => Ok(json!(group.look_at_certificates().await)),
             (&Method::GET, "/identities") => identities::list(&self.service).await,
             (&Method::POST, "/identities") => identities::change(&self.service, read(body)?).await,
             (&Method::GET, "/domain-key") => domain_key::show(&self.service).await,

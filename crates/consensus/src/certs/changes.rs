@@ -16,7 +16,7 @@ use super::{
     make_authority, make_node, next_path, node_paths, read_key, remove, rename, server_name,
     signer, write_file,
 };
-use crate::papers;
+use crate::tls_credentials;
 
 /// How long a certificate is valid, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Changes {
         let (cert, key) = node_paths(&self.folder, region, node);
         let name = server_name(&self.cluster_id, region, node);
         let next = next_path(&authority_path(&self.folder));
-        if papers::are_good(&cert, &key, &next, &name, now) {
+        if tls_credentials::are_good(&cert, &key, &next, &name, now) {
             let mut found = Certificate::read_all(&cert)?;
             return Ok(found.remove(0));
         }
@@ -183,7 +183,7 @@ mod tests {
         let (region, id) = node(id);
         let (cert, key) = node_paths(folder, &region, id);
         let name = server_name("c", &region, id);
-        papers::are_good(&cert, &key, &authority_path(to), &name, NOW)
+        tls_credentials::are_good(&cert, &key, &authority_path(to), &name, NOW)
     }
 
     fn copy(from: &Path, to: &Path) {

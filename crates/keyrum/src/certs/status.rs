@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, UNIX_EPOCH};
 
 use keyrum_consensus::certs::{self, Certificate};
-use keyrum_consensus::{NodeStatus, PapersStatus};
+use keyrum_consensus::{NodeStatus, TlsStatus};
 use keyrum_types::UnixMillis;
 use serde::Serialize;
 
@@ -37,7 +37,7 @@ struct Line {
     /// Negative once that has ended.
     days_left: Option<i64>,
     /// What it uses now; `None` if it does not tell.
-    papers: Option<PapersStatus>,
+    tls: Option<TlsStatus>,
     /// In words.
     state: String,
 }
@@ -75,8 +75,10 @@ pub(super) async fn show(args: &cli::Status) -> Result<ExitCode, Failure> {
                     .warnings
                     .extend(ending("the authority", days_left, " --authority"));
                 let trusts = |line: &&Line| {
-                    let papers = line.papers.as_ref();
-                    papers.is_some_and(|papers| papers.trusted.contains(&certificate.fingerprint))
+                    let credentials = line.tls.as_ref();
+                    credentials.is_some_and(|credentials| {
+                        credentials.trusted.contains(&certificate.fingerprint)
+                    })
                 };
                 let trusting = report.nodes.iter().filter(trusts);
                 report.authorities.push(Authority {
@@ -116,33 +118,36 @@ impl Site {
             Some(other) if other != Condition::Running.to_string() => None,
             _ => self.admin(node).status().await.ok(),
         };
-        let papers = status.and_then(|status| status.papers);
-        if let Some(papers) = &papers {
-            notes.extend(warnings(papers, now).map(|text| format!("{node}: {text}")));
+        let credentials = status.and_then(|status| status.tls);
+        if let Some(credentials) = &credentials {
+            notes.extend(warnings(credentials, now).map(|text| format!("{node}: {text}")));
         }
         let file = match lies_there {
             Ok(file) => Some(file),
             // A node that runs says so itself.
-            Err(error) if papers.is_none() => {
+            Err(error) if credentials.is_none() => {
                 notes.push(format!("{node}: {error}"));
                 None
             }
             Err(_) => None,
         };
         let days_left = file.as_ref().map(|file| days_left(file, now));
-        let of_file = |papers: &PapersStatus| {
+        let of_file = |credentials: &TlsStatus| {
             let file = file.as_ref();
-            file.is_some_and(|file| file.fingerprint == papers.shown.fingerprint)
+            file.is_some_and(|file| file.fingerprint == credentials.shown.fingerprint)
         };
-        let state = match &papers {
-            Some(papers) if of_file(papers) && papers.former_links > 0 => {
-                format!("in use; {} links have a former one", papers.former_links)
+        let state = match &credentials {
+            Some(credentials) if of_file(credentials) && credentials.former_links > 0 => {
+                format!(
+                    "in use; {} links have a former one",
+                    credentials.former_links
+                )
             }
-            Some(papers) if of_file(papers) => "in use".to_owned(),
-            Some(papers) => format!("in use is {}", short(&papers.shown.fingerprint)),
+            Some(credentials) if of_file(credentials) => "in use".to_owned(),
+            Some(credentials) => format!("in use is {}", short(&credentials.shown.fingerprint)),
             None => condition.unwrap_or("does not answer").to_owned(),
         };
-        if papers.is_none() {
+        if credentials.is_none() {
             let text = days_left.and_then(|days| ending(&node.to_string(), days, ""));
             notes.extend(text);
         }
@@ -150,23 +155,23 @@ impl Site {
             node: node.to_string(),
             file,
             days_left,
-            papers,
+            tls: credentials,
             state,
         }
     }
 }
 
 /// What an operator must know of a running node's certificate.
-pub(crate) fn warnings(papers: &PapersStatus, now: UnixMillis) -> impl Iterator<Item = String> {
-    let problem = papers.problem.as_ref();
+pub(crate) fn warnings(credentials: &TlsStatus, now: UnixMillis) -> impl Iterator<Item = String> {
+    let problem = credentials.problem.as_ref();
     let problem = problem.map(|problem| {
-        let used = short(&papers.shown.fingerprint);
+        let used = short(&credentials.shown.fingerprint);
         format!(
             "the certificate that lies there cannot be used, in use is {used}: {problem}; `keyrum \
              cluster certs rotate` makes a new one"
         )
     });
-    let days = days_left(&papers.shown, now);
+    let days = days_left(&credentials.shown, now);
     problem
         .into_iter()
         .chain(ending("its certificate", days, ""))

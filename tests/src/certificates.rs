@@ -75,7 +75,7 @@ impl Cluster {
     }
 
     /// What `keyrum cluster certs status` says.
-    pub async fn papers(&self) -> Value {
+    pub async fn certificates(&self) -> Value {
         let output = self.command(&["certs", "status", "--json"]).await;
         serde_json::from_slice(&output.stdout).expect("it is JSON")
     }

@@ -1,5 +1,5 @@
-//! A node's papers: the certificate it shows to peers, and the authorities it trusts. They lie in
-//! files and are read again when these change; links made with former papers are made anew.
+//! A node's TLS credentials: the certificate it shows to peers, and the authorities it trusts. They lie in
+//! files and are read again when these change; links made with former TLS credentials are made anew.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a node tells of its certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PapersStatus {
+pub struct TlsStatus {
     /// What it shows to its peers.
     pub shown: Certificate,
     /// The fingerprints of the authorities it trusts.
@@ -45,8 +45,8 @@ pub struct PapersStatus {
     pub problem: Option<String>,
 }
 
-/// A node's papers, all clones of its links share them.
-pub(crate) struct Papers {
+/// A node's TLS credentials, all clones of its links share them.
+pub(crate) struct TlsCredentials {
     files: Files,
     clock: Arc<dyn Clock>,
     current: ArcSwap<Set>,
@@ -91,8 +91,8 @@ struct Look {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen([Option<(u64, u64, Option<SystemTime>)>; 3]);
 
-impl Papers {
-    /// Reads a node's papers in the folder of certificates. What fits together is taken even if no
+impl TlsCredentials {
+    /// Reads a node's TLS credentials in the folder of certificates. What fits together is taken even if no
     /// peer will believe it, and said to be wrong.
     pub(crate) fn read(
         folder: &Path,
@@ -139,7 +139,7 @@ impl Papers {
     }
 
     /// Reads the files again if they have changed. As long as what they hold cannot be used, the
-    /// former papers stay in use.
+    /// former TLS credentials stay in use.
     fn look(&self) {
         let mut look = lock(&self.look);
         let seen = self.files.seen();
@@ -161,7 +161,7 @@ impl Papers {
                     return;
                 }
                 tracing::info!(certificate = %self.files.cert.display(),
-                    fingerprint = set.shown.fingerprint, "new papers are in use");
+                    fingerprint = set.shown.fingerprint, "new TLS credentials are in use");
                 look.former.retain(|former| former.strong_count() > 0);
                 look.former
                     .push(Arc::downgrade(&self.current.swap(Arc::new(set))));
@@ -180,11 +180,11 @@ impl Papers {
     }
 
     /// What the node tells of them.
-    pub(crate) fn status(&self) -> PapersStatus {
+    pub(crate) fn status(&self) -> TlsStatus {
         let look = lock(&self.look);
         let current = self.current();
         let held = look.former.iter().map(Weak::strong_count).sum::<usize>();
-        PapersStatus {
+        TlsStatus {
             shown: current.shown.clone(),
             trusted: current.trusted.clone(),
             former_links: held as u64,
@@ -193,19 +193,19 @@ impl Papers {
     }
 
     /// The same after a look at the files.
-    pub(crate) async fn look_and_tell(self: &Arc<Self>, blocking: Blocking) -> PapersStatus {
+    pub(crate) async fn look_and_tell(self: &Arc<Self>, blocking: Blocking) -> TlsStatus {
         let this = self.clone();
         blocking.run(move || this.look()).await;
         self.status()
     }
 }
 
-/// What helps where papers cannot be used.
+/// What helps where TLS credentials cannot be used.
 const ADVICE: &str = "`keyrum cluster certs rotate` makes a new one, no restart is needed";
 
 /// Looks at the files for as long as the node runs.
 pub(crate) async fn watch(
-    papers: Arc<Papers>,
+    credentials: Arc<TlsCredentials>,
     blocking: Blocking,
     mut closing: watch::Receiver<bool>,
 ) {
@@ -214,7 +214,7 @@ pub(crate) async fn watch(
             _ = closing.wait_for(|closing| *closing) => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        papers.look_and_tell(blocking).await;
+        credentials.look_and_tell(blocking).await;
     }
 }
 
@@ -354,7 +354,7 @@ impl Set {
     }
 }
 
-/// A link's stream, which keeps the papers it was made with.
+/// A link's stream, which keeps the TLS credentials it was made with.
 pub(crate) struct MadeWith<S> {
     stream: S,
     _set: Arc<Set>,
@@ -404,7 +404,7 @@ mod tests {
         "us-east-1".parse().unwrap()
     }
 
-    /// Catches papers that are not taken up, a damaged or foreign certificate that puts a good one
+    /// Catches TLS credentials that are not taken up, a damaged or foreign certificate that puts a good one
     /// out of use or is not reported, one whose dates are over, a file that is only touched and has
     /// links made anew, and a certificate whose key was not yet put in place that ends a node.
     #[test]
@@ -413,20 +413,20 @@ mod tests {
         let nodes = [(region(), 1), (region(), 2)];
         certs::ensure(folder.path(), "c", &nodes).unwrap();
         let clock = World::real().clock;
-        let read = || Papers::read(folder.path(), "c", &region(), 1, clock.clone());
-        let papers = read().unwrap();
+        let read = || TlsCredentials::read(folder.path(), "c", &region(), 1, clock.clone());
+        let credentials = read().unwrap();
         let changes = certs::Changes::begin(folder.path(), "c").unwrap();
         let (cert, key) = certs::node_paths(folder.path(), &region(), 1);
         let in_use = || {
-            papers.look();
-            let status = papers.status();
+            credentials.look();
+            let status = credentials.status();
             (
                 status.shown.fingerprint,
                 status.problem,
-                *papers.changes().borrow(),
+                *credentials.changes().borrow(),
             )
         };
-        let first = papers.status().shown.fingerprint;
+        let first = credentials.status().shown.fingerprint;
         assert_eq!(in_use(), (first, None, 0));
 
         let second = changes.renew(&region(), 1, None).unwrap().fingerprint;
