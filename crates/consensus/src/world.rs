@@ -236,12 +236,14 @@ mod tests {
         assert_eq!(priority(), before, "{lowered}");
         assert_eq!(Blocking::Inline.run_long(work).await.unwrap().0, here);
 
-        let free = LONG.available_permits();
+        let turns = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let (go, wait) = std::sync::mpsc::channel::<()>();
-        let held = spawn(Blocking::Threads.run_long(move || wait.recv()));
-        while LONG.available_permits() == free {
-            tokio::task::yield_now().await;
-        }
+        let (said, free) = oneshot::channel();
+        let held = spawn(Blocking::Threads.run_long(move || {
+            let _ = said.send(LONG.available_permits());
+            wait.recv()
+        }));
+        assert!(free.await.unwrap() < turns, "it has a turn while it works");
         go.send(()).unwrap();
         held.await.unwrap().unwrap().unwrap();
         let panics = Blocking::Threads.run_long(|| panic!("as it should"));
