@@ -148,6 +148,13 @@ async fn a_rotation_waits_for_every_node_and_disturbs_nobody() {
     let history = Writers::start("rotation", 3, std::slice::from_ref(&writing));
     let first = key_file(&cluster, HERE);
 
+    // With a node away the newest rules could not be switched on.
+    wait::until_true("feature level 5", wait::LONG, async || {
+        let log = cluster.ask("log", &["show", "--region", HERE]).await;
+        String::from_utf8_lossy(&log.stdout).contains("FeatureLevelRaised level=5")
+    })
+    .await;
+
     // A node is away.
     let leader = cluster.leader().await;
     let nodes = ["us-east-1/1", "us-east-1/2", "us-east-1/3"];
