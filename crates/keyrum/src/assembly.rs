@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep};
 use crate::cli::NodeName;
 use crate::data::{DataError, DataFolder, NodeRecord, loopback};
 use crate::files;
+use crate::ports;
 use crate::run;
 use crate::topology::{Credentials, History, Reads, Topology};
 
@@ -32,11 +33,11 @@ use crate::topology::{Credentials, History, Reads, Topology};
 /// stays below two seconds.
 const STOP_WAIT: Duration = Duration::from_millis(450);
 
-/// How long a node waits for its store while another process has it; longer than a stop takes.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long a node waits for a former process of its own to end; longer than a stop takes.
+const FORMER_WAIT: Duration = Duration::from_secs(5);
 
 /// How often it looks meanwhile.
-const LOCK_LOOK_EVERY: Duration = Duration::from_millis(50);
+const FORMER_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// The store's record that tells a wrong domain key from damaged material.
 pub(crate) const FINGERPRINT: &str = "domain-key";
@@ -280,6 +281,7 @@ impl Running {
 
         let store = open_store(world, &path, &folder.started_file(name)).await?;
         check_domain_key(&store, &path, &keyring, &key_file)?;
+        wait_for_ports(&record).await;
         let config = GroupConfig {
             cluster_id: folder.record().cluster_id.clone(),
             region: name.region.clone(),
@@ -497,10 +499,20 @@ async fn listen<H: keyrum_server::http::Handler>(
         })
 }
 
+/// Waits until nobody listens on a node's ports: a former process of the node lets go of its store
+/// a little before. Somebody else who has one is found when the node listens.
+async fn wait_for_ports(record: &NodeRecord) {
+    let deadline = Instant::now() + FORMER_WAIT;
+    let ports = [record.api, record.peer, record.admin];
+    while !ports.into_iter().all(ports::is_free) && Instant::now() < deadline {
+        sleep(FORMER_LOOK_EVERY).await;
+    }
+}
+
 /// Opens a node's store and notes that it has one. Waits for a former process of the node that is
 /// just ending, as one does whose supervisor was killed.
 async fn open_store(world: &World, path: &Path, started: &Path) -> Result<Store, NodeError> {
-    let deadline = Instant::now() + LOCK_WAIT;
+    let deadline = Instant::now() + FORMER_WAIT;
     loop {
         let (path, started) = (path.to_owned(), started.to_owned());
         let open = move || {
@@ -516,7 +528,7 @@ async fn open_store(world: &World, path: &Path, started: &Path) -> Result<Store,
         };
         match world.blocking.run(open).await {
             Err(NodeError::Store(StoreError::Locked { .. })) if Instant::now() < deadline => {
-                sleep(LOCK_LOOK_EVERY).await;
+                sleep(FORMER_LOOK_EVERY).await;
             }
             opened => return opened,
         }

@@ -52,6 +52,8 @@ pub(crate) struct DataFolder {
     fresh: bool,
     /// What was there before this call.
     before: Before,
+    /// Those of its nodes.
+    ports: Ports,
     /// Held while the folder is used by this process as a whole.
     _lock: Option<File>,
 }
@@ -63,7 +65,6 @@ impl DataFolder {
         root: &Path,
         topology: &Topology,
         unnamed: Unnamed,
-        ports: &mut Ports<'_>,
         entropy: &dyn Entropy,
     ) -> Result<Self, DataError> {
         let root = absolute(root)?;
@@ -95,11 +96,12 @@ impl DataFolder {
             record,
             fresh,
             before,
+            ports: Ports::default(),
             _lock: Some(lock),
         };
         let settled = folder
             .make_domain_keys(&joining, entropy)
-            .and_then(|()| folder.settle(topology, ports, entropy));
+            .and_then(|()| folder.settle(topology, entropy));
         match settled {
             Ok(()) => Ok(folder),
             Err(error) => {
@@ -109,13 +111,8 @@ impl DataFolder {
         }
     }
 
-    fn settle(
-        &mut self,
-        topology: &Topology,
-        ports: &mut Ports<'_>,
-        entropy: &dyn Entropy,
-    ) -> Result<(), DataError> {
-        self.settle_ports(topology, ports)?;
+    fn settle(&mut self, topology: &Topology, entropy: &dyn Entropy) -> Result<(), DataError> {
+        self.settle_ports(topology, entropy)?;
         if self.record.resetting {
             self.finish_reset(entropy)
         } else {
@@ -209,6 +206,7 @@ impl DataFolder {
                 record,
                 fresh: false,
                 before: Before::Something,
+                ports: Ports::default(),
                 _lock: None,
             }),
             None => Err(DataError::Empty { folder: root }),
@@ -474,18 +472,14 @@ impl DataFolder {
     pub(crate) fn add_node(
         &mut self,
         node: &NodeName,
-        ports: &mut Ports<'_>,
+        entropy: &dyn Entropy,
     ) -> Result<NodeRecord, DataError> {
         self.check_unused(node)?;
+        let mut record = NodeRecord::without_ports(node.id);
+        for port in record.ports_mut() {
+            *port = self.ports.free(entropy)?;
+        }
         let region = self.region_mut(&node.region)?;
-        let (api, peer, admin) = (ports.free()?, ports.free()?, ports.free()?);
-        let record = NodeRecord {
-            id: node.id,
-            api,
-            peer,
-            admin,
-            started: false,
-        };
         region.nodes.push(record);
         self.save()?;
         Ok(record)
@@ -528,8 +522,15 @@ impl DataFolder {
     fn settle_ports(
         &mut self,
         topology: &Topology,
-        ports: &mut Ports<'_>,
+        entropy: &dyn Entropy,
     ) -> Result<(), DataError> {
+        let ports = &mut self.ports;
+        let plans = topology.regions.iter().flat_map(|region| &region.nodes);
+        plans
+            .map(toml::Spanned::get_ref)
+            .flat_map(|plan| [plan.api, plan.peer, plan.admin])
+            .for_each(|port| ports.leave_named(port));
+        let mut wanting = Vec::new();
         for region in &mut self.record.regions {
             for node in &mut region.nodes {
                 let name = NodeName {
@@ -550,11 +551,14 @@ impl DataFolder {
                             });
                         }
                         *port = asked;
-                    } else if *port == 0 || !ports::is_free(*port) {
-                        *port = ports.free()?;
+                    } else if *port == 0 || !ports.take_again(*port) {
+                        wanting.push(port);
                     }
                 }
             }
+        }
+        for port in wanting {
+            *port = ports.free(entropy)?;
         }
         Ok(())
     }

@@ -26,7 +26,6 @@ use crate::assembly::{
 use crate::cli::{self, NodeName};
 use crate::data::{DataError, DataFolder, NodeRecord, Unnamed, loopback};
 use crate::identities::IdentitiesFile;
-use crate::ports::Ports;
 use crate::run::{self, Whereabouts};
 use crate::seed::{Place, Seeds};
 use crate::signals::{INTERRUPTED, Signals};
@@ -97,14 +96,11 @@ pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
     let data: PathBuf = temporary
         .as_ref()
         .map_or(args.data, |folder| folder.path().to_owned());
-    let mut ports = Ports::new(&*world.entropy);
-    let named = Unnamed::Refuse;
-    let folder = DataFolder::claim(&data, &topology, named, &mut ports, &*world.entropy);
+    let folder = DataFolder::claim(&data, &topology, Unnamed::Refuse, &*world.entropy);
     if !matches!(folder, Err(DataError::InUse { .. })) {
         run::remove_ready_file(args.ready_file.as_deref())?;
     }
     let folder = folder?;
-    let _ports_held = ports.into_guard();
     let unlock = unlock::obtain(&world, &folder, &args.opener, &mut signals).await?;
 
     let cluster = Cluster::new(

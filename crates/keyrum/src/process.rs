@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyrum_crypto::Unlock;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
 
 use crate::cli::NodeName;
 use crate::files;
@@ -17,6 +18,9 @@ use crate::files;
 /// How long a process may take to end by itself; with the rest of the way this stays below the
 /// two seconds that `up` may take to stop.
 pub(crate) const GRACE: Duration = Duration::from_millis(1250);
+
+/// How long a frozen process may take to stop.
+const STOPPED_LIMIT: Duration = Duration::from_secs(2);
 
 /// How a node's process fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,10 +126,21 @@ impl NodeProcess {
         Ok(())
     }
 
-    /// Freezes it.
-    pub(crate) fn pause(&mut self) -> io::Result<()> {
-        self.signal(Signal::STOP)?;
+    /// Freezes it. A thread that waits for the disk stops when it is back.
+    pub(crate) async fn pause(&mut self) -> io::Result<()> {
+        let pid = self.signal(Signal::STOP)?;
         self.condition = Condition::Paused;
+        let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let deadline = Instant::now() + STOPPED_LIMIT;
+        while waitid(WaitId::Pid(pid), stopped)?.is_none() {
+            if Instant::now() > deadline {
+                let limit = STOPPED_LIMIT.as_secs();
+                return Err(io::Error::other(format!(
+                    "it was told to stop and had not stopped after {limit} s"
+                )));
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
         Ok(())
     }
 
@@ -163,7 +178,7 @@ impl NodeProcess {
         Ok(())
     }
 
-    fn signal(&self, signal: Signal) -> io::Result<()> {
+    fn signal(&self, signal: Signal) -> io::Result<Pid> {
         let no_process = || io::Error::other("it has no process");
         // tokio gives an id only until the process has been waited for: it cannot be another's.
         let pid = self
@@ -171,7 +186,8 @@ impl NodeProcess {
             .and_then(|pid| i32::try_from(pid).ok())
             .ok_or_else(no_process)?;
         let pid = Pid::from_raw(pid).ok_or_else(no_process)?;
-        Ok(kill_process(pid, signal)?)
+        kill_process(pid, signal)?;
+        Ok(pid)
     }
 }
 

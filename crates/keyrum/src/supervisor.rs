@@ -29,7 +29,6 @@ use crate::data::{DataError, DataFolder, Unnamed, io_at, loopback};
 use crate::files;
 use crate::front::Front;
 use crate::identities::IdentitiesFile;
-use crate::ports::Ports;
 use crate::process::{Condition, Launch, NodeProcess};
 use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
@@ -61,14 +60,11 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     // The nodes read it themselves, and would each fail.
     let _ = attestation_roots(&topology)?;
     let data = data_folder(args.data.as_deref(), &topology);
-    let mut ports = Ports::new(&*world.entropy);
-    let unnamed = Unnamed::Run;
-    let folder = DataFolder::claim(&data, &topology, unnamed, &mut ports, &*world.entropy);
+    let folder = DataFolder::claim(&data, &topology, Unnamed::Run, &*world.entropy);
     if !matches!(folder, Err(DataError::InUse { .. })) {
         run::remove_ready_file(args.ready_file.as_deref())?;
     }
     let folder = folder?;
-    let _ports_held = ports.into_guard();
     // A minority may be gone: it is replaced while the cluster runs.
     check_data(&folder, false)?;
     let unlock = unlock::obtain(&world, &folder, &args.opener, &mut signals).await?;
@@ -389,7 +385,7 @@ impl Supervisor {
                 let (name, process) = self.named(&node)?;
                 let mut process = process.lock().await;
                 match process.condition() {
-                    Condition::Running => process.pause()?,
+                    Condition::Running => process.pause().await?,
                     Condition::Paused => {}
                     other => {
                         let condition = other.clone();

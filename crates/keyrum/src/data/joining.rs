@@ -9,11 +9,11 @@ use std::path::Path;
 use keyrum_types::{Entropy, NodeId, Region};
 
 use super::{
-    DataError, DataFolder, Record, RegionRecord, Unnamed, data_in_region, io_at, newcomers,
+    DataError, DataFolder, NodeRecord, Record, RegionRecord, Unnamed, data_in_region, io_at,
+    newcomers,
 };
 use crate::cli::NodeName;
 use crate::files;
-use crate::ports::Ports;
 use crate::topology::Topology;
 
 /// Puts the Regions that a topology asks for beside those of the record into it, and gives their
@@ -59,7 +59,6 @@ impl DataFolder {
         &mut self,
         name: &Region,
         founders: Vec<NodeId>,
-        ports: &mut Ports<'_>,
         entropy: &dyn Entropy,
     ) -> Result<(), DataError> {
         if self.region(name).is_some() {
@@ -70,8 +69,8 @@ impl DataFolder {
         }
         check_no_data(&self.root, name)?;
         let mut region = RegionRecord::new(name, founders, true);
-        for node in &mut region.nodes {
-            (node.api, node.peer, node.admin) = (ports.free()?, ports.free()?, ports.free()?);
+        for port in region.nodes.iter_mut().flat_map(NodeRecord::ports_mut) {
+            *port = self.ports.free(entropy)?;
         }
         self.make_domain_keys(std::slice::from_ref(name), entropy)?;
         self.record.regions.push(region);

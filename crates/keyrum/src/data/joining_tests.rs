@@ -4,8 +4,7 @@ use super::tests::{Counting, claim, topology, used_folder};
 use super::*;
 
 fn strictly(root: &Path, topology: &Topology) -> Result<DataFolder, DataError> {
-    let mut ports = Ports::new(&Counting);
-    DataFolder::claim(root, topology, Unnamed::Refuse, &mut ports, &Counting)
+    DataFolder::claim(root, topology, Unnamed::Refuse, &Counting)
 }
 
 fn names(folder: &DataFolder) -> Vec<&str> {
@@ -28,11 +27,8 @@ fn a_region_is_known_once_it_is_founded() {
     folder.note_founded().unwrap();
     let (east, new) = (region("us-east-1"), region("us-west-2"));
     let pinned = folder.pinned_keys(&east).unwrap();
-    let mut ports = Ports::new(&Counting);
-    folder
-        .add_region(&new, vec![1, 2], &mut ports, &Counting)
-        .unwrap();
-    let again = folder.add_region(&new, vec![1], &mut ports, &Counting);
+    folder.add_region(&new, vec![1, 2], &Counting).unwrap();
+    let again = folder.add_region(&new, vec![1], &Counting);
     assert!(matches!(again, Err(DataError::RegionExists { .. })));
 
     // As another process sees it.
@@ -70,10 +66,7 @@ fn a_region_that_is_not_founded_can_be_taken_back() {
     folder.note_founded().unwrap();
     let before = folder.record().clone();
     let new = region("us-west-2");
-    let mut ports = Ports::new(&Counting);
-    folder
-        .add_region(&new, vec![1], &mut ports, &Counting)
-        .unwrap();
+    folder.add_region(&new, vec![1], &Counting).unwrap();
     let node: NodeName = "us-west-2/1".parse().unwrap();
     std::fs::create_dir_all(folder.store(&node)).unwrap();
     // Cut short after the nodes' data.

@@ -56,16 +56,10 @@ pub(crate) struct RegionRecord {
 impl RegionRecord {
     /// A Region that was never started, without ports.
     pub(super) fn new(name: &Region, founders: Vec<NodeId>, joined: bool) -> Self {
-        let node = |&id: &NodeId| NodeRecord {
-            id,
-            api: 0,
-            peer: 0,
-            admin: 0,
-            started: false,
-        };
+        let nodes = founders.iter().copied().map(NodeRecord::without_ports);
         Self {
             name: name.clone(),
-            nodes: founders.iter().map(node).collect(),
+            nodes: nodes.collect(),
             founders,
             public_key: None,
             founded: false,
@@ -94,6 +88,24 @@ pub(crate) struct NodeRecord {
     pub(crate) admin: u16,
     /// Whether it has had data. From then on it must not start without: it may have voted.
     pub(crate) started: bool,
+}
+
+impl NodeRecord {
+    /// A node that was never started.
+    pub(super) fn without_ports(id: NodeId) -> Self {
+        Self {
+            id,
+            api: 0,
+            peer: 0,
+            admin: 0,
+            started: false,
+        }
+    }
+
+    /// The ports it listens on.
+    pub(super) fn ports_mut(&mut self) -> [&mut u16; 3] {
+        [&mut self.api, &mut self.peer, &mut self.admin]
+    }
 }
 
 impl Record {

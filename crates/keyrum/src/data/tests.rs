@@ -1,6 +1,7 @@
 //! Tests of the data folder.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::*;
 
@@ -9,14 +10,26 @@ pub(super) struct Counting;
 /// Another source, so that what is drawn anew differs.
 struct Later;
 
+/// Chooses a block of ports that no other test of this process has.
+fn fill_block(bytes: &mut [u8; 2]) {
+    static BLOCK: AtomicU16 = AtomicU16::new(0);
+    *bytes = BLOCK.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+}
+
 impl Entropy for Later {
     fn fill(&self, bytes: &mut [u8]) {
-        bytes.fill(0xa5);
+        match bytes.try_into() {
+            Ok(block) => fill_block(block),
+            Err(_) => bytes.fill(0xa5),
+        }
     }
 }
 
 impl Entropy for Counting {
     fn fill(&self, bytes: &mut [u8]) {
+        if let Ok(block) = bytes.try_into() {
+            return fill_block(block);
+        }
         bytes
             .iter_mut()
             .enumerate()
@@ -31,13 +44,7 @@ pub(super) fn topology(regions: &[&str], nodes: u64) -> Topology {
 }
 
 pub(super) fn claim(root: &Path, topology: &Topology) -> Result<DataFolder, DataError> {
-    DataFolder::claim(
-        root,
-        topology,
-        Unnamed::Run,
-        &mut Ports::new(&Counting),
-        &Counting,
-    )
+    DataFolder::claim(root, topology, Unnamed::Run, &Counting)
 }
 
 /// Catches a restart that gives nodes other ports, so that nobody finds them again.
@@ -171,15 +178,14 @@ fn a_folder_has_one_user() {
 fn a_node_id_is_never_used_twice() {
     let root = tempfile::tempdir().unwrap();
     let mut folder = claim(root.path(), &topology(&["us-east-1"], 3)).unwrap();
-    let mut ports = Ports::new(&Counting);
     let four: NodeName = "us-east-1/4".parse().unwrap();
-    folder.add_node(&four, &mut ports).unwrap();
-    assert!(folder.add_node(&four, &mut ports).is_err());
+    folder.add_node(&four, &Counting).unwrap();
+    assert!(folder.add_node(&four, &Counting).is_err());
     folder.remove_node(&four).unwrap();
-    let text = folder.add_node(&four, &mut ports).unwrap_err().to_string();
+    let text = folder.add_node(&four, &Counting).unwrap_err().to_string();
     assert!(text.contains("add us-east-1/5 instead"), "{text}");
     let five: NodeName = "us-east-1/5".parse().unwrap();
-    folder.add_node(&five, &mut ports).unwrap();
+    folder.add_node(&five, &Counting).unwrap();
     let now = folder.record().describe_now();
     assert_eq!(now, "us-east-1 (nodes 1, 2, 3, 5)");
     drop(folder);
@@ -194,7 +200,7 @@ fn a_node_that_never_joined_leaves_nothing() {
     let mut folder = claim(root.path(), &topology(&["us-east-1"], 3)).unwrap();
     let before = folder.record().clone();
     let four: NodeName = "us-east-1/4".parse().unwrap();
-    folder.add_node(&four, &mut Ports::new(&Counting)).unwrap();
+    folder.add_node(&four, &Counting).unwrap();
     folder.prepare_node(&four, &Counting).unwrap();
     folder.unmake_node(&four).unwrap();
     assert_eq!(*folder.record(), before);
@@ -340,15 +346,8 @@ fn a_reset_that_is_cut_short_is_finished_by_the_next_start() {
         let node: NodeName = "us-east-1/1".parse().unwrap();
         let words = DataFolder::of_node(root.path(), &node).unwrap_err();
         assert!(words.to_string().contains("reset"), "{at}: {words}");
-        let entropy = &Later;
-        let folder = DataFolder::claim(
-            root.path(),
-            &asked,
-            Unnamed::Run,
-            &mut Ports::new(entropy),
-            entropy,
-        )
-        .unwrap_or_else(|error| panic!("{at}: {error}"));
+        let folder = DataFolder::claim(root.path(), &asked, Unnamed::Run, &Later)
+            .unwrap_or_else(|error| panic!("{at}: {error}"));
         let mut expected = before;
         for region in &mut expected.regions {
             region.founded = false;

@@ -15,7 +15,6 @@ use tokio::time::{Instant, sleep};
 
 use super::{LOOK_EVERY, START_LIMIT, Supervisor, Trouble};
 use crate::cli::NodeName;
-use crate::ports::Ports;
 use crate::process::Condition;
 use crate::run;
 
@@ -38,13 +37,10 @@ impl Supervisor {
         if !self.ready.load(Ordering::SeqCst) {
             return Err(Trouble::Starting);
         }
-        let mut ports = Ports::new(&*self.world.entropy);
         let ids = (1..=nodes).collect();
         self.folder()
-            .add_region(&region, ids, &mut ports, &*self.world.entropy)?;
-        let founded = self.found(&region).await;
-        drop(ports);
-        if let Err(cause) = founded {
+            .add_region(&region, ids, &*self.world.entropy)?;
+        if let Err(cause) = self.found(&region).await {
             return Err(self.take_back_region(region, cause).await);
         }
         let untold = self.finish_joining().await?;

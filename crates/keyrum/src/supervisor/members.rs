@@ -12,16 +12,14 @@ use super::{LOOK_EVERY, QUORUM_LIMIT, Shared, Supervisor, Trouble};
 use crate::admin::Admin;
 use crate::cli::NodeName;
 use crate::data::loopback;
-use crate::ports::Ports;
 
 impl Supervisor {
     pub(super) async fn add(&self, node: &NodeName) -> Result<(), Trouble> {
         self.folder().check_unused(node)?;
         self.check_majority(&node.region, None).await?;
         let record = {
-            let mut ports = Ports::new(&*self.world.entropy);
             let mut folder = self.folder();
-            let record = folder.add_node(node, &mut ports)?;
+            let record = folder.add_node(node, &*self.world.entropy)?;
             folder.ensure_certs()?;
             folder.prepare_node(node, &*self.world.entropy)?;
             record
