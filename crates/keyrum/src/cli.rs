@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -488,8 +489,11 @@ pub(crate) enum Lab {
 #[derive(Debug, Args)]
 pub(crate) struct LabSim {
     /// Fixes everything that happens: the same seed gives the same run
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: u64,
+    #[arg(long, value_name = "N", required_unless_present = "seeds")]
+    pub(crate) seed: Option<u64>,
+    /// Run so many seeds from --seed on (or from 1), each in a process of its own, on all cores
+    #[arg(long, value_name = "COUNT", conflicts_with = "trace")]
+    pub(crate) seeds: Option<NonZeroU64>,
     /// How long faults come and go, in simulated minutes
     #[arg(long, default_value_t = 1.0, value_parser = minutes, value_name = "M")]
     pub(crate) minutes: f64,
@@ -499,6 +503,9 @@ pub(crate) struct LabSim {
     /// Write the trace here; - for standard output
     #[arg(long, value_name = "FILE|-")]
     pub(crate) trace: Option<PathBuf>,
+    /// Print each seed's verdict as a line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A node as the command line names it: `REGION/ID`.

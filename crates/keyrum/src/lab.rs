@@ -3,17 +3,21 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{ExitCode, Output, Stdio};
+use std::time::Instant;
 
-use keyrum_lab::sim::{self, SimOptions};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use keyrum_lab::sim::{self, SimOptions, Sweep, Verdict};
+use tokio::process::Command;
 
 use crate::Failure;
 use crate::cli::LabSim;
 use crate::run::{self, UntilClosed};
+use crate::signals::{INTERRUPTED, Signals};
 
 /// Runs one simulation; exits 1 if it found something.
-pub(crate) fn sim(args: LabSim) -> Result<ExitCode, Failure> {
-    let mut options = SimOptions::new(args.seed);
+pub(crate) fn sim(args: &LabSim) -> Result<ExitCode, Failure> {
+    let mut options = SimOptions::new(first_seed(args));
     options.minutes = args.minutes;
     options.regions = args.regions;
     options.trace = match args.trace.as_deref() {
@@ -21,10 +25,14 @@ pub(crate) fn sim(args: LabSim) -> Result<ExitCode, Failure> {
         Some(file) => Some(open(file)?),
     };
     let verdict = sim::run(options);
-    match args.trace {
+    let text = match args.json {
+        true => serde_json::to_string(&verdict).expect("a verdict is plain data") + "\n",
+        false => verdict.to_string(),
+    };
+    match args.trace.as_deref() {
         // Beside the trace.
-        Some(file) if file == Path::new("-") => run::remark(verdict.to_string().trim_end()),
-        _ => run::print(&verdict.to_string())?,
+        Some(file) if file == Path::new("-") => run::remark(text.trim_end()),
+        _ => run::print(&text)?,
     }
     Ok(ExitCode::from(verdict.exit_code()))
 }
@@ -39,4 +47,90 @@ fn open(file: &Path) -> io::Result<Box<dyn Write>> {
         io::Error::new(error.kind(), format!("--trace {}: {error}", file.display()))
     })?;
     Ok(Box::new(BufWriter::new(opened)))
+}
+
+/// Runs many simulations, a process each, as many at a time as there are cores; tells of those that
+/// fail as they end, and of all at the end. Exits 1 if one failed.
+pub(crate) async fn sweep(args: &LabSim) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::catch()?;
+    let program = std::env::current_exe()?;
+    let count = args.seeds.map_or(1, |count| count.get());
+    let mut seeds = (0..count).map(|nth| first_seed(args).wrapping_add(nth));
+    let cores = std::thread::available_parallelism()?.get();
+    let mut running = FuturesUnordered::new();
+    let mut sweep = Sweep::default();
+    let began = Instant::now();
+    let interrupted = loop {
+        while running.len() < cores
+            && let Some(seed) = seeds.next()
+        {
+            running.push(one(&program, args, seed));
+        }
+        let (seed, output) = tokio::select! {
+            () = signals.next() => break true,
+            ended = running.next() => match ended {
+                Some((seed, output)) => (seed, output?),
+                None => break false,
+            },
+        };
+        match serde_json::from_slice::<Verdict>(&output.stdout) {
+            Ok(verdict) => {
+                let failure = sweep.note(&verdict);
+                match args.json {
+                    true => run::print(&String::from_utf8_lossy(&output.stdout))?,
+                    false => failure.map_or(Ok(()), |line| run::print(&format!("{line}\n")))?,
+                }
+            }
+            Err(_) => {
+                sweep.note_broken(seed);
+                let words = String::from_utf8_lossy(&output.stderr);
+                let (status, words) = (output.status, words.trim_end());
+                let again = format!("keyrum lab sim {}", options(args, seed).join(" "));
+                run::remark(&format!(
+                    "seed {seed} gave no verdict ({status}); again: {again}\n{words}"
+                ));
+            }
+        }
+    };
+    // What still runs ends with this.
+    drop(running);
+    sweep.wall = began.elapsed();
+    let mut text = sweep.to_string();
+    if interrupted {
+        text = format!(
+            "interrupted after {} of {count} seeds\n{text}",
+            sweep.runs()
+        );
+    }
+    match args.json {
+        true => run::remark(text.trim_end()),
+        false => run::print(&text)?,
+    }
+    Ok(ExitCode::from(match interrupted {
+        true => INTERRUPTED,
+        false => sweep.exit_code(),
+    }))
+}
+
+/// Runs one seed in a process of its own.
+async fn one(program: &Path, args: &LabSim, seed: u64) -> (u64, io::Result<Output>) {
+    let mut command = Command::new(program);
+    command
+        .args(["lab", "sim", "--json"])
+        .args(options(args, seed))
+        .stdin(Stdio::null())
+        // Ctrl-C is for the sweep.
+        .process_group(0)
+        .kill_on_drop(true);
+    (seed, command.output().await)
+}
+
+fn options(args: &LabSim, seed: u64) -> Vec<String> {
+    let (regions, minutes) = (args.regions, args.minutes);
+    let options = format!("--seed {seed} --regions {regions} --minutes {minutes}");
+    options.split(' ').map(str::to_owned).collect()
+}
+
+fn first_seed(args: &LabSim) -> u64 {
+    args.seed.unwrap_or(1)
 }

@@ -74,7 +74,9 @@ fn allow_files() {
 
 fn start(verb: Verb) -> Result<ExitCode, Failure> {
     // A simulation brings a runtime of its own, with one thread.
-    if let Verb::Lab(cli::Lab::Sim(args)) = verb {
+    if let Verb::Lab(cli::Lab::Sim(args)) = &verb
+        && args.seeds.is_none()
+    {
         return lab::sim(args);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -91,7 +93,7 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
             Verb::Identity(verb) => identities::run(verb).await,
             Verb::DomainKey(cli::DomainKey::Versions(verb)) => domain_key::run(verb).await,
             Verb::DomainKey(cli::DomainKey::Files(verb)) => key_files::run(verb).await,
-            Verb::Lab(_) => unreachable!("a simulation was started above"),
+            Verb::Lab(cli::Lab::Sim(args)) => lab::sweep(&args).await,
         }
     });
     // Work that blocks, such as a flush, may still be under way; the stores were closed in order.

@@ -2,8 +2,8 @@
 //!
 //! A grantee may have thousands of grants on one key, such as one for each of its customers, told apart by
 //! their encryption contexts. So those of one grantee lie under marks: numbers that follow from a
-//! constraint, and that a request which meets the constraint has too. A mark only spares looking: two
-//! constraints may share one.
+//! constraint, and that a request which meets the constraint has too; and beside each grant stand all
+//! marks that it asks for. A mark only spares looking: two constraints may share one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use rpds::RedBlackTreeMapSync as Map;
 
 use crate::{Grant, GrantConstraints, GrantPrincipal, KeyRef};
 
-/// With so few marks all are looked at: to work out a request's takes longer.
+/// So few grants are all looked at: to work out a request's marks takes longer.
 const FEW: usize = 4;
 
 /// The mark of a grant that asks for no encryption context.
@@ -23,9 +23,20 @@ const OPEN: u64 = 0;
 #[derive(Clone)]
 pub(crate) struct Granted(Map<(KeyRef, bool), Map<String, Theirs>>);
 
-/// One grantee's grants on a key; under no mark there are none.
+/// One grantee's grants on a key.
 #[derive(Clone)]
-pub(crate) struct Theirs(Map<u64, Map<GrantId, Arc<Grant>>>);
+pub(crate) struct Theirs {
+    /// How many they are; not 0.
+    count: usize,
+    /// By one of the marks that each asks for. Under none there is nothing.
+    under: Map<u64, Map<GrantId, Marked>>,
+}
+
+struct Marked {
+    /// The marks of every request that may meet the constraints, in no order.
+    asks_for: Box<[u64]>,
+    grant: Arc<Grant>,
+}
 
 impl Granted {
     pub(crate) fn new() -> Self {
@@ -34,36 +45,46 @@ impl Granted {
 
     pub(crate) fn put(&mut self, grant: &Arc<Grant>) {
         let (place, name) = place_of(grant);
-        let mark = mark_of(&grant.terms.constraints);
+        let (mark, asks_for) = marks_asked_for(&grant.terms.constraints);
         let mut names = self.0.get(&place).cloned().unwrap_or_else(Map::new_sync);
-        let mut theirs =
-            (names.get(name).map(|theirs| &theirs.0).cloned()).unwrap_or_else(Map::new_sync);
-        let marked = theirs.get(&mark).cloned().unwrap_or_else(Map::new_sync);
-        theirs.insert_mut(mark, marked.insert(grant.id, Arc::clone(grant)));
-        names.insert_mut(name.to_owned(), Theirs(theirs));
+        let mut theirs = names.get(name).cloned().unwrap_or_else(|| Theirs {
+            count: 0,
+            under: Map::new_sync(),
+        });
+        let mut marked = theirs
+            .under
+            .get(&mark)
+            .cloned()
+            .unwrap_or_else(Map::new_sync);
+        let before = marked.size();
+        let grant = Arc::clone(grant);
+        marked.insert_mut(grant.id, Marked { asks_for, grant });
+        theirs.count += marked.size() - before;
+        theirs.under.insert_mut(mark, marked);
+        names.insert_mut(name.to_owned(), theirs);
         self.0.insert_mut(place, names);
     }
 
     pub(crate) fn remove(&mut self, grant: &Grant) {
         let (place, name) = place_of(grant);
-        let mark = mark_of(&grant.terms.constraints);
+        let (mark, _) = marks_asked_for(&grant.terms.constraints);
         let Some(names) = self.0.get(&place) else {
             return;
         };
-        let Some(Theirs(theirs)) = names.get(name) else {
+        let Some(mut theirs) = names.get(name).cloned() else {
             return;
         };
-        let Some(marked) = theirs.get(&mark) else {
+        let Some(mut marked) = theirs.under.get(&mark).cloned() else {
             return;
         };
-        let marked = marked.remove(&grant.id);
-        let theirs = match marked.is_empty() {
-            true => theirs.remove(&mark),
-            false => theirs.insert(mark, marked),
-        };
-        let names = match theirs.is_empty() {
-            true => names.remove(name),
-            false => names.insert(name.to_owned(), Theirs(theirs)),
+        theirs.count -= usize::from(marked.remove_mut(&grant.id));
+        match marked.is_empty() {
+            true => _ = theirs.under.remove_mut(&mark),
+            false => theirs.under.insert_mut(mark, marked),
+        }
+        let names = match theirs.count {
+            0 => names.remove(name),
+            _ => names.insert(name.to_owned(), theirs),
         };
         match names.is_empty() {
             true => _ = self.0.remove_mut(&place),
@@ -91,30 +112,39 @@ impl Theirs {
         &'s self,
         context: Option<&BTreeMap<String, String>>,
     ) -> impl Iterator<Item = &'s Arc<Grant>> + use<'s> {
+        let marks = context.filter(|_| self.count > FEW).map(marks_of);
         // A context may have more pairs than there are marks.
-        let context = context.filter(|context| {
-            let marks = self.0.size();
-            marks > FEW && context.len() + 2 < marks
-        });
-        let marks = context.map(marks_of);
-        let all = marks.is_none().then(|| self.0.values());
-        let some = (marks.into_iter().flatten()).filter_map(|mark| self.0.get(&mark));
-        all.into_iter().flatten().chain(some).flat_map(Map::values)
+        let looked_up = (marks.as_ref()).filter(|marks| marks.len() < self.under.size());
+        let all = looked_up.is_none().then(|| self.under.values());
+        let some = looked_up.into_iter().flatten();
+        let some: Vec<_> = some.filter_map(|mark| self.under.get(mark)).collect();
+        let marked = all.into_iter().flatten().chain(some).flat_map(Map::values);
+        let may_be_met = move |marked: &&Marked| match &marks {
+            None => true,
+            Some(marks) => {
+                let mut asks_for = marked.asks_for.iter();
+                asks_for.all(|mark| marks.binary_search(mark).is_ok())
+            }
+        };
+        marked.filter(may_be_met).map(|marked| &marked.grant)
     }
 }
 
-/// The mark of grants with these constraints.
-fn mark_of(constraints: &GrantConstraints) -> u64 {
+/// The marks that grants with these constraints ask for, and the one that they lie under.
+fn marks_asked_for(constraints: &GrantConstraints) -> (u64, Box<[u64]>) {
     if let Some(equals) = &constraints.context_equals {
-        return whole(equals);
+        let mark = whole(equals);
+        return (mark, [mark].into());
     }
     let pairs = constraints.context_subset.iter().flatten();
+    let marks = pairs.clone().map(|(key, value)| mark_of_pair(key, value));
     // The longest pair: names of customers are longer than names of stages.
     let longest = pairs.max_by_key(|(key, value)| (key.len() + value.len(), *key));
-    longest.map_or(OPEN, |(key, value)| mark_of_pair(key, value))
+    let mark = longest.map_or(OPEN, |(key, value)| mark_of_pair(key, value));
+    (mark, marks.collect())
 }
 
-/// The marks under which grants lie whose constraints this context may meet.
+/// The marks that a request with this context has, in order.
 fn marks_of(context: &BTreeMap<String, String>) -> Vec<u64> {
     let pairs = context.iter().map(|(key, value)| mark_of_pair(key, value));
     let mut marks: Vec<u64> = [OPEN, whole(context)].into_iter().chain(pairs).collect();
@@ -262,5 +292,26 @@ mod tests {
             let context = Pairs::from([pair("tenant", tenant), pair("stage", stage)]);
             assert_eq!(theirs.candidates(Some(&context)).count(), count, "{tenant}");
         }
+
+        // Alike in what they lie under.
+        for number in 0..1000 {
+            let tenant = ("tenant".to_owned(), number.to_string());
+            let service = ("service".to_owned(), "long name of all".to_owned());
+            let constraints = GrantConstraints {
+                context_subset: Some(Pairs::from([tenant, service])),
+                ..GrantConstraints::default()
+            };
+            granted.put(&grant(1000 + number, constraints));
+        }
+        let theirs = granted.on(key, false).unwrap().get("ada").unwrap();
+        let context = Pairs::from([
+            ("Service".to_owned(), "long name of all".to_owned()),
+            ("tenant".to_owned(), "17".to_owned()),
+        ]);
+        let found: Vec<_> = theirs
+            .candidates(Some(&context))
+            .map(|g| g.id.0[..2].to_vec())
+            .collect();
+        assert_eq!(found, [1017_u16.to_be_bytes()]);
     }
 }

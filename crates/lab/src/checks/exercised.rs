@@ -1,16 +1,19 @@
 //! A run that passes must have been in trouble: faults that never took effect prove nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::Finding;
 
 const CHECK: &str = "not-exercised";
 
 /// What a run went through.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Figures {
     /// Faults that were put in force, by kind.
-    pub faults: BTreeMap<&'static str, u64>,
+    pub faults: BTreeMap<Cow<'static, str>, u64>,
     /// Nodes that ended without warning while they ran.
     pub crashes: u64,
     /// Nodes that came up again after that.

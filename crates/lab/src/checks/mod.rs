@@ -12,22 +12,25 @@ pub mod never_twice;
 pub mod register;
 pub mod replicas;
 
+use std::borrow::Cow;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Something that must not be.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// Which check says so.
-    pub check: &'static str,
+    pub check: Cow<'static, str>,
     /// What it saw.
     pub what: String,
 }
 
 impl Finding {
     /// A finding of a check.
-    pub fn new(check: &'static str, what: impl fmt::Display) -> Self {
+    pub fn new(check: impl Into<Cow<'static, str>>, what: impl fmt::Display) -> Self {
         Self {
-            check,
+            check: check.into(),
             what: what.to_string(),
         }
     }

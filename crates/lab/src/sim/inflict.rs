@@ -73,7 +73,8 @@ impl Run {
         let planned = self.plan[number];
         self.trace
             .line("fault", format_args!("#{number} {planned}"));
-        *self.figures.faults.entry(planned.fault.kind()).or_default() += 1;
+        let kind = planned.fault.kind().into();
+        *self.figures.faults.entry(kind).or_default() += 1;
         let mut troubles = Vec::new();
         let mut trouble = |a: String, b: String, what| troubles.push((a, b, what));
         let cuts = |cut| match cut {

@@ -34,6 +34,7 @@ mod rolling;
 mod run;
 mod seed;
 mod session;
+mod sweep;
 mod trace;
 mod verdict;
 
@@ -42,6 +43,7 @@ use std::io::Write;
 use keyrum_types::NodeId;
 
 pub use run::run;
+pub use sweep::Sweep;
 pub use verdict::Verdict;
 
 /// Regions of a whole run.

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::checks::Finding;
 use crate::checks::exercised::Figures;
 
 /// What a run came to. Its `Display` is the report.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The run's seed.
     pub seed: u64,
@@ -49,38 +51,8 @@ impl Verdict {
     }
 }
 
-impl Verdict {
-    fn tell_of_families(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let figures = &self.figures;
-        writeln!(
-            f,
-            "  families: {} replicas, {} of them again after a deletion; {} moves, {} refused; {} \
-             rotations, {} of them due; {} members deleted; {} ciphertexts decrypted in another Region",
-            figures.replicas,
-            figures.replicas_again,
-            figures.moves,
-            figures.moves_refused,
-            figures.family_rotations,
-            figures.due_rotations,
-            figures.members_deleted,
-            figures.crossed,
-        )?;
-        writeln!(
-            f,
-            "  between Regions: {} messages, {} segments lost; cuts held up {} moves and {} \
-             rotations; {} cuts of the logs looked at",
-            figures.messages,
-            figures.lost_between,
-            figures.moves_held,
-            figures.rotations_held,
-            figures.cuts,
-        )
-    }
-}
-
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let figures = &self.figures;
         let outcome = if self.passed() { "passed" } else { "FAILED" };
         writeln!(f, "seed {}: {outcome}", self.seed)?;
         for finding in self.findings.iter().take(SHOWN_MAX) {
@@ -94,41 +66,7 @@ impl fmt::Display for Verdict {
         {
             writeln!(f, "  and {more} more")?;
         }
-        let faults: Vec<_> = figures
-            .faults
-            .iter()
-            .map(|(kind, count)| format!("{count} {kind}"))
-            .collect();
-        writeln!(f, "  faults: {}", faults.join(", "))?;
-        writeln!(
-            f,
-            "  effect: {} crashes, {} restarts, {} leader changes; {} segments sent, {} lost, {} held",
-            figures.crashes,
-            figures.restarts,
-            figures.leader_changes,
-            figures.segments,
-            figures.lost,
-            figures.held,
-        )?;
-        writeln!(
-            f,
-            "  calls: {}, of these {} mutations acknowledged, {} reads answered, {} not done, {} unknown; \
-             {} ciphertexts decrypted",
-            figures.calls,
-            figures.acknowledged,
-            figures.answered,
-            figures.not_done,
-            figures.unknown,
-            figures.decrypted,
-        )?;
-        if self.regions > 1 {
-            self.tell_of_families(f)?;
-        }
-        writeln!(
-            f,
-            "  domain keys: {} versions rotated away, {} of them destroyed",
-            figures.domain_keys_rotated, figures.domain_keys_destroyed
-        )?;
+        tell(&self.figures, self.regions, f)?;
         let healed = match self.healed_after_ms {
             Some(ms) => format!("healed after {ms} ms"),
             None => "not healed".to_owned(),
@@ -136,7 +74,7 @@ impl fmt::Display for Verdict {
         writeln!(
             f,
             "  replicas: {} digests compared, last log index {}, {healed}",
-            figures.digests_compared, figures.last_index
+            self.figures.digests_compared, self.figures.last_index
         )?;
         writeln!(
             f,
@@ -151,4 +89,69 @@ impl fmt::Display for Verdict {
         }
         Ok(())
     }
+}
+
+/// What one run, or several together, went through.
+pub(super) fn tell(figures: &Figures, regions: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let faults: Vec<_> = figures
+        .faults
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    writeln!(f, "  faults: {}", faults.join(", "))?;
+    writeln!(
+        f,
+        "  effect: {} crashes, {} restarts, {} leader changes; {} segments sent, {} lost, {} held",
+        figures.crashes,
+        figures.restarts,
+        figures.leader_changes,
+        figures.segments,
+        figures.lost,
+        figures.held,
+    )?;
+    writeln!(
+        f,
+        "  calls: {}, of these {} mutations acknowledged, {} reads answered, {} not done, {} unknown; \
+         {} ciphertexts decrypted",
+        figures.calls,
+        figures.acknowledged,
+        figures.answered,
+        figures.not_done,
+        figures.unknown,
+        figures.decrypted,
+    )?;
+    if regions > 1 {
+        tell_of_families(figures, f)?;
+    }
+    writeln!(
+        f,
+        "  domain keys: {} versions rotated away, {} of them destroyed",
+        figures.domain_keys_rotated, figures.domain_keys_destroyed
+    )
+}
+
+fn tell_of_families(figures: &Figures, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(
+        f,
+        "  families: {} replicas, {} of them again after a deletion; {} moves, {} refused; {} \
+         rotations, {} of them due; {} members deleted; {} ciphertexts decrypted in another Region",
+        figures.replicas,
+        figures.replicas_again,
+        figures.moves,
+        figures.moves_refused,
+        figures.family_rotations,
+        figures.due_rotations,
+        figures.members_deleted,
+        figures.crossed,
+    )?;
+    writeln!(
+        f,
+        "  between Regions: {} messages, {} segments lost; cuts held up {} moves and {} \
+         rotations; {} cuts of the logs looked at",
+        figures.messages,
+        figures.lost_between,
+        figures.moves_held,
+        figures.rotations_held,
+        figures.cuts,
+    )
 }

@@ -1,0 +1,3 @@
+//! `keyrum lab`, as it is called.
+
+mod sim;
