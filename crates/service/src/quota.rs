@@ -251,11 +251,12 @@ impl Service {
     /// Deviation: whether the real service counts calls that it refuses is not known. Those of other
     /// operations count here.
     pub fn admit(&self, ctx: &RequestContext, operation: &str) -> Result<(), ServiceError> {
-        match (&self.inner.settings.request_quotas, Bucket::own(operation)) {
-            (Some(quotas), Some(bucket)) => {
-                quotas.draw(ctx.caller.account, bucket, self.inner.world.clock.now())
-            }
-            _ => Ok(()),
+        let Some(quotas) = &self.inner.settings.request_quotas else {
+            return Ok(());
+        };
+        match Bucket::own(operation) {
+            Some(bucket) => quotas.draw(ctx.caller.account, bucket, self.inner.world.clock.now()),
+            None => Ok(()),
         }
     }
 

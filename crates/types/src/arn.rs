@@ -52,6 +52,13 @@ impl<'a> Arn<'a> {
     }
 }
 
+/// What an ARN names: the part behind its fifth colon. Its parts are short, so it is read byte by byte.
+pub fn resource_of(arn: &str) -> Option<&str> {
+    let mut colons = arn.bytes().enumerate().filter(|(_, byte)| *byte == b':');
+    let (at, _) = colons.nth(4)?;
+    Some(&arn[at + 1..])
+}
+
 /// The ARN of a key in a Region.
 ///
 /// Put together without a formatter, and in a text that need not grow: each request has one or two.

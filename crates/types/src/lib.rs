@@ -18,7 +18,7 @@ mod spec;
 mod units;
 
 pub use alias::{ALIAS_NAME_CHARS_MAX, AliasName, InvalidAliasName};
-pub use arn::{Arn, Resource, alias_arn, key_arn};
+pub use arn::{Arn, Resource, alias_arn, key_arn, resource_of};
 pub use fingerprint::{Fingerprint, InvalidFingerprint};
 pub use grant::{GrantId, GrantOperation};
 pub use import::{ExpirationModel, ImportType};

@@ -3,7 +3,7 @@
 //! Source: AWS CloudTrail User Guide, "CloudTrail record contents"; AWS KMS Developer Guide, "Logging
 //! AWS KMS API calls with AWS CloudTrail".
 
-use keyrum_types::{AccountId, Region, UnixMillis};
+use keyrum_types::{AccountId, Region, UnixMillis, resource_of};
 
 use crate::calendar::Date;
 use crate::http::RequestUid;
@@ -218,7 +218,7 @@ impl Record<'_> {
 
 /// The caller as its own account is told of it.
 fn own(line: &mut Line<'_>, caller: &Identity<'_>) {
-    let resource = caller.arn.splitn(6, ':').nth(5).unwrap_or_default();
+    let resource = resource_of(caller.arn).unwrap_or_default();
     let (kind, name) = resource.split_once('/').unwrap_or((resource, ""));
     let kind = match kind {
         _ if !caller.arn.starts_with("arn:") => {

@@ -20,6 +20,8 @@ mod vector_tests;
 
 use std::borrow::Cow;
 
+use std::cell::RefCell;
+
 use keyrum_consensus::world::BoxFuture;
 use keyrum_service::Secret;
 use keyrum_state::Caller;
@@ -42,6 +44,9 @@ const SKEW: u64 = 300;
 /// Longest time a signed URL may hold, in seconds: a week.
 /// Source: AWS IAM User Guide, "Create a signed AWS API request", `X-Amz-Expires`.
 const EXPIRES_MAX: u64 = 604_800;
+
+/// How much room for what is signed each thread keeps.
+const TEXT_BYTES_KEPT: usize = 8 << 10;
 
 /// What the secret of an access key that nobody has is taken to be. It opens nothing: what it signs
 /// is refused.
@@ -160,13 +165,22 @@ impl Verifier {
         };
         let key = self.keys.of(name, claim.scope(), secret);
         let body_hash = sha256(&request.body);
-        let mut text = Vec::with_capacity(1024);
         let signed = claim.signed(request, &checked.names, body_hash);
-        let whole = signed.canonical(&mut text);
-        let text = string_to_sign(&checked.at, claim.scope(), &text);
         let given = unhex(claim.signature.as_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, &*key);
-        let same = hmac::verify(&key, &text, &given.unwrap_or_default()).is_ok();
+        thread_local! {
+            static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let (whole, same) = TEXT.with_borrow_mut(|text| {
+            text.clear();
+            let whole = signed.canonical(text);
+            let hash = sha256(text);
+            text.clear();
+            string_to_sign(&checked.at, claim.scope(), &hash, text);
+            let same = hmac::verify(&key, text, &given.unwrap_or_default()).is_ok();
+            text.shrink_to(TEXT_BYTES_KEPT);
+            (whole, same)
+        });
         let right = same && given.is_some() && whole.is_ok() && body_matches(request, &body_hash);
         match found {
             Err(CredentialError::Unknown | CredentialError::Inactive) => Err(unrecognized()),
@@ -294,9 +308,8 @@ fn body_matches(request: &Incoming, hash: &[u8; 32]) -> bool {
 }
 
 /// Source: AWS IAM User Guide, "Create a signed AWS API request", step 2.
-fn string_to_sign(at: &date::Stamp, scope: &str, canonical: &[u8]) -> Vec<u8> {
-    let mut to = Vec::with_capacity(160);
-    let hash = hex(&sha256(canonical));
+fn string_to_sign(at: &date::Stamp, scope: &str, canonical: &[u8; 32], to: &mut Vec<u8>) {
+    let hash = hex(canonical);
     let (name, at) = (claim::ALGORITHM.as_bytes(), at.as_slice());
     for (number, line) in [name, at, scope.as_bytes(), &hash].into_iter().enumerate() {
         if number > 0 {
@@ -304,7 +317,6 @@ fn string_to_sign(at: &date::Stamp, scope: &str, canonical: &[u8]) -> Vec<u8> {
         }
         to.extend_from_slice(line);
     }
-    to
 }
 
 fn sha256(bytes: &[u8]) -> [u8; 32] {

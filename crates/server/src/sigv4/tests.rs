@@ -144,7 +144,8 @@ impl Client {
         let mut canonical = Vec::new();
         signed.canonical(&mut canonical).unwrap();
         let stamp = self.stamp.as_bytes().try_into().unwrap();
-        let text = string_to_sign(stamp, &self.scope(), &canonical);
+        let mut text = Vec::new();
+        string_to_sign(stamp, &self.scope(), &sha256(&canonical), &mut text);
         let key = SigningKeys::default().of("", &self.scope(), self.secret.as_bytes());
         let key = hmac::Key::new(hmac::HMAC_SHA256, &*key);
         let signature: [u8; 32] = hmac::sign(&key, &text).as_ref().try_into().unwrap();

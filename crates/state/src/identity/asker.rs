@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use keyrum_authz::{Asker, IdentitySide, Policy, PolicyKind, PrincipalKind};
 
+use keyrum_types::resource_of;
+
 use crate::{Caller, State, StoredPolicy};
 
 /// A caller, found among the identities of a state.
@@ -49,7 +51,7 @@ impl State {
         let session = caller.details.session_policies.iter();
         let session = session.map(|text| Policy::parse(text, PolicyKind::Session).ok());
         let session: Vec<Policy> = session.collect::<Option<_>>()?;
-        let resource = behind_colons(&caller.arn)?;
+        let resource = resource_of(&caller.arn)?;
         let known = &caller.details.unique_id;
         let resolved = |kind, role_arn, unique_id| ResolvedCaller {
             caller,
@@ -68,7 +70,7 @@ impl State {
             }
             Some(("user", rest)) => {
                 let user = self.user(caller.account, rest.rsplit('/').next()?)?;
-                if user.id != *known || user.arn(partition) != caller.arn {
+                if user.id != *known || !user.has_arn(partition, &caller.arn) {
                     return None;
                 }
                 Some(ResolvedCaller {
@@ -94,13 +96,6 @@ impl State {
             _ => None,
         }
     }
-}
-
-/// What an ARN names: the part behind its fifth colon. Its parts are short, so it is read byte by byte.
-fn behind_colons(arn: &str) -> Option<&str> {
-    let mut colons = arn.bytes().enumerate().filter(|(_, byte)| *byte == b':');
-    let (at, _) = colons.nth(4)?;
-    Some(&arn[at + 1..])
 }
 
 /// All of them, or `None` if one cannot be read: it might deny something.

@@ -328,7 +328,7 @@ impl State {
             ("iam", None) => resource == "root",
             ("iam", Some(("user", rest))) => self
                 .user(account, &last(rest))
-                .is_some_and(|user| user.arn(partition) == principal),
+                .is_some_and(|user| user.has_arn(partition, principal)),
             ("iam", Some(("role", rest))) => self
                 .role(account, &last(rest))
                 .is_some_and(|role| role.arn(partition) == principal),

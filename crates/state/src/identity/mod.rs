@@ -262,9 +262,21 @@ impl User {
     pub fn arn(&self, partition: &str) -> String {
         let account = self.account.digits();
         let account = std::str::from_utf8(&account).expect("digits are ASCII");
-        // Asked for twice in each of the user's requests: put together without a formatter.
+        // Asked for in each of the user's requests: put together without a formatter.
         let (path, name) = (&*self.path, &*self.name);
         ["arn:", partition, ":iam::", account, ":user", path, name].concat()
+    }
+
+    /// Whether this is its ARN.
+    pub(crate) fn has_arn(&self, partition: &str, arn: &str) -> bool {
+        let account = self.account.digits();
+        let account = std::str::from_utf8(&account).expect("digits are ASCII");
+        let (path, name) = (&*self.path, &*self.name);
+        let parts = ["arn:", partition, ":iam::", account, ":user", path, name];
+        let rest = parts
+            .iter()
+            .try_fold(arn, |rest, part| rest.strip_prefix(part));
+        rest == Some("")
     }
 }
 
