@@ -3,10 +3,10 @@
 
 use std::fs::File;
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use keyrum_tests::sdk::HERE;
-use keyrum_tests::{Cluster, Shape, keyrum};
+use keyrum_tests::{Cluster, Shape};
 
 /// Catches a command that falls over because its reader, such as `head`, has seen enough, and one
 /// that hides that its answer was lost.

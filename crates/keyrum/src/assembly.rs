@@ -1,5 +1,6 @@
 //! One node, put together: its store, its part in the group, the service on top, its listeners.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -400,6 +401,11 @@ impl Running {
     /// Waits until the node stopped by itself: a failing disk, a state that differs.
     pub(crate) async fn stopped(&self) -> StopReason {
         self.service.group().stopped().await
+    }
+
+    /// Where it takes calls.
+    pub(crate) fn api_addr(&self) -> SocketAddr {
+        self.api.local_addr()
     }
 
     /// Stops the node in order: answers what it took, hands leadership over, closes its store.

@@ -423,7 +423,8 @@ pub(crate) struct DomainKeyPlace {
     /// Data folder of the running cluster
     #[arg(long, default_value = DEFAULT_DATA, value_name = "DIR")]
     pub(crate) data: PathBuf,
-    /// Which Region's [default: all]
+    /// Which Region's [default: all; `abandon` and `destroy` act on one, which is the default where
+    /// there is no other]
     #[arg(long, value_name = "NAME")]
     pub(crate) region: Option<Region>,
 }

@@ -23,12 +23,14 @@ const LOOK: Duration = Duration::from_millis(200);
 enum Trouble {
     #[error("the running cluster has no Region {region}; it has {have}")]
     NoSuchRegion { region: Region, have: String },
-    #[error("{have} have domain keys of their own; say which one with --region")]
+    #[error(
+        "{have} have domain keys of their own; say which one with --region. Nothing was changed"
+    )]
     WhichRegion { have: String },
     #[error("no node of {region} answers; `keyrum cluster status` shows them. Nothing was changed")]
     NobodyAnswers { region: Region },
     #[error(
-        "{region}: {cause}; `keyrum domain-key status` shows the versions. Nothing was changed"
+        "{region}: {cause}; `keyrum domain-key status` shows what each version waits for. Nothing was changed"
     )]
     Refused { region: Region, cause: String },
     #[error(
@@ -96,9 +98,14 @@ impl Asked<'_> {
             if admin.status().await.is_err() {
                 continue;
             }
-            let refused = |error: crate::admin::AdminError| Trouble::Refused {
-                region: self.region.clone(),
-                cause: error.to_string(),
+            let refused = |error: crate::admin::AdminError| {
+                let mut cause = error.to_string();
+                // What is said here anyway.
+                if let Some(said) = cause.strip_suffix(". Nothing was changed") {
+                    cause.truncate(said.len());
+                }
+                let region = self.region.clone();
+                Trouble::Refused { region, cause }
             };
             return admin.domain_key(change).await.map_err(refused);
         }
@@ -379,6 +386,11 @@ fn table(region: &Region, status: &Status) -> String {
         );
         if !waits.is_empty() {
             line += &format!("  waits for nodes {}", waits.join(", "));
+        }
+        let is_needed = matches!(&*known.stage, "active" | "retired" | "withdrawn");
+        if is_needed && !known.here {
+            line += "  NOT in the domain key file: what it sealed cannot be used; restore a backup \
+                     that has it with `keyrum domain-key restore`";
         }
         if let Some(at) = known.destroyable_at_ms {
             line += &match (known.sealings, at <= status.region_clock_ms) {

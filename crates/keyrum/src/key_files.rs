@@ -400,7 +400,8 @@ fn say(region: &Region, backup: &Backup, restored: &Restored) -> String {
     };
     let domain_key = match (restored.made_domain_key, restored.added.is_empty()) {
         (true, _) => format!(
-            "the domain key is back{locked}, with {}",
+            "the domain key is back{locked}, with {}; if there were later versions, a later backup \
+             has them",
             versions_in_words(&had)
         ),
         (false, true) => {

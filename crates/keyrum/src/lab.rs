@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::{ExitCode, Output, Stdio};
-use std::time::Instant;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use keyrum_lab::sim::{self, SimOptions, Sweep, Verdict};
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use crate::Failure;
 use crate::cli::LabSim;

@@ -38,7 +38,10 @@ pub(crate) async fn run(args: cli::Node) -> Result<ExitCode, Failure> {
     };
     let node = Running::start(&world, &folder, &topology, &name, &unlock).await?;
     if !args.supervised {
-        run::say(&format!("keyrum: node {name} runs; Ctrl-C stops it\n"));
+        let api = format!("{}://{}", topology.scheme(), node.api_addr());
+        run::say(&format!(
+            "keyrum: node {name} takes calls at {api}; Ctrl-C stops it\n"
+        ));
     }
 
     let mut failed = None;

@@ -290,7 +290,7 @@ impl<W: Write> Write for UntilClosed<W> {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotRunning {
     /// There is nothing to find it by.
-    #[error("no cluster runs on the data folder {}: start one with `keyrum cluster up` or `keyrum dev`, or name its folder with --data", folder.display())]
+    #[error("no cluster runs on the data folder {}: start one with `keyrum cluster up` or `keyrum dev`, or name its folder with --data. Nodes that `keyrum node` runs by themselves are not found this way", folder.display())]
     NoRunFile {
         /// Which folder.
         folder: PathBuf,

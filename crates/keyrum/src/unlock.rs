@@ -6,7 +6,9 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
 use keyrum_consensus::world::World;
-use keyrum_crypto::{DomainKeyFile, InvalidUnlock, KeyFileError, OpenedBy, Unlock};
+use keyrum_crypto::{
+    DomainKeyFile, InvalidUnlock, KeyFileError, OpenedBy, PASSPHRASE_CHARS_MIN, Unlock,
+};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
@@ -153,7 +155,9 @@ pub(crate) async fn new_passphrase(
     }
     // In between nothing is shown either: both lines may be pasted at once.
     let _hidden = Hidden::new().map_err(Trouble::Terminal)?;
-    let question = format!("A new passphrase for {what} (not shown):");
+    let question = format!(
+        "A new passphrase of at least {PASSPHRASE_CHARS_MIN} characters for {what} (not shown):"
+    );
     let first = ask(world, &question, 1, signals).await?;
     let again = ask(world, "The same again:", 1, signals).await?;
     if *first != *again {
@@ -209,12 +213,15 @@ async fn ask(
     run::remark(question);
     let read = move || -> io::Result<Zeroizing<String>> {
         let mut text = Zeroizing::new(String::with_capacity(TEXT_BYTES_MAX));
-        for _ in 0..lines {
+        for number in 1..=lines {
             let line = read_line()?;
             if line.trim().is_empty() {
                 break;
             }
             text.push_str(&line);
+            if number < lines {
+                run::remark(&format!("{number} of {lines}; the next:"));
+            }
         }
         let length = text.trim_end_matches(['\n', '\r']).len();
         text.truncate(length);

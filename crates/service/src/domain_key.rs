@@ -43,7 +43,7 @@ pub enum DomainKeyError {
     #[error(transparent)]
     Service(ServiceError),
     /// The new version could not be kept.
-    #[error("the new version could not be kept: {0}. Nothing was changed")]
+    #[error("the new version could not be kept: {0}")]
     Keys(DomainKeysError),
 }
 

@@ -32,13 +32,15 @@ impl SecretKind {
         match self {
             Self::DomainKey => {
                 ", and this node has data sealed under it; without it no key of this Region can be \
-                 used. Nothing was changed. Copy the file from another node of the Region or from a \
-                 backup, with mode 0600, and start again"
+                 used. Nothing was changed. Put it back from a backup with `keyrum domain-key restore`, or \
+                 copy the file from where another node of the Region has it, with mode 0600; then start \
+                 again"
             }
             Self::RegionKey => {
                 ", and the other Regions wrap material to it; without it this Region could take no \
-                 multi-Region key of theirs. Nothing was changed. Copy the file from another node of \
-                 the Region or from a backup, with mode 0600, and start again"
+                 multi-Region key of theirs. Nothing was changed. Put it back from a backup with `keyrum \
+                 domain-key restore`, or copy the file from where another node of the Region has it, with \
+                 mode 0600; then start again"
             }
             Self::Backup => ". Nothing was changed",
         }
@@ -105,7 +107,10 @@ pub enum KeyFileError {
         problem: &'static str,
     },
     /// It is locked, and what was given does not open it.
-    #[error("the {kind} file {} stays locked: {why}. Nothing was changed", path.display())]
+    #[error(
+        "the {kind} file {} stays locked: {why}. What opens it is given with --unlock, to a cluster when \
+         it starts. Nothing was changed", path.display()
+    )]
     Locked {
         /// Which secret.
         kind: SecretKind,

@@ -102,7 +102,7 @@ fn a_missing_file_is_an_error() {
     let error = refused(&folder);
     assert!(matches!(error, KeyFileError::Missing { .. }), "{error}");
     let words = error.to_string();
-    assert!(words.contains("Copy the file from another node"), "{words}");
+    assert!(words.contains("keyrum domain-key restore"), "{words}");
 }
 
 /// Catches a key that others could have read being used as if nothing was wrong.

@@ -49,10 +49,10 @@ pub enum InvalidUnlock {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StaysLocked {
     /// Nothing was given that could open it.
-    #[error("it is locked with a passphrase")]
+    #[error("it is locked with a passphrase, which was not given")]
     NoPassphrase,
     /// The same, with shares.
-    #[error("it is locked, and {needed} of its {of} shares open it")]
+    #[error("it is locked with shares, any {needed} of its {of} open it, and none was given")]
     NoShares {
         /// How many it takes.
         needed: u8,
