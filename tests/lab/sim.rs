@@ -108,6 +108,43 @@ async fn a_sweep_can_be_interrupted() {
     .await;
 }
 
+/// Catches faults that come although they were left out, a run with a part of its plan that is asked to
+/// go through all of it, and options that cannot be.
+#[test]
+fn faults_can_be_chosen() {
+    const SEED: &str = "--seed 4 --regions 1 --minutes 0.25";
+    for (chosen, count) in [("none", 0), ("0", 1), ("0,2", 2)] {
+        let output = sim(&format!("{SEED} --json --faults {chosen}"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{chosen}: {output:?}");
+        let verdict: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let kinds = verdict["figures"]["faults"].as_object().unwrap();
+        let came: u64 = kinds.values().map(|came| came.as_u64().unwrap()).sum();
+        assert_eq!(came, count, "{chosen}");
+    }
+    // Nothing to shorten.
+    let output = sim(&format!("{SEED} --shorten")).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        words(&output.stdout).starts_with("seed 4: passed\n"),
+        "{output:?}"
+    );
+    for (options, part) in [
+        ("--faults 1;2", "such as 0,3,7; or none"),
+        ("--faults 1 --seeds 2", "--seeds"),
+        ("--shorten --trace -", "--trace"),
+        ("--seeds 0", "--seeds"),
+    ] {
+        let output = sim(&format!("{SEED} {options}")).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{options}");
+        assert!(
+            words(&output.stderr).contains(part),
+            "{options}: {output:?}"
+        );
+    }
+}
+
 /// Catches a simulation that fails because nobody reads its trace to the end.
 #[test]
 fn a_simulation_outlives_the_reader_of_its_trace() {

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::client::{self, Call};
 use crate::cluster::{Cluster, THREE_NODES};
-use crate::load::{CALLERS, Caller};
+use crate::load::{self, CALLERS, Caller};
 use crate::parts::encrypt::remove;
 use crate::report::{Report, Row, Verdict};
 use crate::signer::Signer;
@@ -87,10 +87,7 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
         ] {
             let request = signed(&encrypt(key))?;
             let callers = callers(&leader.api, &request).await?;
-            let awake = tokio::spawn(stay_awake());
-            let turn = series.turn(callers, watched, seconds).await;
-            awake.abort();
-            turn?;
+            load::awake(series.turn(callers, watched, seconds)).await?;
         }
     }
     let added = checked.cpu_us() - plain.cpu_us();
@@ -112,13 +109,6 @@ pub(crate) async fn run(setting: &Setting, report: &mut Report) -> Result<(), Fa
     guarded.stop().await?;
     remove(&folder);
     Ok(())
-}
-
-/// Keeps the one thread of the load from sleeping.
-async fn stay_awake() {
-    loop {
-        tokio::task::yield_now().await;
-    }
 }
 
 fn encrypt(key: &str) -> String {

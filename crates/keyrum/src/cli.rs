@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -487,7 +488,7 @@ pub(crate) enum Lab {
     Sim(LabSim),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct LabSim {
     /// Fixes everything that happens: the same seed gives the same run
     #[arg(long, value_name = "N", required_unless_present = "seeds")]
@@ -504,6 +505,12 @@ pub(crate) struct LabSim {
     /// Write the trace here; - for standard output
     #[arg(long, value_name = "FILE|-")]
     pub(crate) trace: Option<PathBuf>,
+    /// Let only these faults of the seed's plan come, by number; or none
+    #[arg(long, value_parser = faults, conflicts_with = "seeds", value_name = "N,N,...|none")]
+    pub(crate) faults: Option<BTreeSet<usize>>,
+    /// If the run fails, find the few faults of its plan that it takes
+    #[arg(long, conflicts_with_all = ["seeds", "trace"])]
+    pub(crate) shorten: bool,
     /// Print each seed's verdict as a line of JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -572,6 +579,15 @@ fn regions(text: &str) -> Result<usize, String> {
         Ok(regions @ (1 | REGIONS_MAX)) => Ok(regions),
         _ => Err(format!("a simulation has 1 or {REGIONS_MAX} Regions")),
     }
+}
+
+fn faults(text: &str) -> Result<BTreeSet<usize>, String> {
+    if text == "none" {
+        return Ok(BTreeSet::new());
+    }
+    let numbers = text.split(',').map(|number| number.parse());
+    let numbers: Result<_, std::num::ParseIntError> = numbers.collect();
+    numbers.map_err(|_| "faults are named by their numbers, such as 0,3,7; or none".to_owned())
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! `keyrum lab`: experiments.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::process::{ExitCode, Output, Stdio};
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use keyrum_lab::sim::{self, SimOptions, Sweep, Verdict};
+use keyrum_lab::sim::{self, SimOptions, Sweep, Verdict, faults_in_words};
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -20,6 +22,7 @@ pub(crate) fn sim(args: &LabSim) -> Result<ExitCode, Failure> {
     let mut options = SimOptions::new(first_seed(args));
     options.minutes = args.minutes;
     options.regions = args.regions;
+    options.faults = args.faults.clone();
     options.trace = match args.trace.as_deref() {
         None => None,
         Some(file) => Some(open(file)?),
@@ -49,9 +52,60 @@ fn open(file: &Path) -> io::Result<Box<dyn Write>> {
     Ok(Box::new(BufWriter::new(opened)))
 }
 
+/// Runs simulations in processes of their own.
+pub(crate) async fn runs(args: &LabSim) -> Result<ExitCode, Failure> {
+    match args.shorten {
+        true => shorten(args).await,
+        false => sweep(args).await,
+    }
+}
+
+/// Runs a simulation and, if it fails, finds the few faults that it takes. Exits as that run would.
+async fn shorten(args: &LabSim) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::catch()?;
+    let program = std::env::current_exe()?;
+    let run = async |faults: Option<BTreeSet<usize>>| {
+        let args = LabSim {
+            faults,
+            ..args.clone()
+        };
+        let (_, output) = one(&program, &args, first_seed(&args)).await;
+        serde_json::from_slice::<Verdict>(&output.ok()?.stdout).ok()
+    };
+    let whole = tokio::select! {
+        verdict = run(args.faults.clone()) => verdict.ok_or("the run ended without a verdict; without --shorten it says why")?,
+        () = signals.next() => return Ok(ExitCode::from(INTERRUPTED)),
+    };
+    let best = RefCell::new(whole.clone());
+    let better = |verdict: &Verdict, runs: usize| {
+        let left = verdict.faults.as_ref().map_or(0, BTreeSet::len);
+        run::remark(&format!("{left} faults do it, too (after {runs} runs)"));
+        *best.borrow_mut() = verdict.clone();
+    };
+    if let Some(first) = whole.findings.first() {
+        let count = whole.plan.len();
+        run::remark(&format!("with all {count} faults of the plan: {first}"));
+    }
+    let cores = std::thread::available_parallelism()?.get();
+    let interrupted = tokio::select! {
+        () = sim::shorten(&whole, cores, |faults| run(Some(faults)), better) => false,
+        () = signals.next() => true,
+    };
+    let best = best.into_inner();
+    let text = match args.json {
+        true => serde_json::to_string(&best).expect("a verdict is plain data") + "\n",
+        false => best.to_string(),
+    };
+    run::print(&text)?;
+    Ok(ExitCode::from(match interrupted {
+        true => INTERRUPTED,
+        false => best.exit_code(),
+    }))
+}
+
 /// Runs many simulations, a process each, as many at a time as there are cores; tells of those that
 /// fail as they end, and of all at the end. Exits 1 if one failed.
-pub(crate) async fn sweep(args: &LabSim) -> Result<ExitCode, Failure> {
+async fn sweep(args: &LabSim) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
     let program = std::env::current_exe()?;
     let count = args.seeds.map_or(1, |count| count.get());
@@ -127,7 +181,10 @@ async fn one(program: &Path, args: &LabSim, seed: u64) -> (u64, io::Result<Outpu
 
 fn options(args: &LabSim, seed: u64) -> Vec<String> {
     let (regions, minutes) = (args.regions, args.minutes);
-    let options = format!("--seed {seed} --regions {regions} --minutes {minutes}");
+    let mut options = format!("--seed {seed} --regions {regions} --minutes {minutes}");
+    if let Some(faults) = &args.faults {
+        options += &format!(" --faults {}", faults_in_words(faults));
+    }
     options.split(' ').map(str::to_owned).collect()
 }
 

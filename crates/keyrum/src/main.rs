@@ -76,6 +76,7 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
     // A simulation brings a runtime of its own, with one thread.
     if let Verb::Lab(cli::Lab::Sim(args)) = &verb
         && args.seeds.is_none()
+        && !args.shorten
     {
         return lab::sim(args);
     }
@@ -93,7 +94,7 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
             Verb::Identity(verb) => identities::run(verb).await,
             Verb::DomainKey(cli::DomainKey::Versions(verb)) => domain_key::run(verb).await,
             Verb::DomainKey(cli::DomainKey::Files(verb)) => key_files::run(verb).await,
-            Verb::Lab(cli::Lab::Sim(args)) => lab::sweep(&args).await,
+            Verb::Lab(cli::Lab::Sim(args)) => lab::runs(&args).await,
         }
     });
     // Work that blocks, such as a flush, may still be under way; the stores were closed in order.

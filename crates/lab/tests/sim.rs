@@ -1,11 +1,14 @@
 //! Whole runs. Each is a process of its own: only the first run of a process is fixed by its seed.
 
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::future::ready;
 use std::io::BufWriter;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use keyrum_lab::sim::{Plant, SimOptions, run};
+use futures_util::FutureExt;
+use keyrum_lab::sim::{Plant, SimOptions, Verdict, run, shorten};
 
 /// What the child process reads instead of arguments, which belong to the test harness.
 const SEED: &str = "KEYRUM_LAB_SEED";
@@ -13,6 +16,8 @@ const MINUTES: &str = "KEYRUM_LAB_MINUTES";
 const REGIONS: &str = "KEYRUM_LAB_REGIONS";
 const TRACE: &str = "KEYRUM_LAB_TRACE";
 const PLANT: &str = "KEYRUM_LAB_PLANT";
+const FAULTS: &str = "KEYRUM_LAB_FAULTS";
+const JSON: &str = "KEYRUM_LAB_JSON";
 
 /// Not a test: one run, in the process that the other tests start.
 #[test]
@@ -37,8 +42,17 @@ fn one_run() {
         "early-step-up" => Plant::EarlyStepUp,
         other => panic!("no such plant: {other}"),
     });
+    let numbers = |text: String| {
+        text.split_whitespace()
+            .map(|n| n.parse().unwrap())
+            .collect()
+    };
+    options.faults = variable(FAULTS).map(numbers);
     let verdict = run(options);
-    println!("{verdict}");
+    match variable(JSON) {
+        Some(path) => std::fs::write(path, serde_json::to_vec(&verdict).unwrap()).unwrap(),
+        None => println!("{verdict}"),
+    }
     std::process::exit(verdict.exit_code().into());
 }
 
@@ -64,6 +78,10 @@ impl Run<'_> {
     }
 
     fn start(self) -> Child {
+        self.command().spawn().unwrap()
+    }
+
+    fn command(self) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args([
@@ -84,7 +102,7 @@ impl Run<'_> {
         if let Some(plant) = self.plant {
             command.env(PLANT, plant);
         }
-        command.spawn().unwrap()
+        command
     }
 }
 
@@ -187,6 +205,44 @@ fn a_courier_that_only_claims_to_deliver_is_found_out() {
 #[test]
 fn a_member_that_steps_up_early_is_found_out() {
     found_out("early-step-up", 3, "more than one primary");
+}
+
+/// Catches faults that are left in a plan although it goes without them, and a shorter plan that does
+/// not do again what it did.
+#[test]
+fn a_failing_plan_is_shortened() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("verdict");
+    let verdict = |seed: u64, faults: Option<BTreeSet<usize>>| -> Verdict {
+        let run = Run {
+            plant: Some("lying-disks"),
+            ..Run::new(seed, 1, 0.5)
+        };
+        let mut command = run.command();
+        if let Some(faults) = faults {
+            let numbers: Vec<_> = faults.iter().map(usize::to_string).collect();
+            command.env(FAULTS, numbers.join(" "));
+        }
+        let output = command.env(JSON, &file).output().unwrap();
+        serde_json::from_slice(&std::fs::read(&file).unwrap_or_else(|_| panic!("{output:?}")))
+            .unwrap()
+    };
+    let mut seeds = (1..=4).map(|seed| verdict(seed, None));
+    let whole = seeds.find(|verdict| !verdict.passed()).unwrap();
+    let mut last = None;
+    let run = |faults| ready(Some(verdict(whole.seed, Some(faults))));
+    shorten(&whole, 1, run, |verdict, _| last = Some(verdict.clone()))
+        .now_or_never()
+        .unwrap();
+    let last = last.unwrap();
+    let faults = last.faults.clone().unwrap();
+    assert!(
+        faults.len() <= 2 && whole.plan.len() > 3,
+        "{faults:?} of {:?}",
+        whole.plan
+    );
+    assert!(last.replay().contains(" --faults "), "{last}");
+    assert_eq!(verdict(whole.seed, Some(faults)), last);
 }
 
 /// Some seed finds the planted bug, and names it so.

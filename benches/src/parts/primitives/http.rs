@@ -121,22 +121,27 @@ pub(super) async fn calls(setting: &Setting, report: &mut Report) -> Result<(), 
         let request = request(operation, &body);
         let mut warm = Series::new("");
         let mut series = Series::new(what);
+        let mut dozing = Series::new(what);
         for turn in 0..=TURNS {
-            let mut callers = Vec::new();
-            for _ in 0..CALLERS {
-                callers.push(Caller::http(&node.api, request.clone()).await?);
-            }
-            match turn {
-                0 => warm.turn(callers, &watched, 0.5).await?,
-                _ => {
-                    series
-                        .turn(callers, &watched, setting.slice_seconds)
-                        .await?
+            for is_awake in [true, false] {
+                let mut callers = Vec::new();
+                for _ in 0..CALLERS {
+                    callers.push(Caller::http(&node.api, request.clone()).await?);
+                }
+                let (series, seconds) = match (turn, is_awake) {
+                    (0, _) => (&mut warm, 0.25),
+                    (_, true) => (&mut series, setting.slice_seconds),
+                    (_, false) => (&mut dozing, setting.slice_seconds),
+                };
+                let turn = series.turn(callers, &watched, seconds);
+                match is_awake {
+                    true => load::awake(turn).await?,
+                    false => turn.await?,
                 }
             }
         }
-        if series.failures > 0 {
-            return Err(format!("{what}: {:?}", series.failure).into());
+        if let Some(failure) = series.failure.as_ref().or(dozing.failure.as_ref()) {
+            return Err(format!("{what}: {failure}").into());
         }
         let bare = compared::busy_us(setting.slice_seconds / 3.0, work);
         let above = series.cpu_us() - bare;
@@ -153,6 +158,7 @@ pub(super) async fn calls(setting: &Setting, report: &mut Report) -> Result<(), 
             verdict: Verdict::of(above <= ABOVE_US),
         });
         report.detail(series.line());
+        report.detail(format!("by a load that sleeps, {}", dozing.line()));
     }
     cluster.stop().await?;
     remove(&folder);

@@ -142,7 +142,7 @@ impl Run {
             .map(|watched| watched.replicas.compared());
         self.figures.digests_compared = compared.sum();
         // A run that failed otherwise may have ended before its faults came.
-        if self.findings.is_empty() {
+        if self.findings.is_empty() && verdict.faults.is_none() {
             self.findings = exercised::check(&self.figures);
             if self.has_families() {
                 self.findings

@@ -41,6 +41,8 @@ pub(super) struct Cast<'r> {
     pub(super) time: &'r Time,
     pub(super) trace: &'r Trace,
     pub(super) plant: Option<Plant>,
+    /// Which faults of the plan come; all if `None`.
+    pub(super) faults: Option<&'r BTreeSet<usize>>,
 }
 
 impl Run {
@@ -53,6 +55,7 @@ impl Run {
             time,
             trace,
             plant,
+            faults: faults_that_come,
         } = *cast;
         let mut dice = Dice::new(seed, "run");
         let lasts = Duration::try_from_secs_f64(minutes * 60.0).unwrap_or(Duration::MAX);
@@ -166,7 +169,8 @@ impl Run {
 
         let plan = faults::plan(seed, regions, FAULTS_FROM_MS, faults_until_ms);
         let mut agenda = BTreeSet::new();
-        for (number, planned) in plan.iter().enumerate() {
+        let comes = |number: &usize| faults_that_come.is_none_or(|come| come.contains(number));
+        for (number, planned) in plan.iter().enumerate().filter(|(number, _)| comes(number)) {
             agenda.insert((planned.at_ms, number, Turn::Begin));
             // What waits for something ends when it has begun.
             if planned.when == When::Then {

@@ -142,13 +142,14 @@ impl fmt::Display for Planned {
         let (fault, lasts_ms) = (self.fault, self.lasts_ms);
         write!(
             f,
-            "{fault:?} for {lasts_ms} ms in {}",
+            "at {} ms {fault:?} for {lasts_ms} ms in {}",
+            self.at_ms,
             place::region(self.region)
         )
     }
 }
 
-/// The faults between two times, in order. Whatever the seed, each Region's leader crashes once, the
+/// The faults between two times, in order of time. Whatever the seed, each Region's leader crashes once, the
 /// first's is cut off once, and Regions are cut off while a move and while a rotation is under way:
 /// so no run passes for want of trouble.
 pub(crate) fn plan(seed: u64, regions: usize, from_ms: u64, until_ms: u64) -> Vec<Planned> {

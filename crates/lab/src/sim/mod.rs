@@ -34,17 +34,20 @@ mod rolling;
 mod run;
 mod seed;
 mod session;
+mod shorten;
 mod sweep;
 mod trace;
 mod verdict;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use keyrum_types::NodeId;
 
 pub use run::run;
+pub use shorten::shorten;
 pub use sweep::Sweep;
-pub use verdict::Verdict;
+pub use verdict::{Verdict, faults_in_words};
 
 /// Regions of a whole run.
 pub const REGIONS_MAX: usize = 3;
@@ -85,6 +88,9 @@ pub struct SimOptions {
     pub trace: Option<Box<dyn Write>>,
     /// A bug to plant, to see that the run finds it.
     pub plant: Option<Plant>,
+    /// Which faults of the plan come, by number; all of them if `None`. Whether a run with a part of its
+    /// plan went through enough is not asked.
+    pub faults: Option<BTreeSet<usize>>,
 }
 
 impl SimOptions {
@@ -96,6 +102,7 @@ impl SimOptions {
             regions: REGIONS_MAX,
             trace: None,
             plant: None,
+            faults: None,
         }
     }
 }

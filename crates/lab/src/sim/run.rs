@@ -57,6 +57,7 @@ pub fn run(options: SimOptions) -> Verdict {
         regions,
         trace,
         plant,
+        faults,
     } = options;
     let regions = regions.clamp(1, REGIONS_MAX);
     let time = Time::default();
@@ -70,6 +71,8 @@ pub fn run(options: SimOptions) -> Verdict {
         seed,
         minutes,
         regions,
+        plan: Vec::new(),
+        faults,
         findings: Vec::new(),
         figures: Figures::default(),
         trace: (0, 0),
@@ -109,8 +112,10 @@ fn simulate(verdict: &mut Verdict, time: &Time, trace: &Trace, plant: Option<Pla
         time,
         trace,
         plant,
+        faults: verdict.faults.as_ref(),
     };
     let mut run = Run::new(&cast);
+    verdict.plan = run.plan.iter().map(ToString::to_string).collect();
     let ended = run.course();
     if let Err(finding) = ended {
         run.findings.push(finding);

@@ -134,6 +134,8 @@ mod tests {
             seed,
             minutes: 0.5,
             regions: 1,
+            plan: vec!["a cut".to_owned()],
+            faults: None,
             findings: findings
                 .iter()
                 .map(|check| Finding::new(*check, "wrong"))

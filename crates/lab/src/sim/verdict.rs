@@ -1,5 +1,6 @@
 //! What a run came to.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,10 @@ pub struct Verdict {
     pub minutes: f64,
     /// How many Regions it had.
     pub regions: usize,
+    /// The faults that a seed plans, by number.
+    pub plan: Vec<String>,
+    /// Which of them came; all if `None`.
+    pub faults: Option<BTreeSet<usize>>,
     /// What must not be. Empty: the run passed.
     pub findings: Vec<Finding>,
     /// What the run went through.
@@ -44,10 +49,26 @@ impl Verdict {
 
     /// The command that runs this again.
     pub fn replay(&self) -> String {
-        format!(
+        let mut command = format!(
             "keyrum lab sim --seed {} --regions {} --minutes {}",
             self.seed, self.regions, self.minutes
-        )
+        );
+        if let Some(faults) = &self.faults {
+            command += &format!(" --faults {}", faults_in_words(faults));
+        }
+        command
+    }
+}
+
+/// Numbers of faults as the command line takes them.
+pub fn faults_in_words(faults: &BTreeSet<usize>) -> String {
+    match faults.is_empty() {
+        true => "none".to_owned(),
+        false => faults
+            .iter()
+            .map(usize::to_string)
+            .collect::<Vec<_>>()
+            .join(","),
     }
 }
 
@@ -65,6 +86,19 @@ impl fmt::Display for Verdict {
             .filter(|more| *more > 0)
         {
             writeln!(f, "  and {more} more")?;
+        }
+        if let Some(faults) = &self.faults {
+            writeln!(
+                f,
+                "  of {} faults in the plan {} came",
+                self.plan.len(),
+                faults.len()
+            )?;
+            for (number, planned) in self.plan.iter().enumerate() {
+                if faults.contains(&number) {
+                    writeln!(f, "    #{number} {planned}")?;
+                }
+            }
         }
         tell(&self.figures, self.regions, f)?;
         let healed = match self.healed_after_ms {
