@@ -8,11 +8,14 @@ BUILT = KEYRUM_BIN=$(TARGET)/debug/keyrum \
   KEYRUM_POWERLOSS_LIBRARY=$(TARGET)/debug/libkeyrum_powerloss.so
 # Flags for `make bench`, such as BENCH_ARGS=--write.
 BENCH_ARGS ?=
-# The simulation's seed, and how many Regions it has: 3 or 1.
+# Succeeds where there is a browser that tests know.
+HAS_BROWSER = command -v chromium || command -v chromium-browser || command -v google-chrome
+# The simulation's first seed, how many there are, and how many Regions each has.
 SEED ?= 1
+SEEDS ?= 200
 REGIONS ?= 3
 
-.PHONY: run test test-long verify verify-model fix bench lab tools
+.PHONY: run test test-long verify verify-model fix bench lab browser tools
 
 # Builds Keyrum and starts two Regions of three nodes each in one process.
 run: tools
@@ -36,6 +39,8 @@ test: tools
 	else \
 	  echo "make: boto3 or the AWS CLI is not here; what is checked with them is left out" >&2; \
 	fi
+	@{ $(HAS_BROWSER); } >/dev/null || \
+	  echo "make: chromium is not here; what the lab's report looks like in a browser is left out (make browser)" >&2
 
 # The long fault runs, and nothing else.
 test-long: tools
@@ -62,9 +67,21 @@ fix: tools
 bench: tools
 	$(CARGO) run --release --package keyrum-benches -- all $(BENCH_ARGS)
 
-# One simulated experiment. The same SEED gives the same trace.
+# Simulated experiments, SEEDS of them from SEED on, about five minutes on 2 cores; and the first one's report.
+# The same seed gives the same trace.
 lab: tools
-	$(CARGO) run --release --package keyrum -- lab sim --seed $(SEED) --regions $(REGIONS)
+	$(CARGO) build --release --package keyrum
+	$(CARGO) run --quiet --release --package keyrum -- lab sim --seed $(SEED) --regions $(REGIONS) \
+	  --report target/lab-report.html >/dev/null && echo "the report of seed $(SEED): target/lab-report.html"
+	$(CARGO) run --quiet --release --package keyrum -- lab sim --seed $(SEED) --seeds $(SEEDS) --regions $(REGIONS)
+
+# The browser that the lab's report is tested in. Apart from `tools`: nobody needs it to run Keyrum.
+browser:
+	@{ $(HAS_BROWSER); } >/dev/null || { \
+	  as=; [ "$$(id -u)" = 0 ] || as='sudo -n'; \
+	  $$as apt-get update -q && \
+	  $$as env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends chromium fonts-dejavu-core; \
+	} || { echo "make: chromium cannot be installed here; install it by hand" >&2; exit 1; }
 
 tools:
 	@command -v $(CARGO) >/dev/null || { \

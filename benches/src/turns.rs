@@ -22,6 +22,8 @@ pub(crate) struct Series {
     name: &'static str,
     /// Requests a second, turn by turn.
     rates: Vec<f64>,
+    /// Processor time a request in the process that answers, turn by turn, in microseconds.
+    cpu_us: Vec<f64>,
     requests: u64,
     answering_cpu: Duration,
     all_cpu: Duration,
@@ -38,6 +40,7 @@ impl Series {
         Self {
             name,
             rates: Vec::new(),
+            cpu_us: Vec::new(),
             requests: 0,
             answering_cpu: Duration::ZERO,
             all_cpu: Duration::ZERO,
@@ -59,7 +62,10 @@ impl Series {
         let this = [std::process::id()];
         let before = (cpu(&watched.answering)?, cpu(&watched.all)?, cpu(&this)?);
         let load = load::run(callers, Duration::from_secs_f64(seconds)).await?;
-        self.answering_cpu += cpu(&watched.answering)? - before.0;
+        let answering_cpu = cpu(&watched.answering)? - before.0;
+        self.answering_cpu += answering_cpu;
+        self.cpu_us
+            .push(per_request_us(answering_cpu, load.requests));
         self.all_cpu += cpu(&watched.all)? - before.1;
         self.load_cpu += cpu(&this)? - before.2;
         self.rates.push(load.rate());
@@ -89,11 +95,14 @@ impl Series {
 
     /// Processor time a request, in the process that answers.
     pub(crate) fn cpu_us(&self) -> f64 {
-        self.per_request_us(self.answering_cpu)
+        per_request_us(self.answering_cpu, self.requests)
     }
 
-    fn per_request_us(&self, time: Duration) -> f64 {
-        time.as_secs_f64() * 1e6 / self.requests.max(1) as f64
+    /// The median over turns of that time above what else was measured beside the same turn, in
+    /// microseconds.
+    pub(crate) fn cpu_us_above(&self, beside: &[f64]) -> f64 {
+        let turns = self.cpu_us.iter().zip(beside);
+        median(turns.map(|(this, beside)| this - beside).collect())
     }
 
     /// A quantile of the latency, in milliseconds.
@@ -118,9 +127,9 @@ impl Series {
             self.ms(0.5),
             self.ms(0.99),
             self.latency.max() as f64 / 1e6,
-            self.per_request_us(self.answering_cpu),
-            self.per_request_us(self.all_cpu),
-            self.per_request_us(self.load_cpu),
+            per_request_us(self.answering_cpu, self.requests),
+            per_request_us(self.all_cpu, self.requests),
+            per_request_us(self.load_cpu, self.requests),
             cores(self.all_cpu),
             cores(self.load_cpu),
         );
@@ -132,6 +141,10 @@ impl Series {
         }
         line
     }
+}
+
+fn per_request_us(time: Duration, requests: u64) -> f64 {
+    time.as_secs_f64() * 1e6 / requests.max(1) as f64
 }
 
 /// A quantile in milliseconds.
@@ -162,5 +175,7 @@ mod tests {
         let mut other = Series::new("other");
         (this.rates, other.rates) = (vec![5.0, 50.0, 1.0], vec![10.0, 100.0, 1.0]);
         assert_eq!(this.rate_against(&other), 0.5);
+        this.cpu_us = vec![12.0, 30.0, 21.0];
+        assert_eq!(this.cpu_us_above(&[2.0, 10.0, 20.0]), 10.0);
     }
 }

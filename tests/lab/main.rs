@@ -1,3 +1,4 @@
 //! `keyrum lab`, as it is called.
 
+mod run;
 mod sim;

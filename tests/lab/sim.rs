@@ -35,6 +35,8 @@ fn a_sweep_is_what_its_seeds_are() {
     };
     assert!(many.status.success(), "{many:?}");
     let mut found = verdicts(&many);
+    let all = found.pop().unwrap();
+    assert_eq!((&all["seeds"], &all["passed"]), (&3.into(), &3.into()));
     found.sort_by_key(|verdict| verdict["seed"].as_u64());
     let seeds: Vec<_> = found
         .iter()
@@ -45,6 +47,7 @@ fn a_sweep_is_what_its_seeds_are() {
     let calls: u64 = (found.iter())
         .map(|found| found["figures"]["calls"].as_u64().unwrap())
         .sum();
+    assert_eq!(all["figures"]["calls"], calls);
     let sum = words(&many.stderr);
     assert!(sum.starts_with("3 seeds: 3 passed, none failed\n"), "{sum}");
     assert!(sum.contains(&format!("calls: {calls},")), "{sum}");

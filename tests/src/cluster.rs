@@ -21,6 +21,8 @@ pub struct Shape {
     pub snapshot_entries: u64,
     /// Who may call: `any` or `declared`.
     pub credentials: &'static str,
+    /// Whether it is a test cluster: its clock may be moved, and faults may be put into it.
+    pub test_cluster: bool,
     /// More lines for the top of the topology file.
     pub lines: String,
     /// More environment for the supervisor and its nodes.
@@ -36,6 +38,7 @@ impl Shape {
             regions: vec![(crate::sdk::HERE, nodes)],
             snapshot_entries: 10_000,
             credentials: "any",
+            test_cluster: true,
             lines: String::new(),
             envs: Vec::new(),
             arguments: Vec::new(),
@@ -44,8 +47,8 @@ impl Shape {
 
     fn text(&self) -> String {
         let mut text = format!(
-            "port = 0\ncredentials = {:?}\ntest_clock = true\nsnapshot_entries = {}\n{}\n",
-            self.credentials, self.snapshot_entries, self.lines
+            "port = 0\ncredentials = {:?}\ntest_clock = {}\nsnapshot_entries = {}\n{}\n",
+            self.credentials, self.test_cluster, self.snapshot_entries, self.lines
         );
         for (name, nodes) in &self.regions {
             let ids: Vec<_> = (1..=*nodes).map(|id| format!("{{ id = {id} }}")).collect();

@@ -3,5 +3,6 @@
 
 mod arrows;
 mod licences;
+mod planted;
 mod text;
 mod tree;

@@ -146,6 +146,19 @@ pub fn ensure(
     Ok(())
 }
 
+/// Puts a node's key where it belongs if that is all that an interrupted change left to do. Otherwise
+/// the next change would begin by writing over the only key that fits.
+fn finish_former(cert_path: &Path, key_path: &Path) -> Result<(), CertsError> {
+    let next = next_path(key_path);
+    let (Ok(shown), Ok(key)) = (Certificate::read_all(cert_path), read_key(&next)) else {
+        return Ok(());
+    };
+    match shown.first() {
+        Some(shown) if shown.public_key == key.subject_public_key_info() => rename(&next, key_path),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// A node's new key and certificate, in place of those it has.
 fn make_node(
     folder: &Path,
@@ -155,6 +168,7 @@ fn make_node(
     validity: Option<Validity>,
 ) -> Result<Certificate, CertsError> {
     let (cert_path, key_path) = node_paths(folder, region, *node);
+    finish_former(&cert_path, &key_path)?;
     let name = server_name(cluster_id, region, *node);
     let make = |error: rcgen::Error| CertsError::Make(error.to_string());
     let mut params = CertificateParams::new(vec![name.clone()]).map_err(make)?;

@@ -84,33 +84,44 @@ struct Way {
 impl Way {
     /// When bytes that leave now arrive.
     fn arrival(&mut self, now: Instant, bytes: usize) -> Instant {
-        let Self { link, entropy, .. } = self;
-        let mut takes = link.round_trip / 2;
-        if !link.jitter.is_zero() {
-            takes += up_to(link.jitter / 2, &**entropy);
-        }
-        if link.loss > 0.0 {
-            let segments = bytes.div_ceil(SEGMENT_BYTES).max(1);
-            let repeated = (0..segments).map(|_| retransmissions(link, &**entropy));
-            takes += repeated.max().unwrap_or_default();
-        }
+        let (takes, _) = travel(&self.link, bytes, &*self.entropy);
         self.last = self.last.max(now + takes);
         self.last
     }
 }
 
-/// How much later than the others a segment arrives.
-fn retransmissions(link: &SimulatedLink, entropy: &dyn Entropy) -> Duration {
+/// How long bytes take one way, and how often one of their segments gets lost on it.
+pub(crate) fn travel(link: &SimulatedLink, bytes: usize, entropy: &dyn Entropy) -> (Duration, u64) {
+    let mut takes = link.round_trip / 2;
+    if !link.jitter.is_zero() {
+        takes += up_to(link.jitter / 2, entropy);
+    }
+    let mut lost = 0;
+    if link.loss > 0.0 {
+        let segments = bytes.div_ceil(SEGMENT_BYTES).max(1);
+        let repeated = (0..segments).map(|_| retransmissions(link, entropy));
+        let late = repeated.map(|(late, times)| {
+            lost += times;
+            late
+        });
+        takes += late.max().unwrap_or_default();
+    }
+    (takes, lost)
+}
+
+/// How much later than the others a segment arrives, and how often it gets lost.
+fn retransmissions(link: &SimulatedLink, entropy: &dyn Entropy) -> (Duration, u64) {
     let mut wait = link.round_trip.max(RETRANSMISSION_MIN);
-    let mut late = Duration::ZERO;
+    let (mut late, mut lost) = (Duration::ZERO, 0);
     for _ in 0..RETRANSMISSIONS_MAX {
         if !happens(link.loss, entropy) {
             break;
         }
         late += wait;
         wait *= 2;
+        lost += 1;
     }
-    late
+    (late, lost)
 }
 
 /// Carries bytes one way, each when its time has come, and then the end.
@@ -301,7 +312,7 @@ mod tests {
         let whole = 300 * ((1 << RETRANSMISSIONS_MAX) - 1);
         assert_eq!(
             retransmissions(&far, &entropy),
-            Duration::from_millis(whole)
+            (Duration::from_millis(whole), u64::from(RETRANSMISSIONS_MAX))
         );
     }
 }

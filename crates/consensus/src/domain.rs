@@ -141,10 +141,7 @@ pub(crate) async fn meet(
             node: peer,
         };
         async move {
-            let meeting = async {
-                let stream = world.network.connect(&addr).await?;
-                links.connect(stream, &peer, Purpose::Requests).await
-            };
+            let meeting = links.dial(&*world.network, &addr, &peer, Purpose::Requests);
             // Who cannot be met now, for whatever reason, is met when there is something to say.
             let _ = tokio::time::timeout(MEET_TIMEOUT, meeting).await;
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use keyrum_state::State;
 use keyrum_store::{Store, StoreError};
+use keyrum_types::planted::{self, Bug};
 use keyrum_types::{LogIndex, NodeId, Region, UnixMillis};
 use openraft::SnapshotPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -412,6 +413,11 @@ impl Group {
         *self.inner.leader.borrow() == Some(self.inner.config.node)
     }
 
+    /// The newest term this node knows of.
+    pub fn term(&self) -> u64 {
+        self.inner.metrics.borrow_watched().current_term
+    }
+
     /// The leader this node knows of; the receiver changes when that does.
     pub fn leader(&self) -> watch::Receiver<Option<NodeId>> {
         self.inner.leader.subscribe()
@@ -635,7 +641,7 @@ fn raft_config(config: &GroupConfig) -> Result<openraft::Config, String> {
         enable_pre_vote: Some(true),
         // A leader that restarts in its old term does not know how far it had committed, so its
         // read index could be below what it acknowledged: it has to win an election first.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(planted::is(Bug::LeaderRestored)),
         // `monitor` asks for snapshots: how many entries one is worth depends on the state's size.
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: LOG_KEPT_BEHIND_SNAPSHOT.min(config.snapshot_every),
@@ -670,12 +676,15 @@ fn check_identity(config: &GroupConfig, store: &Store) -> Result<u64, StartError
     Ok(last + 1)
 }
 
-/// Whether the other end closed the connection rather than failed a check.
+/// Whether the other end closed the connection, or cannot be reached, rather than failed a check.
 fn went_away(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    use std::io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, NetworkUnreachable, UnexpectedEof,
+    };
+    // The network that cannot be reached is cut by a fault.
     matches!(
         error.kind(),
-        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+        BrokenPipe | ConnectionAborted | ConnectionReset | NetworkUnreachable | UnexpectedEof
     )
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use keyrum_state::codec::StateDecoder;
 use keyrum_state::{Digest, FEATURE_LEVEL_SUPPORTED};
-use keyrum_types::{LogIndex, Region, UnixMillis};
+use keyrum_types::planted::{self, Bug};
+use keyrum_types::{Entropy, LogIndex, Region, UnixMillis};
 use openraft::raft::VoteRequest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -118,7 +119,10 @@ async fn carry_out(
             Ok(codec::encode(&()))
         }
         Kind::SnapshotChunk => {
-            let chunk: Vec<u8> = question(body)?;
+            let mut chunk: Vec<u8> = question(body)?;
+            if planted::is(Bug::DamagedSnapshots) {
+                damage(&mut chunk, &*inner.world.entropy);
+            }
             let mut session = session.lock().await;
             let (_, _, _, decoder) = session.0.as_mut().ok_or("a chunk before its snapshot")?;
             decoder.push(&chunk).map_err(|error| error.to_string())?;
@@ -128,7 +132,7 @@ async fn carry_out(
             let received = session.lock().await.0.take();
             let (vote, meta, digest, decoder) = received.ok_or("an end before its snapshot")?;
             let state = decoder.finish().map_err(|error| error.to_string())?;
-            if state.digest() != digest {
+            if state.digest() != digest && !planted::is(Bug::DigestSkipped) {
                 return Err(format!(
                     "the snapshot has digest {}, announced was {digest}",
                     state.digest()
@@ -176,6 +180,17 @@ async fn carry_out(
             Ok(codec::encode(&found))
         }
         Kind::Deliver => Err("only a courier of another Region delivers".to_owned()),
+    }
+}
+
+/// Flips a bit in every second chunk, as a network without checksums might.
+fn damage(chunk: &mut [u8], entropy: &dyn Entropy) {
+    let mut draw = [0; 8];
+    entropy.fill(&mut draw);
+    let draw = usize::from_le_bytes(draw);
+    if draw.is_multiple_of(2) {
+        let at = (draw >> 8) % chunk.len();
+        chunk[at] ^= 1;
     }
 }
 

@@ -16,8 +16,9 @@ use crate::certs;
 use crate::codec;
 use crate::distance::{Distances, SimulatedLink};
 use crate::domain::{Compared, DomainKeyName, Held};
+use crate::faults::Faults;
 use crate::tls_credentials::{MadeWith, TlsCredentials};
-use crate::world::BoxStream;
+use crate::world::{BoxStream, Network};
 
 /// How long TLS and the greeting may take, on either side.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,6 +38,8 @@ pub struct Links {
     credentials: Option<Arc<TlsCredentials>>,
     /// How far other Regions are; `None` if all are near.
     distances: Option<Arc<Distances>>,
+    /// What is put between it and others; `None` if nothing ever is.
+    faults: Option<Arc<Faults>>,
 }
 
 /// Why a node's certificates cannot be used.
@@ -119,6 +122,7 @@ impl Links {
             domain_key: None,
             credentials: Some(Arc::new(credentials)),
             distances: None,
+            faults: None,
         })
     }
 
@@ -132,6 +136,7 @@ impl Links {
             domain_key: None,
             credentials: None,
             distances: None,
+            faults: None,
         }
     }
 
@@ -151,6 +156,12 @@ impl Links {
         self
     }
 
+    /// The same links, but with whatever faults are in force on them.
+    pub fn with_faults(mut self, faults: Arc<Faults>) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
     /// What is compared with the peers' domain keys.
     pub(crate) fn compared(&self) -> Option<&Compared> {
         self.domain_key.as_ref()
@@ -161,8 +172,23 @@ impl Links {
         self.credentials.as_ref()
     }
 
+    /// Makes a link to `target` at an address, or says why not.
+    pub(crate) async fn dial(
+        &self,
+        network: &dyn Network,
+        addr: &str,
+        target: &PeerName,
+        purpose: Purpose,
+    ) -> io::Result<BoxStream> {
+        let stream = match &self.faults {
+            None => network.connect(addr).await?,
+            Some(faults) => faults.connect(network, addr, target).await?,
+        };
+        self.connect(stream, target, purpose).await
+    }
+
     /// Turns a fresh connection to `target` into a link, or says why not.
-    pub(crate) async fn connect(
+    async fn connect(
         &self,
         stream: BoxStream,
         target: &PeerName,
@@ -206,6 +232,13 @@ impl Links {
         &self,
         stream: BoxStream,
     ) -> io::Result<(BoxStream, PeerName, Purpose)> {
+        let (stream, gate) = match &self.faults {
+            None => (stream, None),
+            Some(faults) => {
+                let (stream, gate) = faults.incoming(stream);
+                (stream, Some((faults, gate)))
+            }
+        };
         let greet = async {
             let (mut stream, presented) = match &self.credentials {
                 None => (stream, None),
@@ -230,6 +263,9 @@ impl Links {
                 if !valid {
                     return Err(refused(format!("the certificate is not that of {name}")));
                 }
+            }
+            if let Some((faults, gate)) = &gate {
+                faults.admit(gate, &peer).await?;
             }
             self.send_greeting(&mut stream, greeting.purpose).await?;
             // After the answer: one with the wrong domain key is to learn of it.

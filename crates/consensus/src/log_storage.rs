@@ -3,15 +3,17 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::time::Duration;
 
 use keyrum_store::{LogRow, Store, StoreError};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
+use tokio::time::Instant;
 
 use crate::codec;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
-use crate::world::Blocking;
+use crate::world::{Blocking, spawn};
 
 /// Most bytes of entries read at once, so that a lagging follower costs a bounded amount of
 /// memory. At least one entry is read whatever its size.
@@ -22,11 +24,30 @@ const READ_BYTES_MAX: usize = 4 << 20;
 pub(crate) struct LogStorage {
     store: Store,
     blocking: Blocking,
+    /// When the last of the syncs ends that a slow simulated disk has under way.
+    slow_until: Option<Instant>,
 }
 
 impl LogStorage {
     pub(crate) fn new(store: Store, blocking: Blocking) -> Self {
-        Self { store, blocking }
+        Self {
+            store,
+            blocking,
+            slow_until: None,
+        }
+    }
+
+    /// When a sync that begins now is to end if the simulated disk is slow: after those under way.
+    fn late(&mut self) -> Option<Instant> {
+        let wait = self.blocking.slowness();
+        if wait.is_none() && self.slow_until.is_none() {
+            return None;
+        }
+        let now = Instant::now();
+        let under_way = self.slow_until.filter(|until| *until > now);
+        let after = under_way.map(|until| until + Duration::from_millis(1));
+        self.slow_until = after.max(wait.map(|wait| now + wait));
+        self.slow_until
     }
 
     /// Runs a call of the store that waits for the disk.
@@ -142,8 +163,16 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
             done.io_completed(Ok(()));
             return Ok(());
         };
+        let late = self.late();
         let done = Box::new(move |result: Result<(), StoreError>| {
-            done.io_completed(result.map_err(io::Error::other));
+            let result = result.map_err(io::Error::other);
+            match late {
+                None => done.io_completed(result),
+                Some(until) => drop(spawn(async move {
+                    tokio::time::sleep_until(until).await;
+                    done.io_completed(result);
+                })),
+            }
         });
         self.store.append(rows, codec::encode(&last), done);
         Ok(())

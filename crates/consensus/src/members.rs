@@ -96,6 +96,10 @@ impl Group {
     /// Carries a change out on this node, if it leads. All changes may be repeated.
     pub(crate) async fn change_here(&self, change: MemberChange) -> MemberAnswer {
         let raft = &self.inner.raft;
+        // A leader that was removed goes on until that is committed; what comes next is for the next one.
+        if !self.inner.voters().contains(&self.node()) {
+            return None;
+        }
         let done = match change {
             MemberChange::AddLearner { node, addr } => {
                 if self.inner.voters().contains(&node) {

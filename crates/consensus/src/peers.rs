@@ -247,13 +247,10 @@ impl PeerClient {
             .links
             .credentials()
             .map(|credentials| credentials.changes());
-        let connect = async {
-            let stream = inner.world.network.connect(&addr).await?;
-            inner
-                .links
-                .connect(stream, &inner.target, inner.purpose)
-                .await
-        };
+        let network = &*inner.world.network;
+        let connect = inner
+            .links
+            .dial(network, &addr, &inner.target, inner.purpose);
         let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(unreachable(format!("{addr}: {error}"))),

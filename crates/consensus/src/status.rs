@@ -75,6 +75,16 @@ pub struct NodeStatus {
     pub mutations_stopped: Option<String>,
 }
 
+/// A vote as a node has given it. A later one is greater, and a node never goes back to an earlier one,
+/// whatever becomes of it in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ballot {
+    /// In which term.
+    pub term: u64,
+    /// To whom.
+    pub candidate: NodeId,
+}
+
 /// What waits for another Region.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelStatus {
@@ -93,6 +103,16 @@ pub struct ChannelStatus {
 }
 
 impl Group {
+    /// The last vote this node gave.
+    pub fn ballot(&self) -> Ballot {
+        let metrics = self.inner.raft.metrics();
+        let vote = &metrics.borrow_watched().vote;
+        Ballot {
+            term: vote.leader_id().term,
+            candidate: vote.leader_id().node_id,
+        }
+    }
+
     /// This node as it sees itself.
     pub fn status(&self) -> NodeStatus {
         let inner = &self.inner;

@@ -8,8 +8,9 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use keyrum_types::{Clock, Entropy, UnixMillis};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -45,16 +46,47 @@ pub trait Network: Send + Sync + 'static {
     fn connect<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<BoxStream>>;
 }
 
+/// How slow the disk of a simulated machine is at the moment.
+#[derive(Debug, Default)]
+pub struct Slowness {
+    /// How long everything takes that waits for the disk, in milliseconds.
+    pub ms: AtomicU64,
+    /// How often something waited so.
+    pub waits: AtomicU64,
+}
+
+impl Slowness {
+    fn now(&self) -> Option<Duration> {
+        match self.ms.load(Ordering::Relaxed) {
+            0 => None,
+            ms => {
+                self.waits.fetch_add(1, Ordering::Relaxed);
+                Some(Duration::from_millis(ms))
+            }
+        }
+    }
+}
+
 /// How work that blocks (disk, key derivation in bulk) is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum Blocking {
     /// On tokio's blocking threads.
     Threads,
     /// In place, on the one thread of a simulation.
     Inline,
+    /// In place, after as long as the simulated disk takes.
+    Slowed(&'static Slowness),
 }
 
 impl Blocking {
+    /// How long the disk takes now, if it is simulated and slow.
+    pub(crate) fn slowness(self) -> Option<Duration> {
+        match self {
+            Self::Threads | Self::Inline => None,
+            Self::Slowed(slowness) => slowness.now(),
+        }
+    }
+
     /// Runs `work` to its end, without holding up other tasks unless in place.
     pub async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
         match self {
@@ -67,6 +99,12 @@ impl Blocking {
                 Err(failed) => std::panic::resume_unwind(failed.into_panic()),
             },
             Self::Inline => work(),
+            Self::Slowed(slowness) => {
+                if let Some(wait) = slowness.now() {
+                    tokio::time::sleep(wait).await;
+                }
+                work()
+            }
         }
     }
 
@@ -80,7 +118,7 @@ impl Blocking {
         self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> io::Result<T> {
-        if self == Self::Inline {
+        if matches!(self, Self::Inline | Self::Slowed(_)) {
             return Ok(work());
         }
         let turn = LONG.acquire().await.map_err(io::Error::other)?;

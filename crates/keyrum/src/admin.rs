@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
+use keyrum_consensus::faults::{InForce, Order};
 use keyrum_consensus::world::{self, World};
 use keyrum_consensus::{NodeStatus, Role, TlsStatus};
 use keyrum_types::{LogIndex, NodeId};
@@ -159,6 +160,30 @@ impl Admin {
         self.ask(method, "/domain-key", change, SLOW).await
     }
 
+    /// The node's faults that are in force.
+    pub(crate) async fn faults(&self) -> Result<Vec<InForce>, AdminError> {
+        let asked = self.ask(Method::GET, "/faults", None, QUICK);
+        asked.await.map(|told: Faults| told.faults)
+    }
+
+    /// Puts a fault in force.
+    pub(crate) async fn put_fault(&self, order: &Order) -> Result<(), AdminError> {
+        let body = json!(order);
+        let asked = self.ask::<Value>(Method::POST, "/faults", Some(body), QUICK);
+        asked.await.map(drop)
+    }
+
+    /// Lifts a fault, or all, and tells what was lifted.
+    pub(crate) async fn lift_faults(
+        &self,
+        number: Option<u64>,
+    ) -> Result<Vec<InForce>, AdminError> {
+        let query = number.map_or_else(String::new, |number| format!("?number={number}"));
+        let path = format!("/faults{query}");
+        let asked = self.ask(Method::DELETE, &path, None, QUICK);
+        asked.await.map(|told: Faults| told.faults)
+    }
+
     /// Moves the Region's clock ahead.
     pub(crate) async fn advance_clock(&self, by_ms: u64) -> Result<ClockMoved, AdminError> {
         let body = json!({ "by_ms": by_ms });
@@ -244,6 +269,12 @@ impl Admin {
             cause,
         }
     }
+}
+
+/// Faults as a node tells of them.
+#[derive(Debug, Deserialize)]
+struct Faults {
+    faults: Vec<InForce>,
 }
 
 /// What moving a Region's clock did.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyrum_consensus::faults::Faults;
 use keyrum_consensus::world::{self, World};
 use keyrum_consensus::{
     DomainKeyName, Group, GroupConfig, Links, LinksError, ReadMode, StartError, StopReason, is_new,
@@ -17,7 +18,7 @@ use keyrum_server::{
     AcceptedCredentials, Admin, Audit, AuditError, Audited, Endpoint, EndpointSettings, Regions,
 };
 use keyrum_service::{AttestationRoots, Found, Neighbourhood, RequestQuotas, Service, Settings};
-use keyrum_store::{RealDisk, Store, StoreConfig, StoreError};
+use keyrum_store::{Disk, FailingDisk, RealDisk, Store, StoreConfig, StoreError};
 use keyrum_types::Region;
 use rustix::process::{Resource, getrlimit};
 use tokio::task::JoinHandle;
@@ -264,6 +265,10 @@ impl Running {
                 file: region_key_file,
                 cause,
             })?;
+        // They are for who studies faults; others' nodes have no such thing in the way.
+        let faults = topology
+            .test_clock
+            .then(|| Faults::new(&name.region, world.entropy.clone()));
         let links = Links::mutual_tls(
             &folder.certs(),
             &folder.record().cluster_id,
@@ -276,11 +281,21 @@ impl Running {
             file: key_file.clone(),
         })
         .over_distances(topology.distances(&name.region), world.entropy.clone());
+        let links = match &faults {
+            None => links,
+            Some(faults) => links.with_faults(faults.clone()),
+        };
 
         let attestation_roots = Arc::new(attestation_roots(topology)?);
         let tls = api_tls(topology)?;
 
-        let store = open_store(world, &path, &folder.started_file(name)).await?;
+        let store = open_store(
+            world,
+            disk(faults.as_ref()),
+            &path,
+            &folder.started_file(name),
+        )
+        .await?;
         check_domain_key(&store, &path, &keyring, &key_file)?;
         wait_for_ports(&record).await;
         let config = GroupConfig {
@@ -358,8 +373,9 @@ impl Running {
             proxy: Some(ProxyToken::of_node(&token)),
             ..api_options(tls)
         };
-        let api = listen(world, name, record.api, endpoint, options).await;
-        let admin = Admin::new(service.clone(), token);
+        let outside = clients_world(world, faults.as_ref());
+        let api = listen(&outside, name, record.api, endpoint, options).await;
+        let admin = Admin::new(service.clone(), token).with_faults(faults);
         let admin = listen(world, name, record.admin, admin, limits().into()).await;
         let (api, admin) = match (api, admin) {
             (Ok(api), Ok(admin)) => (api, admin),
@@ -515,14 +531,40 @@ async fn wait_for_ports(record: &NodeRecord) {
     }
 }
 
+/// The machine's disk, and what is put in its way.
+fn disk(faults: Option<&Arc<Faults>>) -> Arc<dyn Disk> {
+    match faults {
+        None => RealDisk::shared(),
+        Some(faults) => FailingDisk::around(RealDisk::shared(), faults.disk().clone()),
+    }
+}
+
+/// The world as clients reach the node.
+fn clients_world(world: &World, faults: Option<&Arc<Faults>>) -> World {
+    let network = world.network.clone();
+    let network = match faults {
+        None => network,
+        Some(faults) => faults.for_clients(network),
+    };
+    World {
+        network,
+        ..world.clone()
+    }
+}
+
 /// Opens a node's store and notes that it has one. Waits for a former process of the node that is
 /// just ending, as one does whose supervisor was killed.
-async fn open_store(world: &World, path: &Path, started: &Path) -> Result<Store, NodeError> {
+async fn open_store(
+    world: &World,
+    disk: Arc<dyn Disk>,
+    path: &Path,
+    started: &Path,
+) -> Result<Store, NodeError> {
     let deadline = Instant::now() + FORMER_WAIT;
     loop {
-        let (path, started) = (path.to_owned(), started.to_owned());
+        let (disk, path, started) = (disk.clone(), path.to_owned(), started.to_owned());
         let open = move || {
-            let store = Store::open(RealDisk::shared(), &path, StoreConfig::default())?;
+            let store = Store::open(disk, &path, StoreConfig::default())?;
             // Before the node can vote.
             match files::touch(&started) {
                 Ok(()) => Ok(store),

@@ -1,24 +1,25 @@
 //! The command line.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use keyrum_lab::sim::REGIONS_MAX;
 use keyrum_types::{AccountId, KeyId, NodeId, Region};
 
 use crate::topology::{DEFAULT_PORT, short_wait};
 
+mod fault;
 mod key_files;
+mod lab;
 
+pub(crate) use fault::{Between, DiskError, DiskTrouble, Fault, Process as FaultProcess, Shape};
 pub(crate) use key_files::{
     KeyFiles, KeyFilesBackup, KeyFilesLock, KeyFilesRestore, KeyFilesUnlock, LockWith, Opener,
     ShareCounts,
 };
+pub(crate) use lab::{Lab, LabOutputs, LabReport, LabRun, LabSim};
 
 /// The data folder unless one is named.
 pub(crate) const DEFAULT_DATA: &str = ".keyrum";
@@ -60,6 +61,9 @@ pub(crate) enum Verb {
     /// Run experiments with faults
     #[command(subcommand)]
     Lab(Lab),
+    /// Break a running test cluster by hand: links, disks, processes
+    #[command(subcommand)]
+    Fault(Fault),
 }
 
 #[derive(Debug, Args)]
@@ -482,40 +486,6 @@ pub(crate) enum DomainKey {
     Files(KeyFiles),
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Lab {
-    /// Run three Regions of three nodes, or one, on a simulated network, disk and clock
-    Sim(LabSim),
-}
-
-#[derive(Debug, Clone, Args)]
-pub(crate) struct LabSim {
-    /// Fixes everything that happens: the same seed gives the same run
-    #[arg(long, value_name = "N", required_unless_present = "seeds")]
-    pub(crate) seed: Option<u64>,
-    /// Run so many seeds from --seed on (or from 1), each in a process of its own, on all cores
-    #[arg(long, value_name = "COUNT", conflicts_with = "trace")]
-    pub(crate) seeds: Option<NonZeroU64>,
-    /// How long faults come and go, in simulated minutes
-    #[arg(long, default_value_t = 1.0, value_parser = minutes, value_name = "M")]
-    pub(crate) minutes: f64,
-    /// How many Regions: 3 with families of multi-Region keys, or one alone
-    #[arg(long, default_value_t = REGIONS_MAX, value_parser = regions, value_name = "1|3")]
-    pub(crate) regions: usize,
-    /// Write the trace here; - for standard output
-    #[arg(long, value_name = "FILE|-")]
-    pub(crate) trace: Option<PathBuf>,
-    /// Let only these faults of the seed's plan come, by number; or none
-    #[arg(long, value_parser = faults, conflicts_with = "seeds", value_name = "N,N,...|none")]
-    pub(crate) faults: Option<BTreeSet<usize>>,
-    /// If the run fails, find the few faults of its plan that it takes
-    #[arg(long, conflicts_with_all = ["seeds", "trace"])]
-    pub(crate) shorten: bool,
-    /// Print each seed's verdict as a line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// A node as the command line names it: `REGION/ID`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct NodeName {
@@ -560,34 +530,6 @@ fn factor(text: &str) -> Result<f64, String> {
         Ok(factor) if factor > 0.0 && factor.is_finite() => Ok(factor),
         _ => Err("a factor is a number greater than 0".to_owned()),
     }
-}
-
-/// Longest simulation, in simulated minutes: 60 days, which already take days.
-const MINUTES_MAX: f64 = 86_400.0;
-
-fn minutes(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(minutes) if minutes > 0.0 && minutes <= MINUTES_MAX => Ok(minutes),
-        _ => Err(format!(
-            "a number of minutes is greater than 0 and at most {MINUTES_MAX}"
-        )),
-    }
-}
-
-fn regions(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(regions @ (1 | REGIONS_MAX)) => Ok(regions),
-        _ => Err(format!("a simulation has 1 or {REGIONS_MAX} Regions")),
-    }
-}
-
-fn faults(text: &str) -> Result<BTreeSet<usize>, String> {
-    if text == "none" {
-        return Ok(BTreeSet::new());
-    }
-    let numbers = text.split(',').map(|number| number.parse());
-    let numbers: Result<_, std::num::ParseIntError> = numbers.collect();
-    numbers.map_err(|_| "faults are named by their numbers, such as 0,3,7; or none".to_owned())
 }
 
 #[cfg(test)]
@@ -668,9 +610,21 @@ mod tests {
         for good in ["0.25", "1", "90"] {
             assert!(parse(&format!("keyrum lab sim --seed 1 --minutes {good}")).is_ok());
         }
-        for (regions, fits) in [("0", false), ("1", true), ("2", false), ("3", true)] {
-            let parsed = parse(&format!("keyrum lab sim --seed 1 --regions {regions}"));
-            assert_eq!(parsed.is_ok(), fits, "{regions}");
+        for (what, fits) in [
+            ("--regions 0", false),
+            ("--regions 2", true),
+            ("--regions 3", true),
+            ("--regions 4", false),
+            ("--nodes 0", false),
+            ("--nodes 5", true),
+            ("--nodes 6", false),
+            ("--scenario x", true),
+            ("--scenario x --nodes 5", false),
+            ("--markdown", false),
+            ("--seeds 2 --markdown", true),
+        ] {
+            let parsed = parse(&format!("keyrum lab sim --seed 1 {what}"));
+            assert_eq!(parsed.is_ok(), fits, "{what}");
         }
     }
 

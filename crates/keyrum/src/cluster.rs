@@ -56,9 +56,9 @@ pub(crate) async fn run(verb: Cluster) -> Result<ExitCode, Failure> {
         Cluster::Up(args) => return supervisor::up(args).await,
         Cluster::Status(args) => status(&args).await?,
         Cluster::Stop(place) => stop(&folder(&place)?).await?,
-        Cluster::Kill(args) => tell(&args, |node| Request::Kill { node }).await?,
+        Cluster::Kill(args) => tell(&args, |node| Request::Kill { node, for_ms: None }).await?,
         Cluster::Restart(args) => tell(&args, |node| Request::Restart { node }).await?,
-        Cluster::Pause(args) => tell(&args, |node| Request::Pause { node }).await?,
+        Cluster::Pause(args) => tell(&args, |node| Request::Pause { node, for_ms: None }).await?,
         Cluster::Resume(args) => tell(&args, |node| Request::Resume { node }).await?,
         Cluster::Add(args) => tell(&args, |node| Request::Add { node }).await?,
         Cluster::Remove(args) => tell(&args, |node| Request::Remove { node }).await?,
@@ -104,13 +104,16 @@ async fn add_region(args: cli::AddRegion) -> Result<(), Failure> {
 }
 
 fn say(reply: Reply) -> Result<(), Failure> {
+    let what = told(reply)?;
+    Ok(run::print(&format!("{what}\n"))?)
+}
+
+/// What the supervisor did, in its words.
+pub(crate) fn told(reply: Reply) -> Result<String, Failure> {
     match reply {
         Reply::Failed(why) => Err(Trouble::Refused(why).into()),
-        Reply::Done(what) => {
-            run::print(&format!("{what}\n"))?;
-            Ok(())
-        }
-        Reply::Processes(_) => Ok(()),
+        Reply::Done(what) => Ok(what),
+        Reply::Processes(_) | Reply::Healed { .. } => Ok("done".to_owned()),
     }
 }
 
@@ -153,7 +156,7 @@ async fn status(args: &cli::Status) -> Result<(), Failure> {
     let processes = match &running.control {
         Some(_) => match ask(&folder, &Request::Processes).await? {
             Reply::Processes(processes) => processes,
-            Reply::Done(_) | Reply::Failed(_) => Vec::new(),
+            Reply::Done(_) | Reply::Failed(_) | Reply::Healed { .. } => Vec::new(),
         },
         None => Vec::new(),
     };

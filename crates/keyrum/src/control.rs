@@ -24,11 +24,21 @@ pub(crate) enum Request {
     /// Stop everything.
     Stop,
     /// End a node's process at once.
-    Kill { node: String },
+    Kill {
+        node: String,
+        /// After how many milliseconds it is started again by itself.
+        #[serde(default)]
+        for_ms: Option<u64>,
+    },
     /// Start it again.
     Restart { node: String },
     /// Freeze it.
-    Pause { node: String },
+    Pause {
+        node: String,
+        /// After how many milliseconds it goes on by itself.
+        #[serde(default)]
+        for_ms: Option<u64>,
+    },
     /// Let it go on.
     Resume { node: String },
     /// Start a new node and make it a voter.
@@ -37,6 +47,24 @@ pub(crate) enum Request {
     Remove { node: String },
     /// Make a Region with nodes 1 to `nodes`, and have the others know it.
     AddRegion { region: String, nodes: u64 },
+    /// Start every node that has no process, and let those go on that are frozen.
+    Heal,
+    /// Damage a file of a node that has no process.
+    Damage {
+        node: String,
+        harm: Harm,
+        file: String,
+    },
+}
+
+/// What is done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Harm {
+    /// A bit is turned over.
+    Flip,
+    /// The last bytes that were written go.
+    Tear,
 }
 
 /// What the supervisor says to it.
@@ -49,6 +77,11 @@ pub(crate) enum Reply {
     Failed(String),
     /// Every node's process.
     Processes(Vec<Process>),
+    /// What was healed, and what could not be; in words.
+    Healed {
+        done: Vec<String>,
+        failed: Vec<String>,
+    },
 }
 
 /// A node's process as the supervisor sees it.
@@ -60,6 +93,11 @@ pub(crate) struct Process {
     pub(crate) pid: Option<u32>,
     /// `running`, `paused`, `killed` or how it ended.
     pub(crate) condition: String,
+    /// How often it was killed and frozen since the supervisor's start.
+    #[serde(default)]
+    pub(crate) kills: u64,
+    #[serde(default)]
+    pub(crate) pauses: u64,
 }
 
 /// Where the socket of a data folder is: in it, unless its path is too long for a socket.

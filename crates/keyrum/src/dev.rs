@@ -361,7 +361,8 @@ impl Cluster {
             let statuses: Vec<_> = ours.map(|node| node.service.group().status()).collect();
             let leader = statuses
                 .iter()
-                .find(|s| s.leader == Some(s.node))
+                .filter(|s| s.leader == Some(s.node))
+                .max_by_key(|s| s.term)
                 .map(|s| s.node);
             let stopped: Vec<_> = statuses
                 .iter()

@@ -15,6 +15,7 @@ mod control;
 mod data;
 mod dev;
 mod domain_key;
+mod fault;
 mod files;
 mod front;
 mod identities;
@@ -94,7 +95,10 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
             Verb::Identity(verb) => identities::run(verb).await,
             Verb::DomainKey(cli::DomainKey::Versions(verb)) => domain_key::run(verb).await,
             Verb::DomainKey(cli::DomainKey::Files(verb)) => key_files::run(verb).await,
+            Verb::Fault(verb) => fault::run(verb).await,
             Verb::Lab(cli::Lab::Sim(args)) => lab::runs(&args).await,
+            Verb::Lab(cli::Lab::Run(args)) => lab::play(&args).await,
+            Verb::Lab(cli::Lab::Report(args)) => lab::report::write(&args),
         }
     });
     // Work that blocks, such as a flush, may still be under way; the stores were closed in order.

@@ -73,6 +73,11 @@ pub(crate) struct NodeProcess {
     /// The other end of its standard input. Closes when this process ends, however it ends: the node
     /// then stops.
     tether: Option<PipeWriter>,
+    /// How often it was killed, and frozen.
+    kills: u64,
+    pauses: u64,
+    /// Goes up whenever somebody does something to it.
+    turn: u64,
 }
 
 impl NodeProcess {
@@ -84,7 +89,20 @@ impl NodeProcess {
             condition: Condition::Running,
             child: Some(child),
             tether: Some(tether),
+            kills: 0,
+            pauses: 0,
+            turn: 0,
         })
+    }
+
+    /// How often it was killed, and frozen.
+    pub(crate) fn faults(&self) -> (u64, u64) {
+        (self.kills, self.pauses)
+    }
+
+    /// Another number whenever somebody has done something to it.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn
     }
 
     /// How it fares.
@@ -119,8 +137,10 @@ impl NodeProcess {
 
     /// Ends it at once.
     pub(crate) async fn kill(&mut self) -> io::Result<()> {
+        self.turn += 1;
         if let Some(mut child) = self.child.take() {
             child.kill().await?;
+            self.kills += 1;
         }
         self.condition = Condition::Killed;
         Ok(())
@@ -128,8 +148,10 @@ impl NodeProcess {
 
     /// Freezes it. A thread that waits for the disk stops when it is back.
     pub(crate) async fn pause(&mut self) -> io::Result<()> {
+        self.turn += 1;
         let pid = self.signal(Signal::STOP)?;
         self.condition = Condition::Paused;
+        self.pauses += 1;
         let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let deadline = Instant::now() + STOPPED_LIMIT;
         while waitid(WaitId::Pid(pid), stopped)?.is_none() {
@@ -146,6 +168,7 @@ impl NodeProcess {
 
     /// Lets it go on.
     pub(crate) fn resume(&mut self) -> io::Result<()> {
+        self.turn += 1;
         self.signal(Signal::CONT)?;
         self.condition = Condition::Running;
         Ok(())
@@ -153,6 +176,7 @@ impl NodeProcess {
 
     /// Lets it stop in order; ends it when that takes too long.
     pub(crate) async fn stop(&mut self) -> io::Result<()> {
+        self.turn += 1;
         if self.child.is_some() {
             // A frozen process sees the request only when it goes on. Both fail only when the
             // process is gone already.

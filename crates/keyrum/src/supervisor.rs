@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use keyrum_consensus::world::{self, World};
 use keyrum_crypto::Unlock;
+use keyrum_store::StoreError;
 use keyrum_types::{NodeId, Region};
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
@@ -35,6 +36,7 @@ use crate::signals::{INTERRUPTED, Signals};
 use crate::topology::Topology;
 use crate::unlock;
 
+mod faults;
 mod joining;
 mod members;
 
@@ -169,6 +171,15 @@ enum Trouble {
         node: NodeName,
         condition: Condition,
     },
+    #[error(
+        "nothing was damaged: node {node} is {condition}, and would write over it: `keyrum fault kill {node}` first"
+    )]
+    HasProcess {
+        node: NodeName,
+        condition: Condition,
+    },
+    #[error("nothing was damaged at {node}: {error}")]
+    Undamaged { node: NodeName, error: StoreError },
     #[error("node {node} ended ({status}){words}")]
     Ended {
         node: NodeName,
@@ -368,10 +379,14 @@ impl Supervisor {
                 self.stop.notify_one();
                 done("stopping".to_owned())
             }
-            Request::Kill { node } => {
+            Request::Kill { node, for_ms } => {
                 let (name, process) = self.named(&node)?;
-                process.lock().await.kill().await?;
+                let mut locked = process.lock().await;
+                locked.kill().await?;
+                let turn = locked.turn();
+                drop(locked);
                 self.note_processes()?;
+                self.undo_later(name.clone(), process, turn, for_ms);
                 done(format!("{name} is killed"))
             }
             Request::Restart { node } => {
@@ -381,11 +396,15 @@ impl Supervisor {
                 self.wait_until_up(&name).await?;
                 done(format!("{name} runs again"))
             }
-            Request::Pause { node } => {
-                let (name, process) = self.named(&node)?;
-                let mut process = process.lock().await;
+            Request::Pause { node, for_ms } => {
+                let (name, shared) = self.named(&node)?;
+                let mut process = shared.lock().await;
                 match process.condition() {
-                    Condition::Running => process.pause().await?,
+                    Condition::Running => {
+                        process.pause().await?;
+                        let turn = process.turn();
+                        self.undo_later(name.clone(), shared.clone(), turn, for_ms);
+                    }
                     Condition::Paused => {}
                     other => {
                         let condition = other.clone();
@@ -416,6 +435,11 @@ impl Supervisor {
                 let name = self.parse(&node)?;
                 self.add(&name).await?;
                 done(format!("{name} is a voter of its Region's group"))
+            }
+            Request::Heal => Ok(self.heal().await),
+            Request::Damage { node, harm, file } => {
+                let (name, process) = self.named(&node)?;
+                done(self.damage(&name, &process, harm, &file).await?)
             }
             Request::AddRegion { region, nodes } => done(self.add_region(&region, nodes).await?),
             Request::Remove { node } => {
@@ -540,7 +564,10 @@ impl Supervisor {
         for (node, process) in all {
             let mut process = process.lock().await;
             process.check();
+            let (kills, pauses) = process.faults();
             processes.push(Process {
+                kills,
+                pauses,
                 node: node.to_string(),
                 pid: process.pid(),
                 condition: process.condition().to_string(),

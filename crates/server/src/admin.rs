@@ -14,15 +14,20 @@
 //! | `POST /identities` `{"do": WHAT, ...}` | changes them; see [`identities`] |
 //! | `GET /domain-key` | the versions of the domain key, and what each waits for |
 //! | `POST /domain-key` `{"do": WHAT, ...}` | rotates it; see [`domain_key`] |
+//! | `GET /faults` | the faults in force and what they have done; test clusters only |
+//! | `POST /faults` | puts one in force, an `Order` of `keyrum_consensus::faults` |
+//! | `DELETE /faults?number=N` | lifts one, or all |
 //! | `POST /snapshot` | takes a snapshot now |
 //! | `POST /shutdown` | stops the node in order |
 //!
 //! Answers are JSON; a failure is `{"error": TEXT}`.
 
 mod domain_key;
+mod faults;
 mod identities;
 mod log;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -30,6 +35,7 @@ use hyper::body::Bytes;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
+use keyrum_consensus::faults::Faults;
 use keyrum_service::{Service, ServiceError};
 use keyrum_types::{NodeId, Region};
 use serde::Deserialize;
@@ -49,6 +55,7 @@ pub struct Admin {
     service: Service,
     token: Token,
     shutdown: Option<Box<dyn Fn() + Send + Sync>>,
+    faults: Option<Arc<Faults>>,
 }
 
 /// What a request must show. Kept and compared as its SHA-256, all of it every time, so that the
@@ -104,7 +111,14 @@ impl Admin {
             service,
             token: Token::new(token.as_ref()),
             shutdown: None,
+            faults: None,
         }
+    }
+
+    /// What `/faults` steers; without it, that path refuses everything.
+    pub fn with_faults(mut self, faults: Option<Arc<Faults>>) -> Self {
+        self.faults = faults;
+        self
     }
 
     /// What `POST /shutdown` calls; without it that path does not exist. It must return at once.
@@ -149,6 +163,11 @@ impl Admin {
             }
             (&Method::POST, "/members/remove") => {
                 done(group.remove(read::<Member>(body)?.id).await)
+            }
+            (&Method::GET, "/faults") => faults::list(self.faults.as_ref()),
+            (&Method::POST, "/faults") => faults::put(self.faults.as_ref(), body),
+            (&Method::DELETE, "/faults") => {
+                faults::lift(self.faults.as_ref(), request.parts.uri.query())
             }
             (&Method::POST, "/snapshot") => match timeout(SNAPSHOT_WAIT, group.snapshot()).await {
                 Ok(taken) => done(taken),

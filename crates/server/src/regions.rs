@@ -23,6 +23,11 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Whether this node leads its Region's group.
     fn leads(&self) -> bool;
 
+    /// The term of its group that this node knows of.
+    fn term(&self) -> u64 {
+        0
+    }
+
     /// Whether this node can answer at all.
     fn runs(&self) -> bool;
 
@@ -153,13 +158,19 @@ impl Entry {
         if let [only] = &self.nodes[..] {
             return Ok(chosen(only));
         }
-        if !any_node
-            && let Some(leader) = self
-                .nodes
-                .iter()
-                .find(|node| node.backend.leads() && node.backend.runs())
-        {
-            return Ok(chosen(leader));
+        if !any_node {
+            let leads = |node: &&Node| node.backend.leads() && node.backend.runs();
+            let mut leaders = self.nodes.iter().filter(leads);
+            if let Some(first) = leaders.next() {
+                // One that is cut off from the others does not know that it leads no more.
+                let newest = leaders.fold(first, |newest, other| {
+                    match other.backend.term() > newest.backend.term() {
+                        true => other,
+                        false => newest,
+                    }
+                });
+                return Ok(chosen(newest));
+            }
         }
         let start = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.nodes.len();

@@ -48,8 +48,9 @@ use keyrum_consensus::{Group, ReadMode};
 use keyrum_crypto::{DomainKeyring, DomainKeys, MemoryDomainKeys, SessionTokenKey, TokenKey};
 use keyrum_state::{
     AUTHORIZATION_LEVEL, Caller, CallerDetails, Command, Event, Key, KeyRef, Refusal, State,
-    permit_key,
+    decide, permit_key,
 };
+use keyrum_types::planted::{self, Bug};
 use keyrum_types::{LogIndex, Region};
 
 pub use algorithm::{Algorithms, DataKeySpec};
@@ -254,12 +255,25 @@ impl Service {
         command: Command,
     ) -> Result<Vec<Event>, ServiceError> {
         let caller = self.caller_for_log(ctx);
+        if planted::is(Bug::AuthorizeBeforeDecide) {
+            self.authorized_here(&caller, &command)?;
+        }
         let detailed = caller.details.audit.is_some();
         let (index, events) = self.propose_for(Some(caller), command).await?;
         if detailed && !events.is_empty() {
             ctx.trace.logged(index);
         }
         Ok(events)
+    }
+
+    /// Refuses a caller who may not give a command by what this node shows: a planted bug takes that
+    /// for enough.
+    fn authorized_here(&self, caller: &Caller, command: &Command) -> Result<(), ServiceError> {
+        let (state, now) = (self.inner.group.state(), self.inner.world.clock.now());
+        match planted::without(|| decide(&state, Some(caller), now, command)) {
+            Err(refusal @ Refusal::NotAuthorized(_)) => Err(ServiceError::Refused(refusal)),
+            _ => Ok(()),
+        }
     }
 
     /// The caller as the log may tell of it.

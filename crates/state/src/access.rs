@@ -15,6 +15,7 @@ use keyrum_authz::{
     PolicyKind, Principal, PrincipalKind, Question, ResourceSide, VIA_SERVICE, authorize,
     locks_out, managed_key_allows,
 };
+use keyrum_types::planted::{self, Bug};
 use keyrum_types::{AccountId, AliasName, Region, UnixMillis, alias_arn, key_arn};
 
 use crate::facts::{Facts, InRegion, Situation};
@@ -356,6 +357,9 @@ impl<'s> Call<'s> {
     }
 
     pub(crate) fn key(&self, key: KeyRef) -> Result<Permitted<'s>, Refusal> {
+        if planted::is(Bug::AuthorizeBeforeDecide) {
+            return permit_key_by_account(self.state, self.caller, key, self.action());
+        }
         permit_key(self.state, self.caller, key, self.action(), self.command)
     }
 

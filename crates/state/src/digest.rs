@@ -21,11 +21,15 @@ pub struct Digest(pub u128);
 
 impl Digest {
     pub(crate) fn add(&mut self, row: &Row) {
-        self.0 = self.0.wrapping_add(hash(row));
+        if !row.is_left_out() {
+            self.0 = self.0.wrapping_add(hash(row));
+        }
     }
 
     pub(crate) fn subtract(&mut self, row: &Row) {
-        self.0 = self.0.wrapping_sub(hash(row));
+        if !row.is_left_out() {
+            self.0 = self.0.wrapping_sub(hash(row));
+        }
     }
 }
 

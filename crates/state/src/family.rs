@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use keyrum_types::planted::{self, Bug};
 use keyrum_types::{KeySpec, KeyUsage, MaterialId, Origin, Region, RotationKind, UnixMillis};
 use serde::{Deserialize, Serialize};
 
@@ -398,12 +399,18 @@ impl Family {
         own: &Region,
     ) -> Vec<(Region, Message)> {
         let record = self.record(key, rotation);
-        let others = self.roster.keys().filter(|region| *region != own);
+        let mut others: Vec<_> = self.roster.keys().filter(|region| *region != own).collect();
+        if planted::is(Bug::HashMapInState) {
+            others = std::collections::HashSet::<_>::from_iter(others)
+                .into_iter()
+                .collect();
+        }
         let message = |region| Message::Record {
             record: Arc::clone(&record),
             materials: self.materials_for(key, rotation, region),
         };
         others
+            .into_iter()
             .map(|region| (region.clone(), message(region)))
             .collect()
     }

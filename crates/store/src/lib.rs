@@ -14,8 +14,10 @@
 //!
 //! Methods that say they block wait for the disk; callers in async code run them elsewhere.
 
+mod damage;
 mod disk;
 mod error;
+mod failing;
 mod journal;
 mod mark;
 mod real;
@@ -27,9 +29,11 @@ mod snapshot;
 mod store;
 mod writer;
 
+pub use damage::{DAMAGE_FILES, Damage, Damaged, damage};
 pub use disk::{Disk, DiskFile, Folder, KeyValue, RowChange};
 pub use error::StoreError;
+pub use failing::{DiskFault, DiskFaults, FailingDisk};
 pub use real::RealDisk;
-pub use sim::{Fate, SimDisk};
+pub use sim::{Fate, SimDisk, Toll};
 pub use snapshot::SnapshotReader;
 pub use store::{AppendDone, LogRange, LogRow, Store, StoreConfig};

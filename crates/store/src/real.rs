@@ -22,7 +22,7 @@ use crate::snapshot;
 
 const LOCK: &str = "lock";
 const ROWS: &str = "rows";
-const ROWS_FILE: &str = "rows/db";
+pub(crate) const ROWS_FILE: &str = "rows/db";
 
 /// The machine's own disk.
 #[derive(Debug, Clone, Copy, Default)]

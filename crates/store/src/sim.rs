@@ -19,6 +19,17 @@ pub enum Fate {
     /// The seed chooses for each: gone, there, torn, or with a flipped bit. Rows are lost from
     /// some point on.
     Seeded(u64),
+    /// The same, but every write to a file is torn, or has a flipped bit.
+    Torn(u64),
+}
+
+/// What a power loss did to writes that were not synced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Toll {
+    /// Rows, files' names and writes to files that are gone.
+    pub lost: u64,
+    /// Writes to files that are there in part, or with a flipped bit.
+    pub torn: u64,
 }
 
 /// A simulated disk. Clones are the same disk.
@@ -39,6 +50,8 @@ struct Machine {
     syncs_lie: bool,
     row_syncs: u64,
     file_syncs: u64,
+    /// How often something failed that a full or failing disk was asked for.
+    failures: u64,
 }
 
 #[derive(Debug, Default)]
@@ -91,18 +104,25 @@ impl SimDisk {
 
     /// The machine loses power: unsynced writes meet their fate, every store open on this disk is
     /// dead (its writes fail and change nothing), and the folders can be opened again.
-    pub fn crash(&self, fate: Fate) {
+    pub fn crash(&self, fate: Fate) -> Toll {
         let mut machine = self.lock();
         machine.generation += 1;
         machine.full = false;
         machine.syncs_before_failure = None;
         let mut dice = Dice(match fate {
-            Fate::Seeded(seed) => seed,
-            _ => 0,
+            Fate::Seeded(seed) | Fate::Torn(seed) => seed,
+            Fate::DropUnsynced | Fate::KeepAll => 0,
         });
+        let mut toll = Toll::default();
         for content in machine.folders.values_mut() {
-            content.crash(fate, &mut dice);
+            content.crash(fate, &mut dice, &mut toll);
         }
+        toll
+    }
+
+    /// How often writes and syncs failed because the disk was full or failing, since this was asked last.
+    pub fn take_failures(&self) -> u64 {
+        std::mem::take(&mut self.lock().failures)
     }
 
     /// The sync after the next `successes` ones fails; the store then takes nothing more.
@@ -203,14 +223,15 @@ impl Disk for SimDisk {
 }
 
 impl Content {
-    fn crash(&mut self, fate: Fate, dice: &mut Dice) {
+    fn crash(&mut self, fate: Fate, dice: &mut Dice, toll: &mut Toll) {
         self.open = false;
         let unsynced = std::mem::take(&mut self.rows_unsynced);
         let keep = match fate {
             Fate::DropUnsynced => 0,
             Fate::KeepAll => unsynced.len(),
-            Fate::Seeded(_) => dice.index(unsynced.len() + 1),
+            Fate::Seeded(_) | Fate::Torn(_) => dice.index(unsynced.len() + 1),
         };
+        toll.lost += (unsynced.len() - keep) as u64;
         for change in &unsynced[..keep] {
             change_rows(&mut self.rows_synced, change);
         }
@@ -218,11 +239,12 @@ impl Content {
         let names_survive = match fate {
             Fate::DropUnsynced => false,
             Fate::KeepAll => true,
-            Fate::Seeded(_) => dice.roll(2) == 1,
+            Fate::Seeded(_) | Fate::Torn(_) => dice.roll(2) == 1,
         };
         if names_survive {
             self.names_synced = self.names.clone();
         } else {
+            toll.lost += u64::from(self.names != self.names_synced);
             self.names = self.names_synced.clone();
         }
         for file in self.files.values_mut() {
@@ -231,11 +253,19 @@ impl Content {
                     Fate::DropUnsynced => 0,
                     Fate::KeepAll => 1,
                     Fate::Seeded(_) => dice.roll(4),
+                    Fate::Torn(_) => 2 + dice.roll(2),
                 };
                 match choice {
-                    0 => continue,
-                    2 => bytes.truncate(dice.index(bytes.len())),
+                    0 => {
+                        toll.lost += 1;
+                        continue;
+                    }
+                    2 => {
+                        toll.torn += 1;
+                        bytes.truncate(dice.index(bytes.len()));
+                    }
                     3 if !bytes.is_empty() => {
+                        toll.torn += 1;
                         let at = dice.index(bytes.len());
                         bytes[at] ^= 1 << dice.roll(8);
                     }
@@ -295,6 +325,7 @@ impl Place {
     fn writing<T>(&self, work: impl FnOnce(&mut Content) -> io::Result<T>) -> io::Result<T> {
         self.with(|machine, path| {
             if machine.full {
+                machine.failures += 1;
                 return Err(io::Error::new(
                     io::ErrorKind::StorageFull,
                     "no space left on device",
@@ -306,7 +337,10 @@ impl Place {
 
     fn syncing(&self, work: impl FnOnce(&mut Content) -> io::Result<()>) -> io::Result<()> {
         self.with(|machine, path| match &mut machine.syncs_before_failure {
-            Some(0) => Err(io::Error::other("simulated input/output error")),
+            Some(0) => {
+                machine.failures += 1;
+                Err(io::Error::other("simulated input/output error"))
+            }
             left => {
                 if let Some(left) = left {
                     *left -= 1;

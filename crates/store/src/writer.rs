@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use keyrum_types::LogIndex;
+use keyrum_types::planted::{self, Bug};
 
 use crate::StoreError;
 use crate::disk::{Folder, RowChange};
@@ -184,7 +185,11 @@ impl Writer {
     pub(crate) fn group(&mut self, requests: impl Iterator<Item = Queued>) -> Answers {
         let mut only_appends = true;
         for Queued { request, done } in requests {
-            only_appends &= matches!(request, Request::Append { .. });
+            only_appends &= match &request {
+                Request::Append { .. } => true,
+                Request::Vote(_) => planted::is(Bug::VoteNotSynced),
+                _ => false,
+            };
             let outcome = self.shared.check().and_then(|()| self.handle(request));
             self.waiting.push(done);
             if let Err(error) = outcome {

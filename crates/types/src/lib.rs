@@ -11,6 +11,7 @@ mod fingerprint;
 mod grant;
 mod import;
 mod managed;
+pub mod planted;
 mod region;
 mod sealed;
 mod seams;

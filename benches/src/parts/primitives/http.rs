@@ -20,7 +20,7 @@ use crate::cluster::Cluster;
 use crate::load::{self, Caller, Latency};
 use crate::parts::encrypt::remove;
 use crate::report::{Report, Row, Verdict};
-use crate::turns::{Series, TURNS, Watched, quantile_ms};
+use crate::turns::{Series, TURNS, Watched, median, quantile_ms};
 use crate::{Failure, Setting};
 
 const GROUP: &str = "1 node, lease reads";
@@ -122,13 +122,14 @@ pub(super) async fn calls(setting: &Setting, report: &mut Report) -> Result<(), 
         let mut warm = Series::new("");
         let mut series = Series::new(what);
         let mut dozing = Series::new(what);
-        for turn in 0..=TURNS {
+        let mut bare = Vec::new();
+        for turn_no in 0..=TURNS {
             for is_awake in [true, false] {
                 let mut callers = Vec::new();
                 for _ in 0..CALLERS {
                     callers.push(Caller::http(&node.api, request.clone()).await?);
                 }
-                let (series, seconds) = match (turn, is_awake) {
+                let (series, seconds) = match (turn_no, is_awake) {
                     (0, _) => (&mut warm, 0.25),
                     (_, true) => (&mut series, setting.slice_seconds),
                     (_, false) => (&mut dozing, setting.slice_seconds),
@@ -138,13 +139,16 @@ pub(super) async fn calls(setting: &Setting, report: &mut Report) -> Result<(), 
                     true => load::awake(turn).await?,
                     false => turn.await?,
                 }
+                if turn_no > 0 && is_awake {
+                    bare.push(compared::busy_us(seconds / 2.0, work));
+                }
             }
         }
         if let Some(failure) = series.failure.as_ref().or(dozing.failure.as_ref()) {
             return Err(format!("{what}: {failure}").into());
         }
-        let bare = compared::busy_us(setting.slice_seconds / 3.0, work);
-        let above = series.cpu_us() - bare;
+        let above = series.cpu_us_above(&bare);
+        let bare = median(bare);
         report.row(&Row {
             what,
             group: GROUP,

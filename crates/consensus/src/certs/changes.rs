@@ -12,7 +12,7 @@ use rcgen::{Issuer, PublicKeyData};
 
 use super::facts::Certificate;
 use super::{
-    CertsError, authority_key_path, authority_params, authority_path, in_file, lock,
+    CertsError, authority_key_path, authority_params, authority_path, finish_former, in_file, lock,
     make_authority, make_node, next_path, node_paths, read_key, remove, rename, server_name,
     signer, write_file,
 };
@@ -97,6 +97,7 @@ impl Changes {
         let name = server_name(&self.cluster_id, region, node);
         let next = next_path(&authority_path(&self.folder));
         if tls_credentials::are_good(&cert, &key, &next, &name, now) {
+            finish_former(&cert, &key)?;
             let mut found = Certificate::read_all(&cert)?;
             return Ok(found.remove(0));
         }
@@ -192,6 +193,33 @@ mod tests {
             let entry = entry.unwrap();
             fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
         }
+    }
+
+    /// Catches a change that was stopped between its two renames and stays so: whoever reads the
+    /// certificate with the key beside it has two that do not fit, and the next change begins by
+    /// writing over the key that does.
+    #[test]
+    fn a_key_that_was_left_beside_is_put_in_its_place() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("now");
+        ensure(&folder, "c", &[node(1)]).unwrap();
+        let (region, id) = node(1);
+        let (cert, key) = node_paths(&folder, &region, id);
+        let fits = || {
+            let shown = Certificate::read_all(&cert).unwrap().remove(0);
+            read_key(&key).unwrap().subject_public_key_info() == shown.public_key
+        };
+        let former = fs::read(&key).unwrap();
+        let changes = Changes::begin(&folder, "c").unwrap();
+        changes.next_authority().unwrap();
+        let made = changes.renew_by_next(&region, id, None, NOW).unwrap();
+        rename(&key, &next_path(&key)).unwrap();
+        fs::write(&key, &former).unwrap();
+        assert!(!fits());
+        let again = changes.renew_by_next(&region, id, None, NOW).unwrap();
+        assert_eq!(again, made, "it was good, and is kept");
+        assert!(fits());
+        assert!(!next_path(&key).exists());
     }
 
     /// Catches a replacement of the authority that, stopped after any of its steps, leaves a node

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use keyrum_types::NodeId;
 use serde::{Deserialize, Serialize};
 
 use super::Finding;
@@ -14,6 +15,23 @@ const CHECK: &str = "not-exercised";
 pub struct Figures {
     /// Faults that were put in force, by kind.
     pub faults: BTreeMap<Cow<'static, str>, u64>,
+    /// Those of them that took effect at least once, by kind.
+    #[serde(default)]
+    pub took_effect: BTreeMap<Cow<'static, str>, u64>,
+    /// How often they did, by kind: nodes that ended, messages that were lost, held back, late or
+    /// repeated, calls on a disk that failed or took long, clocks read while they were off.
+    #[serde(default)]
+    pub effects: BTreeMap<Cow<'static, str>, u64>,
+    /// Regions whose whole history no node had in the end, because those that had it were replaced: what
+    /// it would have to tell was not judged.
+    #[serde(default)]
+    pub histories_cut: u64,
+    /// Writes that were not synced and that a power loss took.
+    #[serde(default)]
+    pub writes_lost: u64,
+    /// Those that it left in part, or damaged.
+    #[serde(default)]
+    pub writes_torn: u64,
     /// Nodes that ended without warning while they ran.
     pub crashes: u64,
     /// Nodes that came up again after that.
@@ -73,6 +91,9 @@ pub struct Figures {
     pub domain_keys_rotated: u64,
     /// Those of them that were destroyed.
     pub domain_keys_destroyed: u64,
+    /// Calls that were refused because a policy forbade them.
+    #[serde(default)]
+    pub forbidden: u64,
 }
 
 /// What did not happen in a run of several Regions but should have, beside the rest.
@@ -99,16 +120,12 @@ fn missing(needed: &[(u64, &str)]) -> Vec<Finding> {
     missing.map(|(_, what)| Finding::new(CHECK, what)).collect()
 }
 
-/// What did not happen in a run but should have.
-pub fn check(figures: &Figures) -> Vec<Finding> {
-    let needed = [
+/// What did not happen in a run but should have. A Region of so many nodes cannot show everything: one
+/// alone has no peer, and of two the other cannot lead while one is down.
+pub fn check(figures: &Figures, nodes: NodeId) -> Vec<Finding> {
+    let mut needed = vec![
         (figures.crashes, "no node crashed"),
         (figures.restarts, "no node came up again"),
-        (
-            figures.lost,
-            "no link was cut while something was sent over it",
-        ),
-        (figures.leader_changes, "the leader never changed"),
         (figures.not_done + figures.unknown, "no call suffered"),
         (
             figures.acknowledged / 20,
@@ -117,12 +134,49 @@ pub fn check(figures: &Figures) -> Vec<Finding> {
         (figures.answered / 20, "fewer than 20 reads were answered"),
         (figures.decrypted, "no ciphertext was decrypted"),
         (figures.domain_keys_rotated, "no domain key was rotated"),
-        (
-            figures.digests_compared / 20,
-            "fewer than 20 digests were compared",
-        ),
+        (figures.forbidden, "no policy forbade a call"),
     ];
+    if nodes >= 2 {
+        needed.extend([
+            (
+                figures.lost,
+                "no link was cut while something was sent over it",
+            ),
+            (
+                figures.digests_compared / 20,
+                "fewer than 20 digests were compared",
+            ),
+        ]);
+    }
+    if nodes >= 3 {
+        needed.push((figures.leader_changes, "the leader never changed"));
+    }
     missing(&needed)
+}
+
+/// What did not happen in a run of a scenario but should have: faults that are listed and never took
+/// effect, or random ones of which none did.
+pub fn check_scenario(
+    figures: &Figures,
+    nodes: NodeId,
+    listed: &[String],
+    random: bool,
+) -> Vec<Finding> {
+    let mut found = missing(&[
+        (figures.acknowledged, "no mutation was acknowledged"),
+        (figures.answered, "no read was answered"),
+    ]);
+    if nodes >= 2 {
+        let compared = (figures.digests_compared, "no digests were compared");
+        found.extend(missing(&[compared]));
+    }
+    let in_vain =
+        |fault: &String| Finding::new(CHECK, format_args!("this fault never took effect: {fault}"));
+    found.extend(listed.iter().map(in_vain));
+    if random {
+        found.push(Finding::new(CHECK, "no random fault took effect"));
+    }
+    found
 }
 
 #[cfg(test)]
@@ -142,27 +196,47 @@ mod tests {
             answered: 20,
             decrypted: 1,
             domain_keys_rotated: 1,
+            forbidden: 1,
             digests_compared: 20,
             ..Figures::default()
         };
-        assert!(check(&busy).is_empty());
-        assert_eq!(
-            check(&Figures {
-                lost: 0,
-                ..busy.clone()
-            })
-            .len(),
-            1
-        );
-        assert_eq!(
-            check(&Figures {
-                acknowledged: 19,
-                ..busy
-            })
-            .len(),
-            1
-        );
-        assert_eq!(check(&Figures::default()).len(), 10);
+        assert!(check(&busy, 3).is_empty());
+        let uncut = Figures {
+            lost: 0,
+            ..busy.clone()
+        };
+        assert_eq!(check(&uncut, 3).len(), 1);
+        assert_eq!(check(&uncut, 1), [], "a node alone");
+        let led = Figures {
+            leader_changes: 0,
+            ..busy.clone()
+        };
+        assert_eq!((check(&led, 3).len(), check(&led, 2).len()), (1, 0));
+        let idle = Figures {
+            acknowledged: 19,
+            ..busy
+        };
+        assert_eq!(check(&idle, 3).len(), 1);
+        assert_eq!(check(&Figures::default(), 3).len(), 11);
+    }
+
+    /// Catches a scenario that passes though a fault it lists never took effect, or none that came by
+    /// chance did.
+    #[test]
+    fn a_scenario_whose_faults_come_to_nothing_does_not_pass() {
+        let busy = Figures {
+            acknowledged: 1,
+            answered: 1,
+            digests_compared: 1,
+            ..Figures::default()
+        };
+        assert_eq!(check_scenario(&busy, 3, &[], false), []);
+        let found = check_scenario(&busy, 3, &["#0 a cut".to_owned()], true);
+        assert_eq!(found.len(), 2);
+        assert!(found[0].what.ends_with("never took effect: #0 a cut"));
+        let idle = Figures::default();
+        assert_eq!(check_scenario(&idle, 3, &[], false).len(), 3);
+        assert_eq!(check_scenario(&idle, 1, &[], false).len(), 2);
     }
 
     /// Catches a run of several Regions that never had to do with each other, and passes.

@@ -1,6 +1,7 @@
 //! The invariants, one a file. Each takes what was seen and gives what is wrong with it.
 
 pub mod acknowledged;
+pub mod ballots;
 pub mod channels;
 pub mod decrypts;
 pub mod exercised;

@@ -1,5 +1,5 @@
-//! Nothing is applied twice: a description, and a tag's value, is sent in one call only, so it may
-//! occur in one event only, and a description on one key only.
+//! Nothing is applied twice: a description, a tag's value and new material are sent in one call only, so
+//! each may occur in one event only, and a description on one key only.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,9 @@ use super::Finding;
 use super::acknowledged::Final;
 
 const CHECK: &str = "never-twice";
+
+/// The tag that clients count in. Whoever counts from an old number writes one that was there before.
+pub const COUNT: &str = "count";
 
 /// Looks at the state at the end and at the merged history.
 pub fn check<'a>(
@@ -48,8 +51,12 @@ fn marks(event: &Event) -> Vec<String> {
         }
         Event::KeyTagged { key, tags } => tags
             .iter()
+            .filter(|(name, _)| *name != COUNT)
             .map(|(name, value)| format!("{name}={value} on {}", key.id))
             .collect(),
+        Event::KeyRotated { key, material, .. } => {
+            vec![format!("rotation of {} to {}", key.id, material.id)]
+        }
         _ => Vec::new(),
     }
 }

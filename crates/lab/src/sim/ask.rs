@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::NODES;
-use super::api::{Reads, Reply};
 use super::family::{FamilySession, ORDER};
 use super::place;
+use crate::experiment::Outcome;
+use crate::workload::api::Reads;
 
 /// Why a family's call may be refused, whatever the session knows: another Region may have a say.
 pub(super) const LEGITIMATE: [&str; 8] = [
@@ -131,7 +131,7 @@ impl FamilySession {
 
     pub(super) async fn change(&mut self, ask: Ask) {
         let reply = self.call(ask.region, ask.operation, &ask.input).await;
-        let moved = matches!((&reply, ask.effect), (Reply::Done(_), Effect::Primary(_)));
+        let moved = matches!((&reply, ask.effect), (Outcome::Done(_), Effect::Primary(_)));
         self.settle(&ask, reply);
         if moved && self.dice.percent(40) {
             return self.former_primary(ask.family, ask.region).await;
@@ -144,7 +144,7 @@ impl FamilySession {
 
     /// A move was acknowledged: the member that was primary no longer is.
     async fn former_primary(&mut self, family: usize, region: usize) {
-        self.nodes[region] = self.dice.between(1, NODES);
+        self.nodes[region] = self.scene.roster.pick(region, &mut self.dice);
         let Ok(Some(metadata)) = self.look_at(family, region).await else {
             return;
         };
@@ -191,11 +191,11 @@ impl FamilySession {
     }
 
     /// Notes what became of a change.
-    fn settle(&mut self, ask: &Ask, reply: Reply) {
+    fn settle(&mut self, ask: &Ask, reply: Outcome) {
         let Ask { family, region, .. } = *ask;
         let key = &mut self.families[family];
         match reply {
-            Reply::Done(_) => {
+            Outcome::Done(_) => {
                 self.book.borrow_mut().acknowledged += 1;
                 match ask.effect {
                     Effect::Nothing => {}
@@ -209,7 +209,7 @@ impl FamilySession {
                     Effect::Rotation => key.rotated = true,
                 }
             }
-            Reply::Unknown(_) => match ask.effect {
+            Outcome::Unknown(_) => match ask.effect {
                 Effect::Nothing | Effect::Rotation => {}
                 Effect::Primary(_) => key.may_move = true,
                 Effect::Period(_) => key.period = None,
@@ -219,21 +219,21 @@ impl FamilySession {
                     key.there[to] = true;
                 }
             },
-            Reply::NotDone(_) => {}
-            Reply::Refused(error, _) if error == "AlreadyExistsException" => {
+            Outcome::NotDone(_) => {}
+            Outcome::Refused { error, .. } if error == "AlreadyExistsException" => {
                 if let Effect::Replica(to) = ask.effect {
                     key.there[to] = true;
                 }
             }
             // No replica there.
-            Reply::Refused(error, _)
+            Outcome::Refused { error, .. }
                 if matches!(ask.effect, Effect::Primary(_)) && error == "ValidationException" =>
             {
                 if let Effect::Primary(to) = ask.effect {
                     key.there[to] = false;
                 }
             }
-            Reply::Refused(error, _) if LEGITIMATE.contains(&error.as_str()) => {
+            Outcome::Refused { error, .. } if LEGITIMATE.contains(&error.as_str()) => {
                 if error == "NotFoundException" {
                     key.there[region] = false;
                 }
@@ -243,7 +243,7 @@ impl FamilySession {
                     key.primary = self.dice.index(self.nodes.len());
                 }
             }
-            Reply::Refused(error, message) => {
+            Outcome::Refused { error, message } => {
                 let (operation, id) = (ask.operation, key.id.clone());
                 self.find(ORDER, format_args!("{operation} {id}: {error} {message}"));
             }

@@ -3,18 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
 use keyrum_consensus::HistoryEntry;
 use keyrum_state::{Event, FamilyChange, State};
-use keyrum_types::{LogIndex, RotationKind};
+use keyrum_types::{LogIndex, NodeId, RotationKind};
 
 use super::Verdict;
-use super::place::{self, account};
+use super::node::Live;
+use super::place::{self, Place, account};
 use super::run::{RUN, Run, in_region};
 use super::session::TAG;
 use crate::checks::acknowledged::{self, Final, Held};
 use crate::checks::exercised::{self, Figures};
+use crate::checks::history::Told;
 use crate::checks::{Finding, channels, history, never_twice};
 
 type History = BTreeMap<LogIndex, HistoryEntry>;
@@ -22,9 +25,9 @@ type History = BTreeMap<LogIndex, HistoryEntry>;
 impl Run {
     /// Looks at every Region's states and history.
     pub(super) fn check_state(&mut self) {
-        let mut histories = Vec::new();
+        let (mut histories, mut all_whole) = (Vec::new(), true);
         for region in 0..self.watched.len() {
-            let merged = self.merged_history(region);
+            let (merged, whole) = self.merged_history(region);
             let name = match region {
                 0 => "run".to_owned(),
                 other => place::region(other).to_string(),
@@ -35,14 +38,23 @@ impl Run {
             };
             // Sessions call the first Region only.
             let held = match region {
-                0 => own_keys(&state),
+                0 => own_keys(&state, &self.workloads),
                 _ => Final::default(),
             };
             if region == 0 {
                 self.check_acknowledged(&held);
             }
-            let found = never_twice::check(&held, merged.values());
-            self.find_in(region, found);
+            if whole {
+                let found = never_twice::check(&held, merged.values());
+                self.find_in(region, found);
+            } else {
+                all_whole = false;
+                self.figures.histories_cut += 1;
+                self.trace.line(
+                    &name,
+                    "a part of the history went with the nodes that had it",
+                );
+            }
             self.count_domain_keys(&state);
             let keys = state.keys(account(), None).count();
             self.trace
@@ -54,8 +66,10 @@ impl Run {
                 .iter()
                 .map(|(state, history)| (state.region().clone(), history.values()));
             let ends: Vec<&State> = histories.iter().map(|(state, _)| &**state).collect();
-            let found = channels::exactly_once(told.collect(), &ends);
-            self.findings.extend(found);
+            if all_whole {
+                let found = channels::exactly_once(told.collect(), &ends);
+                self.findings.extend(found);
+            }
             for (_, history) in &histories {
                 count(history, &mut self.figures);
             }
@@ -67,9 +81,10 @@ impl Run {
         self.findings.extend(found);
     }
 
-    /// Compares the digests and histories of a Region's nodes.
-    fn merged_history(&mut self, region: usize) -> History {
-        let (mut histories, mut found) = (Vec::new(), Vec::new());
+    /// Compares the digests and histories of a Region's nodes. Gives the history, and whether no part
+    /// of it went with nodes that are gone.
+    fn merged_history(&mut self, region: usize) -> (History, bool) {
+        let (mut histories, mut found) = (self.archive[region].clone(), Vec::new());
         let machines = self.machines.iter();
         for machine in machines.filter(|machine| machine.place.region == region) {
             let node = machine.place.node;
@@ -81,19 +96,34 @@ impl Run {
                 let replicas = &mut self.watched[region].replicas;
                 found.extend(replicas.note(node, index, digest).err());
             }
-            match now_or_never(live.group.history(0, usize::MAX)) {
-                Some(Ok(entries)) => histories.push((node, live.group.history_begins(), entries)),
-                Some(Err(reason)) => {
+            let named = self.damaged.get(&machine.place);
+            match told(node, live) {
+                Ok(told) => histories.push(told),
+                // It says what is damaged when it reads that.
+                Err(reason) if named.is_some_and(|damaged| damaged.is_named_in(&reason)) => {}
+                Err(reason) => {
                     let what = format!("node {node} has no history: {reason}");
                     found.push(Finding::new(RUN, what));
                 }
-                None => found.push(Finding::new(RUN, "reading history waits")),
             }
         }
         let (merged, differences) = history::merge(&histories);
         found.extend(differences);
         self.find_in(region, found);
-        merged
+        (merged, history::is_whole(&histories))
+    }
+
+    /// Keeps the history of a node that is about to go.
+    pub(super) fn archive(&mut self, place: Place) {
+        let machine = self.machine(place);
+        // Whoever reads a disk from outside does not wait for it.
+        let slow_ms = machine.slowness.ms.swap(0, Ordering::Relaxed);
+        let life = machine.life.borrow();
+        let live = life.running.as_ref();
+        let told = live.and_then(|live| told(place.node, live).ok());
+        drop(life);
+        machine.slowness.ms.store(slow_ms, Ordering::Relaxed);
+        self.archive[place.region].extend(told);
     }
 
     fn state_of(&self, region: usize) -> Option<Arc<State>> {
@@ -103,6 +133,25 @@ impl Run {
             let life = machine.life.borrow();
             life.running.as_ref().map(|live| live.group.state())
         })
+    }
+
+    /// What was to happen, and did not.
+    fn not_exercised(&self, nodes: NodeId) -> Vec<Finding> {
+        let Some(scenario) = &self.scenario else {
+            let mut found = exercised::check(&self.figures, nodes);
+            if self.has_families() {
+                found.extend(exercised::check_families(&self.figures));
+            }
+            return found;
+        };
+        let in_vain = |number: &usize| self.effects.of(*number) == 0;
+        let certain = |number: &usize| self.plan[*number].certain;
+        let (certain, by_chance): (Vec<usize>, Vec<usize>) =
+            (0..self.plan.len()).partition(certain);
+        let words = |number: usize| format!("#{number} {}", self.plan[number]);
+        let listed: Vec<String> = certain.into_iter().filter(in_vain).map(words).collect();
+        let random = scenario.random.is_some() && by_chance.iter().all(in_vain);
+        exercised::check_scenario(&self.figures, nodes, &listed, random)
     }
 
     fn check_acknowledged(&mut self, held: &Final) {
@@ -131,6 +180,14 @@ impl Run {
             figures.unknown += book.unknown;
             figures.decrypted += book.decrypted;
             figures.crossed += book.crossed;
+            figures.forbidden += book.forbidden;
+        }
+        for worker in &self.workers {
+            self.figures.calls += worker.calls.get();
+            self.figures.acknowledged += worker.acknowledged.get();
+            self.figures.answered += worker.answered.get();
+            self.figures.not_done += worker.not_done.get();
+            self.figures.unknown += worker.unknown.get();
         }
         let counts = self.wires.counts();
         (self.figures.segments, self.figures.lost, self.figures.held) =
@@ -141,13 +198,15 @@ impl Run {
             .iter()
             .map(|watched| watched.replicas.compared());
         self.figures.digests_compared = compared.sum();
+        for number in &self.begun {
+            let (kind, effects) = (self.plan[*number].fault.kind(), self.effects.of(*number));
+            let figures = &mut self.figures;
+            *figures.took_effect.entry(kind.into()).or_default() += u64::from(effects > 0);
+            *figures.effects.entry(kind.into()).or_default() += effects;
+        }
         // A run that failed otherwise may have ended before its faults came.
         if self.findings.is_empty() && verdict.faults.is_none() {
-            self.findings = exercised::check(&self.figures);
-            if self.has_families() {
-                self.findings
-                    .extend(exercised::check_families(&self.figures));
-            }
+            self.findings = self.not_exercised(verdict.nodes);
         }
         verdict.findings = self.findings;
         verdict.figures = self.figures;
@@ -155,12 +214,27 @@ impl Run {
     }
 }
 
-/// The single-Region keys and the aliases: what sessions own.
-fn own_keys(state: &State) -> Final {
+/// What a running node remembers.
+fn told(node: NodeId, live: &Live) -> Result<Told, String> {
+    // Before it is read: all through this entry is there.
+    let through = *live.applied.borrow();
+    let read = now_or_never(live.group.history(0, usize::MAX));
+    let entries = read.ok_or("reading history waits")?;
+    Ok(Told {
+        node,
+        begins: live.group.history_begins(),
+        through,
+        entries: entries.map_err(|reason| reason.to_string())?,
+    })
+}
+
+/// The single-Region keys and the aliases that are not made by workloads: what sessions own.
+fn own_keys(state: &State, workloads: &[String]) -> Final {
+    let theirs = |name: &str| workloads.iter().any(|workload| name.starts_with(workload));
     Final {
         keys: state
             .keys(account(), None)
-            .filter(|key| key.multi_region.is_none())
+            .filter(|key| key.multi_region.is_none() && !theirs(&key.description))
             .map(|key| Held {
                 id: key.id,
                 description: key.description.to_string(),
@@ -171,6 +245,7 @@ fn own_keys(state: &State) -> Final {
         aliases: state
             .aliases(account(), None)
             .map(|(name, alias)| (name.to_string(), alias.target.id))
+            .filter(|(name, _)| !theirs(name.trim_start_matches("alias/")))
             .collect(),
     }
 }

@@ -3,17 +3,18 @@
 
 use std::sync::Arc;
 
-use keyrum_state::{Command, FamilyRecord, KeyRef, Message, State, Transit};
-use keyrum_types::{KeyState, LogIndex, MaterialId, NodeId, Region};
+use keyrum_state::{Command, KeyRef, State, Transit};
+use keyrum_types::{LogIndex, MaterialId, NodeId, Region};
 
-use super::Plant;
 use super::faults::When;
 use super::node::Order;
 use super::place::{self, account};
 use super::run::{Run, Turn};
+use crate::checks::ballots::Ballots;
 use crate::checks::families::{self, Members};
 use crate::checks::replicas::Replicas;
 use crate::checks::{Finding, channels};
+use crate::plant::Plant;
 
 /// Shortest time between two tries to make a planted bug show.
 const PLANT_EVERY_MS: u64 = 200;
@@ -22,6 +23,7 @@ const PLANT_EVERY_MS: u64 = 200;
 #[derive(Default)]
 pub(super) struct Watched {
     pub(super) replicas: Replicas,
+    pub(super) ballots: Ballots,
     pub(super) leader: Option<NodeId>,
     /// The furthest state that any node showed; it is applied, so it is committed, whatever
     /// becomes of that node.
@@ -71,7 +73,7 @@ impl Run {
         self.watched.iter().filter_map(Watched::state).collect()
     }
 
-    fn members(&self) -> Members<'_> {
+    pub(super) fn members(&self) -> Members<'_> {
         families::members(self.cut(), account())
     }
 
@@ -80,6 +82,7 @@ impl Run {
         channels::at_an_instant(&self.cut())?;
         families::at_an_instant(&self.members())?;
         self.figures.cuts += 1;
+        self.note_members();
         let (due, waiting) = std::mem::take(&mut self.armed)
             .into_iter()
             .map(|number| (number, self.target_of(number)))
@@ -197,12 +200,11 @@ impl Run {
         }
         let sown = match self.plant {
             Some(Plant::ClaimedDelivery) => self.claimed_delivery(),
-            Some(Plant::EarlyStepUp) => self.early_step_up(),
-            Some(Plant::LyingDisks | Plant::ForgetfulNode) | None => None,
+            Some(Plant::LyingDisks | Plant::ForgetfulNode | Plant::Inside(_)) | None => None,
         };
         if let Some((region, command)) = sown {
             self.sow_from_ms = self.time.ms() + PLANT_EVERY_MS;
-            self.order(region, Order::Propose(Box::new(command)));
+            self.order(region, None, Order::Propose(Box::new(command)));
         }
     }
 
@@ -214,42 +216,6 @@ impl Run {
                 let (to, through) = (to.clone(), state.channel(to).sent);
                 let number = place::number_of(state.region().as_str())?;
                 return Some((number, Command::Delivered { to, through }));
-            }
-        }
-        None
-    }
-
-    /// A member that is asked to become primary is told that the present one has stepped down.
-    fn early_step_up(&self) -> Option<(usize, Command)> {
-        for sender in self.cut() {
-            for receiver in self.cut() {
-                let asked = |message: &Message| match message {
-                    Message::MoveRequest { record, .. } => Some(record.clone()),
-                    _ => None,
-                };
-                let request = sender
-                    .outbox(receiver.region())
-                    .find_map(|(_, message)| asked(message));
-                let Some(record) = request else { continue };
-                let there = receiver.key(record.key);
-                if there.is_none_or(|key| key.state != KeyState::Enabled) {
-                    continue;
-                }
-                let after = receiver.channel(sender.region()).cursor;
-                let mut record = FamilyRecord::clone(&record);
-                record.primary = receiver.region().clone();
-                record.stamp.epoch += 1;
-                let message = Message::Record {
-                    record: Arc::new(record),
-                    materials: Vec::new(),
-                };
-                let command = Command::Deliver {
-                    from: sender.region().clone(),
-                    after,
-                    messages: vec![(after + 1, message)],
-                };
-                let number = place::number_of(receiver.region().as_str())?;
-                return Some((number, command));
             }
         }
         None

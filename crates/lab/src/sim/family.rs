@@ -5,7 +5,7 @@
 //! a member can be used once it was seen so, until the session itself asks for something else. A
 //! ciphertext must decrypt in every member that can be used for sure.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use keyrum_types::NodeId;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::NODES;
-use super::api::{Api, Reads, Reply};
 use super::ask::{Effect, LEGITIMATE};
 use super::place::{self, Place};
-use super::seed::Dice;
-use super::session::{Book, LEASE_PERCENT, Phase};
-use super::trace::Trace;
+use super::session::{Book, Scene};
 use crate::checks::Finding;
 use crate::checks::decrypts::{self, Decrypted};
 use crate::checks::member::Member;
+use crate::dice::Dice;
+use crate::experiment::Outcome;
+use crate::workload::Phase;
+use crate::workload::api::{Api, Reads};
 
 /// Families a session works on at a time: the latest. Few, so that much happens to each.
 const FAMILIES_IN_USE: usize = 3;
@@ -71,9 +71,7 @@ pub(super) struct FamilySession {
     /// Which node of each Region is called.
     pub(super) nodes: Vec<NodeId>,
     pub(super) book: Rc<RefCell<Book>>,
-    phase: Rc<Cell<Phase>>,
-    pub(super) trace: Trace,
-    pace: u64,
+    pub(super) scene: Scene,
     pub(super) families: Vec<Family>,
     pub(super) ciphertexts: Vec<Ciphertext>,
     /// When the last call ended whose outcome is unknown.
@@ -85,21 +83,16 @@ impl FamilySession {
         name: String,
         dice: Dice,
         apis: [Api; 2],
-        regions: usize,
-        phase: Rc<Cell<Phase>>,
-        trace: Trace,
-        pace: u64,
+        scene: Scene,
     ) -> (Self, Rc<RefCell<Book>>) {
         let book = Rc::new(RefCell::new(Book::default()));
         let session = Self {
             name,
             dice,
             apis,
-            nodes: vec![1; regions],
+            nodes: vec![1; scene.roster.regions()],
             book: book.clone(),
-            phase,
-            trace,
-            pace,
+            scene,
             families: Vec::new(),
             ciphertexts: Vec::new(),
             last_unknown: None,
@@ -109,20 +102,20 @@ impl FamilySession {
 
     /// Works until told to rest, then looks whether everything is there.
     pub(super) async fn run(mut self) {
-        while self.phase.get() == Phase::Work {
+        while self.scene.phase.get() == Phase::Work {
             self.work().await;
             let pause = self.dice.between(10, 160);
-            sleep(Duration::from_millis(pause * self.pace)).await;
+            sleep(Duration::from_millis(pause * self.scene.pace)).await;
             let region = self.region();
             if self.dice.percent(8) {
-                self.nodes[region] = self.dice.between(1, NODES);
+                self.nodes[region] = self.scene.roster.pick(region, &mut self.dice);
             }
         }
         if let Some(last) = self.last_unknown {
             sleep_until(last + LATE).await;
         }
         self.book.borrow_mut().rests = true;
-        while self.phase.get() != Phase::Look {
+        while self.scene.phase.get() != Phase::Look {
             sleep(Duration::from_millis(20)).await;
         }
         let members = self
@@ -229,8 +222,8 @@ impl FamilySession {
     }
 
     /// One call to a Region, with all that is noted about calls. What it reads is fresh.
-    pub(super) async fn call(&mut self, region: usize, operation: &str, input: &Value) -> Reply {
-        let reads = match self.dice.percent(LEASE_PERCENT) {
+    pub(super) async fn call(&mut self, region: usize, operation: &str, input: &Value) -> Outcome {
+        let reads = match self.dice.percent(self.scene.lease_percent) {
             true => Reads::Lease,
             false => Reads::Linearizable,
         };
@@ -243,7 +236,7 @@ impl FamilySession {
         region: usize,
         operation: &str,
         input: &Value,
-    ) -> Reply {
+    ) -> Outcome {
         let place = self.place(region);
         let number = self.number(place, reads, operation, input);
         let reply = self.apis[0].call(place, operation, input, reads).await;
@@ -262,7 +255,7 @@ impl FamilySession {
             book.calls += 1;
             book.calls
         };
-        self.trace.line(
+        self.scene.trace.line(
             &self.name,
             format_args!(
                 "#{number} to node {place}, {}: {operation} {input}",
@@ -272,19 +265,20 @@ impl FamilySession {
         number
     }
 
-    pub(super) fn heard(&mut self, place: Place, number: u64, reply: &Reply) {
-        self.trace
+    pub(super) fn heard(&mut self, place: Place, number: u64, reply: &Outcome) {
+        self.scene
+            .trace
             .line(&self.name, format_args!("#{number} {reply:?}"));
         let mut book = self.book.borrow_mut();
         match reply {
-            Reply::Done(_) | Reply::Refused(..) => return,
-            Reply::NotDone(_) => book.not_done += 1,
-            Reply::Unknown(_) => {
+            Outcome::Done(_) | Outcome::Refused { .. } => return,
+            Outcome::NotDone(_) => book.not_done += 1,
+            Outcome::Unknown(_) => {
                 book.unknown += 1;
                 self.last_unknown = Some(Instant::now());
             }
         }
-        self.nodes[place.region] = place.node % NODES + 1;
+        self.nodes[place.region] = self.scene.roster.after(place).node;
     }
 
     pub(super) fn find(&self, check: &'static str, what: impl std::fmt::Display) {
@@ -292,7 +286,8 @@ impl FamilySession {
     }
 
     fn found(&self, finding: Finding) {
-        self.trace
+        self.scene
+            .trace
             .line(&self.name, format_args!("FINDING {finding}"));
         self.book.borrow_mut().findings.push(finding);
     }
@@ -302,7 +297,7 @@ impl FamilySession {
         let description = format!("{}-{}", self.name, self.book.borrow().calls);
         let input = json!({ "MultiRegion": true, "Description": description });
         match self.call(region, "CreateKey", &input).await {
-            Reply::Done(answer) => {
+            Outcome::Done(answer) => {
                 self.book.borrow_mut().acknowledged += 1;
                 let id = answer["KeyMetadata"]["KeyId"].as_str().unwrap_or_default();
                 let mut members = vec![Member::default(); self.regions()];
@@ -318,10 +313,10 @@ impl FamilySession {
                     may_move: false,
                 });
             }
-            Reply::Refused(error, message) => {
+            Outcome::Refused { error, message } => {
                 self.find(ORDER, format_args!("CreateKey: {error} {message}"));
             }
-            Reply::NotDone(_) | Reply::Unknown(_) => {}
+            Outcome::NotDone(_) | Outcome::Unknown(_) => {}
         }
     }
 
@@ -336,13 +331,13 @@ impl FamilySession {
         &mut self,
         family: usize,
         region: usize,
-    ) -> Result<Option<Value>, Reply> {
+    ) -> Result<Option<Value>, Outcome> {
         let input = json!({ "KeyId": self.families[family].id });
         let metadata = match self.call(region, "DescribeKey", &input).await {
-            Reply::Done(mut answer) => Some(answer["KeyMetadata"].take()),
-            Reply::Refused(error, _) if error == "NotFoundException" => None,
+            Outcome::Done(mut answer) => Some(answer["KeyMetadata"].take()),
+            Outcome::Refused { error, .. } if error == "NotFoundException" => None,
             other => {
-                if let Reply::Refused(error, message) = &other {
+                if let Outcome::Refused { error, message } = &other {
                     self.find(ORDER, format_args!("DescribeKey: {error} {message}"));
                 }
                 return Err(other);
@@ -374,7 +369,7 @@ impl FamilySession {
         let usable = self.families[family].members[region].usable();
         let shown = place::region(region);
         match self.call(region, "Encrypt", &input).await {
-            Reply::Done(answer) => {
+            Outcome::Done(answer) => {
                 self.book.borrow_mut().answered += 1;
                 if usable == Some(false) {
                     self.find(ORDER, format_args!("Encrypt works with {id} in {shown}"));
@@ -387,7 +382,7 @@ impl FamilySession {
                     blob: blob.to_owned(),
                 });
             }
-            Reply::Refused(error, message) => {
+            Outcome::Refused { error, message } => {
                 self.book.borrow_mut().answered += 1;
                 if error == "NotFoundException" {
                     self.families[family].there[region] = false;
@@ -399,7 +394,7 @@ impl FamilySession {
                     );
                 }
             }
-            Reply::NotDone(_) | Reply::Unknown(_) => {}
+            Outcome::NotDone(_) | Outcome::Unknown(_) => {}
         }
     }
 
@@ -419,17 +414,17 @@ impl FamilySession {
         };
         // A node that is behind may not know that a member can be used, but it must find material.
         // At rest no node is behind.
-        let behind = reads == Reads::Local && self.phase.get() == Phase::Work;
+        let behind = reads == Reads::Local && self.scene.phase.get() == Phase::Work;
         let usable = self.families[family].members[region].usable();
         let usable = usable.filter(|_| !behind);
         let reply = self.call_reading(reads, region, "Decrypt", &input).await;
         let ended = match reply {
-            Reply::Done(answer) => {
+            Outcome::Done(answer) => {
                 let text = answer["Plaintext"].as_str().unwrap_or_default();
                 Decrypted::Plaintext(BASE64.decode(text).unwrap_or_default())
             }
-            Reply::Refused(error, message) => Decrypted::Refused(format!("{error} {message}")),
-            Reply::NotDone(_) | Reply::Unknown(_) => Decrypted::Nothing,
+            Outcome::Refused { error, message } => Decrypted::Refused(format!("{error} {message}")),
+            Outcome::NotDone(_) | Outcome::Unknown(_) => Decrypted::Nothing,
         };
         let name = format!(
             "{}: ciphertext {which} of key {}, made in {}, in {}",

@@ -4,9 +4,9 @@ use std::fmt;
 
 use keyrum_types::NodeId;
 
+use super::CLIENT_HOSTS;
 use super::place;
-use super::seed::Dice;
-use super::{CLIENT_HOSTS, NODES};
+use crate::dice::Dice;
 
 /// Which node a fault hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +37,19 @@ pub(crate) enum Loss {
     All,
     /// Each meets its own fate: gone, there, torn or damaged.
     Some,
+    /// Each is torn or damaged.
+    Torn,
     /// They survive: only the process ended.
     None,
+}
+
+/// Which links a fault is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Those between a node and the others of its Region.
+    Node(Who),
+    /// Those between the Region and all others.
+    Regions,
 }
 
 /// Something that goes wrong for a while.
@@ -83,6 +94,40 @@ pub(crate) enum Fault {
     Delay,
     /// Every message between the Region and the others takes this long, in milliseconds.
     Distant { latency_ms: u64 },
+    /// Power goes while the node's disk syncs, after so many syncs more: what was not synced is gone.
+    LostWrites { node: Who, after_syncs: u64 },
+    /// The same, and what was not synced is there in part, or damaged.
+    TornWrites { node: Who, after_syncs: u64 },
+    /// A bit of what the node's disk has synced flips while the node is down. A node that does not
+    /// start for it is replaced by a new one.
+    BitFlip { node: Who },
+    /// The node's disk takes this long for everything that waits for it, in milliseconds.
+    SlowDisk { node: Who, ms: u64 },
+    /// The Region's nodes fall into two halves that cannot talk to each other; each client sees one.
+    Halves,
+    /// Less than half of the Region's nodes, `node` among them, is cut off from the others, and from
+    /// half of the clients if `with_clients`.
+    Minority { node: Who, with_clients: bool },
+    /// Two halves that cannot talk to each other; one node can talk to both.
+    Bridge { node: Who },
+    /// Each node can talk to two others only, as in a circle.
+    Ring,
+    /// Of a hundred segments so many have to be sent again.
+    Lose { over: Over, percent: u64 },
+    /// Of a hundred calls between nodes, and answers, so many come a second time, later.
+    Repeat { over: Over, percent: u64 },
+    /// Of a hundred so many come after later ones.
+    Reorder { over: Over, percent: u64 },
+    /// A node's wall clock jumps ahead and back by this much, in milliseconds, time and again.
+    ClockJump { node: Who, by_ms: i64 },
+    /// A new node joins the Region.
+    MemberAdded,
+    /// A node leaves the Region for good.
+    MemberRemoved { node: Who },
+    /// The node takes a snapshot now.
+    SnapshotNow { node: Who },
+    /// The node forgets the log behind a snapshot now.
+    PurgeNow { node: Who },
     /// No fault: the Region's clock is moved ahead, so that keys are deleted and rotated.
     TimePasses { days: u64 },
     /// No fault: the Region's domain key is rotated, or a version of it destroyed.
@@ -101,6 +146,47 @@ pub(crate) enum When {
 }
 
 impl Fault {
+    /// The one node that it hits; `None` if it hits several, or none.
+    pub(crate) fn node(&self) -> Option<Who> {
+        match *self {
+            Self::Crash { node, .. }
+            | Self::SyncFails { node, .. }
+            | Self::DiskFull { node }
+            | Self::Isolate { node, .. }
+            | Self::CutPair { node, .. }
+            | Self::Stall { node }
+            | Self::Slow { node, .. }
+            | Self::CutClient { node, .. }
+            | Self::ClockOff { node, .. }
+            | Self::CutCourier { node, .. }
+            | Self::LostWrites { node, .. }
+            | Self::TornWrites { node, .. }
+            | Self::BitFlip { node }
+            | Self::SlowDisk { node, .. }
+            | Self::Bridge { node }
+            | Self::ClockJump { node, .. }
+            | Self::MemberRemoved { node }
+            | Self::SnapshotNow { node }
+            | Self::PurgeNow { node } => Some(node),
+            Self::Lose { over, .. } | Self::Repeat { over, .. } | Self::Reorder { over, .. } => {
+                match over {
+                    Over::Node(node) => Some(node),
+                    Over::Regions => None,
+                }
+            }
+            Self::Blackout { .. }
+            | Self::Sever { .. }
+            | Self::Delay
+            | Self::Distant { .. }
+            | Self::Halves
+            | Self::Minority { .. }
+            | Self::Ring
+            | Self::MemberAdded
+            | Self::TimePasses { .. }
+            | Self::DomainKeyTurns => None,
+        }
+    }
+
     /// The name under which it is counted.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -108,7 +194,8 @@ impl Fault {
             Self::Blackout { .. } => "blackout",
             Self::SyncFails { .. } => "sync-fails",
             Self::DiskFull { .. } => "disk-full",
-            Self::Isolate { .. } => "isolate",
+            Self::Isolate { cut: Cut::Both, .. } => "isolate",
+            Self::Isolate { .. } => "one-way",
             Self::CutPair { .. } => "cut-pair",
             Self::Stall { .. } => "stall",
             Self::Slow { .. } => "slow",
@@ -118,6 +205,22 @@ impl Fault {
             Self::CutCourier { .. } => "cut-courier",
             Self::Delay => "delay",
             Self::Distant { .. } => "distant",
+            Self::LostWrites { .. } => "lost-writes",
+            Self::TornWrites { .. } => "torn-writes",
+            Self::BitFlip { .. } => "bit-flip",
+            Self::SlowDisk { .. } => "slow-disk",
+            Self::Halves => "halves",
+            Self::Minority { .. } => "minority",
+            Self::Bridge { .. } => "bridge",
+            Self::Ring => "ring",
+            Self::Lose { .. } => "lose",
+            Self::Repeat { .. } => "repeat",
+            Self::Reorder { .. } => "reorder",
+            Self::ClockJump { .. } => "clock-jump",
+            Self::MemberAdded => "member-added",
+            Self::MemberRemoved { .. } => "member-removed",
+            Self::SnapshotNow { .. } => "snapshot-now",
+            Self::PurgeNow { .. } => "purge-now",
             Self::TimePasses { .. } => "time-passes",
             Self::DomainKeyTurns => "domain-key-turns",
         }
@@ -135,6 +238,8 @@ pub(crate) struct Planned {
     /// The Region it hits, by number.
     pub(crate) region: usize,
     pub(crate) fault: Fault,
+    /// Whether the run does not pass unless it takes effect.
+    pub(crate) certain: bool,
 }
 
 impl fmt::Display for Planned {
@@ -152,7 +257,12 @@ impl fmt::Display for Planned {
 /// The faults between two times, in order of time. Whatever the seed, each Region's leader crashes once, the
 /// first's is cut off once, and Regions are cut off while a move and while a rotation is under way:
 /// so no run passes for want of trouble.
-pub(crate) fn plan(seed: u64, regions: usize, from_ms: u64, until_ms: u64) -> Vec<Planned> {
+pub(crate) fn plan(
+    seed: u64,
+    (regions, nodes): (usize, NodeId),
+    from_ms: u64,
+    until_ms: u64,
+) -> Vec<Planned> {
     let mut plan = Vec::new();
     for region in 0..regions {
         let purpose = match region {
@@ -175,11 +285,11 @@ pub(crate) fn plan(seed: u64, regions: usize, from_ms: u64, until_ms: u64) -> Ve
         // Three Regions in trouble at all times would never get to speak to each other.
         let rarer = if regions == 1 { 1 } else { 2 };
         let span = (from_ms, until_ms);
-        plan.extend(inside(&mut dice, region, certain, rarer, span));
+        plan.extend(inside(&mut dice, (region, nodes), certain, rarer, span));
     }
     if regions > 1 {
         let mut dice = Dice::new(seed, "faults between Regions");
-        plan.extend(between(&mut dice, regions, from_ms, until_ms));
+        plan.extend(between(&mut dice, (regions, nodes), from_ms, until_ms));
     }
     for region in 0..regions {
         let mut dice = Dice::new(seed, &format!("domain key of {}", place::region(region)));
@@ -191,6 +301,7 @@ pub(crate) fn plan(seed: u64, regions: usize, from_ms: u64, until_ms: u64) -> Ve
                 lasts_ms: 1,
                 region,
                 fault: Fault::DomainKeyTurns,
+                certain: false,
             });
             at_ms += dice.between(3_000, 15_000);
         }
@@ -202,7 +313,7 @@ pub(crate) fn plan(seed: u64, regions: usize, from_ms: u64, until_ms: u64) -> Ve
 /// The faults of one Region.
 fn inside(
     dice: &mut Dice,
-    region: usize,
+    (region, nodes): (usize, NodeId),
     mut certain: Vec<Fault>,
     rarer: u64,
     (from_ms, until_ms): (u64, u64),
@@ -213,6 +324,7 @@ fn inside(
         lasts_ms,
         region,
         fault,
+        certain: false,
     };
     let mut plan = Vec::new();
     let mut at_ms = from_ms;
@@ -221,7 +333,7 @@ fn inside(
         let due = (!certain.is_empty() && dice.percent(60)).then(|| dice.index(certain.len()));
         let (fault, lasts_ms) = match due {
             Some(due) => (certain[due], dice.between(3_000, 5_000)),
-            None => draw(dice),
+            None => draw(dice, nodes),
         };
         if at_ms + lasts_ms >= until_ms {
             break;
@@ -243,7 +355,12 @@ fn inside(
 }
 
 /// The faults between Regions, and the passing of time.
-fn between(dice: &mut Dice, regions: usize, from_ms: u64, until_ms: u64) -> Vec<Planned> {
+fn between(
+    dice: &mut Dice,
+    (regions, nodes): (usize, NodeId),
+    from_ms: u64,
+    until_ms: u64,
+) -> Vec<Planned> {
     let everything = Fault::Sever {
         from: None,
         cut: Cut::Both,
@@ -255,6 +372,7 @@ fn between(dice: &mut Dice, regions: usize, from_ms: u64, until_ms: u64) -> Vec<
         lasts_ms: dice.between(2_500, 4_000),
         region: 0,
         fault: everything,
+        certain: false,
     });
     let mut plan = certain.to_vec();
     let mut then = |at_ms, lasts_ms, region, fault| {
@@ -265,6 +383,7 @@ fn between(dice: &mut Dice, regions: usize, from_ms: u64, until_ms: u64) -> Vec<
                 lasts_ms,
                 region,
                 fault,
+                certain: false,
             });
         }
     };
@@ -272,7 +391,7 @@ fn between(dice: &mut Dice, regions: usize, from_ms: u64, until_ms: u64) -> Vec<
     while at_ms < until_ms {
         at_ms += dice.between(1_000, 6_000);
         let region = dice.index(regions);
-        let (fault, lasts_ms) = draw_between(dice, region, regions);
+        let (fault, lasts_ms) = draw_between(dice, region, (regions, nodes));
         then(at_ms, lasts_ms, region, fault);
     }
     let mut at_ms = from_ms;
@@ -284,14 +403,10 @@ fn between(dice: &mut Dice, regions: usize, from_ms: u64, until_ms: u64) -> Vec<
     plan
 }
 
-fn draw_between(dice: &mut Dice, region: usize, regions: usize) -> (Fault, u64) {
+fn draw_between(dice: &mut Dice, region: usize, (regions, nodes): (usize, NodeId)) -> (Fault, u64) {
     let other = (region + 1 + dice.index(regions - 1)) % regions;
     let cut = dice.pick(&[Cut::Both, Cut::Both, Cut::Inward, Cut::Outward]);
-    let node = match dice.below(4) {
-        0 | 1 => Who::Leader,
-        2 => Who::Follower,
-        _ => Who::Node(dice.between(1, NODES)),
-    };
+    let node = who(dice, nodes);
     match dice.below(100) {
         0..40 => {
             let from = dice.percent(50).then_some(other);
@@ -312,12 +427,17 @@ fn draw_between(dice: &mut Dice, region: usize, regions: usize) -> (Fault, u64) 
     }
 }
 
-fn draw(dice: &mut Dice) -> (Fault, u64) {
-    let node = match dice.below(4) {
+/// The leader twice as often as any other.
+pub(crate) fn who(dice: &mut Dice, nodes: NodeId) -> Who {
+    match dice.below(4) {
         0 | 1 => Who::Leader,
         2 => Who::Follower,
-        _ => Who::Node(dice.between(1, NODES)),
-    };
+        _ => Who::Node(dice.between(1, nodes)),
+    }
+}
+
+fn draw(dice: &mut Dice, nodes: NodeId) -> (Fault, u64) {
+    let node = who(dice, nodes);
     let loss = dice.pick(&[Loss::All, Loss::Some, Loss::Some, Loss::None]);
     let cut = dice.pick(&[Cut::Both, Cut::Both, Cut::Inward, Cut::Outward]);
     match dice.below(100) {
@@ -375,8 +495,8 @@ mod tests {
     #[test]
     fn plans_are_fixed_by_their_seed_and_end_in_time() {
         for (seed, regions) in (0..200).flat_map(|seed| [(seed, 1), (seed, 3)]) {
-            let faults = plan(seed, regions, 3_000, 30_000);
-            assert_eq!(faults, plan(seed, regions, 3_000, 30_000));
+            let faults = plan(seed, (regions, 3), 3_000, 30_000);
+            assert_eq!(faults, plan(seed, (regions, 3), 3_000, 30_000));
             let has = |what: &dyn Fn(&Planned) -> bool| faults.iter().any(what);
             for region in 0..regions {
                 let leader = Who::Leader;
@@ -406,18 +526,18 @@ mod tests {
                     .all(|p| p.at_ms >= 3_000 && p.at_ms + p.lasts_ms < 30_000)
             );
         }
-        assert_ne!(plan(1, 3, 0, 60_000), plan(2, 3, 0, 60_000));
+        assert_ne!(plan(1, (3, 3), 0, 60_000), plan(2, (3, 3), 0, 60_000));
     }
 
     /// Catches a kind of fault that no seed ever plans.
     #[test]
     fn every_kind_of_fault_is_planned() {
         let kinds = |regions| {
-            let plans = (0..50).flat_map(|seed| plan(seed, regions, 0, 60_000));
+            let plans = (0..50).flat_map(|seed| plan(seed, (regions, 3), 0, 60_000));
             let kinds = plans.map(|planned| planned.fault.kind());
             kinds.collect::<std::collections::BTreeSet<_>>()
         };
-        assert_eq!(kinds(1).len(), 11, "{:?}", kinds(1));
-        assert_eq!(kinds(3).len(), 16, "{:?}", kinds(3));
+        assert_eq!(kinds(1).len(), 12, "{:?}", kinds(1));
+        assert_eq!(kinds(3).len(), 17, "{:?}", kinds(3));
     }
 }

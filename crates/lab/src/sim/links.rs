@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use turmoil::Sim;
 
-use super::network::{Blocked, Wires};
+use super::network::{Befallen, Wires};
 
 /// Latency of a healthy link, in milliseconds; most messages are near the lower bound.
 pub(crate) const LATENCY_MS_MIN: u64 = 1;
@@ -23,6 +23,12 @@ pub(crate) enum Trouble {
     Hold,
     /// Every message takes so many milliseconds.
     Slow(u64),
+    /// Of a hundred segments so many have to be sent again, in both directions.
+    Lose(u64),
+    /// Of a hundred calls and answers so many come twice, in both directions.
+    Repeat(u64),
+    /// Of a hundred so many come after later ones, in both directions.
+    Reorder(u64),
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,6 +87,8 @@ impl Links {
                 Trouble::CutBack => state.cut_back = true,
                 Trouble::Hold => state.hold = true,
                 Trouble::Slow(ms) => state.slow_ms = state.slow_ms.max(Some(*ms)),
+                // The receiving end does it.
+                Trouble::Lose(_) | Trouble::Repeat(_) | Trouble::Reorder(_) => {}
             }
         }
         for (pair, state) in &mut wanted {
@@ -94,30 +102,36 @@ impl Links {
             );
         }
         self.states = wanted;
-        wires.set_blocked(self.blocked());
+        wires.set_befalls(self.befalls());
     }
 
-    fn blocked(&self) -> Vec<(String, String, Blocked)> {
-        let mut blocked = Vec::new();
-        for ((a, b), state) in &self.states {
-            if state.cut_forth || state.hold {
-                let why = if state.hold {
-                    Blocked::Held
-                } else {
-                    Blocked::Cut
+    fn befalls(&self) -> Vec<(String, String, usize, Befallen)> {
+        let mut all = Vec::new();
+        for (fault, troubles) in &self.faults {
+            for (a, b, trouble) in troubles {
+                let pair = if a > b { (b, a) } else { (a, b) };
+                let state = self.states.get(&(pair.0.clone(), pair.1.clone()));
+                if *trouble == Trouble::Hold && state.is_some_and(|state| !state.hold) {
+                    continue;
+                }
+                let (forth, back, what) = match trouble {
+                    Trouble::CutForth => (true, false, Befallen::Cut),
+                    Trouble::CutBack => (false, true, Befallen::Cut),
+                    Trouble::Hold => (true, true, Befallen::Held),
+                    Trouble::Slow(_) => (true, true, Befallen::Slow),
+                    Trouble::Lose(percent) => (true, true, Befallen::Lost(*percent)),
+                    Trouble::Repeat(percent) => (true, true, Befallen::Repeated(*percent)),
+                    Trouble::Reorder(percent) => (true, true, Befallen::Reordered(*percent)),
                 };
-                blocked.push((a.clone(), b.clone(), why));
-            }
-            if state.cut_back || state.hold {
-                let why = if state.hold {
-                    Blocked::Held
-                } else {
-                    Blocked::Cut
-                };
-                blocked.push((b.clone(), a.clone(), why));
+                if forth {
+                    all.push((a.clone(), b.clone(), *fault, what));
+                }
+                if back {
+                    all.push((b.clone(), a.clone(), *fault, what));
+                }
             }
         }
-        blocked
+        all
     }
 }
 

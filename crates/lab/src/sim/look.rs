@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::api::Reply;
 use super::family::{Family, FamilySession};
 use super::place;
 use super::session::PATIENCE;
+use crate::experiment::Outcome;
 
 const CHECK: &str = "families-agree";
 
@@ -55,7 +55,7 @@ impl FamilySession {
         while Instant::now() < deadline {
             match self.look_once(family, region).await {
                 Ok(seen) => return Some(seen),
-                Err(Reply::Refused(..)) => return None,
+                Err(Outcome::Refused { .. }) => return None,
                 Err(_) => sleep(Duration::from_millis(50)).await,
             }
         }
@@ -64,7 +64,7 @@ impl FamilySession {
         None
     }
 
-    async fn look_once(&mut self, family: usize, region: usize) -> Result<Option<Shown>, Reply> {
+    async fn look_once(&mut self, family: usize, region: usize) -> Result<Option<Shown>, Outcome> {
         let Some(metadata) = self.look_at(family, region).await? else {
             return Ok(None);
         };
@@ -88,14 +88,14 @@ impl FamilySession {
         region: usize,
         operation: &str,
         input: &Value,
-    ) -> Result<Value, Reply> {
+    ) -> Result<Value, Outcome> {
         match self.call(region, operation, input).await {
-            Reply::Done(answer) => {
+            Outcome::Done(answer) => {
                 self.book.borrow_mut().answered += 1;
                 Ok(without_arns(answer))
             }
             other => {
-                if let Reply::Refused(error, message) = &other {
+                if let Outcome::Refused { error, message } = &other {
                     self.find(CHECK, format_args!("{operation}: {error} {message}"));
                 }
                 Err(other)

@@ -1,4 +1,4 @@
-//! One Region of three nodes, or three of them, simulated: the production server, service,
+//! Up to three Regions of up to five nodes, simulated: the production server, service,
 //! consensus and state code in one thread, on a simulated network, disk and clock.
 //!
 //! A seed fixes everything: the faults, the clients' calls, the network's delays, every node's
@@ -13,24 +13,29 @@
 //! lifted and the clients finish; every group must heal, and every family must come to rest;
 //! everything is checked.
 //!
-//! Clients of two kinds call: *sessions* own single-Region keys and aliases in the first Region,
-//! *family sessions* own multi-Region keys and call everywhere.
+//! Clients of three kinds call: *sessions* own single-Region keys and aliases in the first Region,
+//! *family sessions* own multi-Region keys and call everywhere; *rights sessions* change what a
+//! key's policy allows, see that it holds at once, and count what was done.
 
-mod api;
 mod ask;
 mod audit;
 mod between;
 mod cast;
+mod damage;
 mod domain_key;
+mod effects;
 mod family;
 mod faults;
+mod inbound;
 mod inflict;
 mod links;
 mod look;
+mod members;
 mod network;
 mod node;
 mod place;
-mod rolling;
+mod recording;
+mod rights;
 mod run;
 mod seed;
 mod session;
@@ -38,22 +43,30 @@ mod shorten;
 mod sweep;
 mod trace;
 mod verdict;
+mod wanted;
 
 use std::collections::BTreeSet;
 use std::io::Write;
 
 use keyrum_types::NodeId;
 
-pub use run::run;
+use crate::plant::Plant;
+use crate::workload::Workload;
+
+pub use run::{record, run};
 pub use shorten::shorten;
-pub use sweep::Sweep;
+pub use sweep::{FaultTable, Sweep};
 pub use verdict::{Verdict, faults_in_words};
 
-/// Regions of a whole run.
-pub const REGIONS_MAX: usize = 3;
+use crate::scenario::Scenario;
 
-/// Nodes of a Region, numbered from 1.
-pub(crate) const NODES: NodeId = 3;
+pub use crate::scenario::{NODES_MAX, REGIONS_MAX};
+
+/// The Regions that a simulation has, in order.
+pub(crate) const REGION_NAMES: [&str; REGIONS_MAX] = place::REGIONS;
+
+/// How many nodes found a Region unless the options say.
+pub const NODES: NodeId = 3;
 
 /// Machines that clients run on.
 pub(crate) const CLIENT_HOSTS: usize = 3;
@@ -82,8 +95,13 @@ pub struct SimOptions {
     /// How long faults come and go, in simulated minutes; fractions are fine, a quarter is the
     /// least that is used. Starting and healing take some seconds more.
     pub minutes: f64,
-    /// How many Regions: one, or all three, between which multi-Region keys live.
+    /// How many Regions: one, or two or three, between which multi-Region keys live.
     pub regions: usize,
+    /// How many nodes found each Region, from 1 to 5.
+    pub nodes: NodeId,
+    /// What is to happen, and where: its topology, faults and workloads are those of the run. The
+    /// name is the file's, for the command that runs it again.
+    pub scenario: Option<(String, Scenario)>,
     /// Where the trace goes.
     pub trace: Option<Box<dyn Write>>,
     /// A bug to plant, to see that the run finds it.
@@ -91,6 +109,8 @@ pub struct SimOptions {
     /// Which faults of the plan come, by number; all of them if `None`. Whether a run with a part of its
     /// plan went through enough is not asked.
     pub faults: Option<BTreeSet<usize>>,
+    /// What further clients do, beside the sessions that every run has.
+    pub workloads: Vec<Workload>,
 }
 
 impl SimOptions {
@@ -100,22 +120,12 @@ impl SimOptions {
             seed,
             minutes: 1.0,
             regions: REGIONS_MAX,
+            nodes: NODES,
+            scenario: None,
             trace: None,
             plant: None,
             faults: None,
+            workloads: Vec::new(),
         }
     }
-}
-
-/// A bug that is planted on purpose: a check earns trust by finding it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Plant {
-    /// Every disk says that it has synced, and has not.
-    LyingDisks,
-    /// One node starts on an emptied disk after its first crash: it forgets its vote and its log.
-    ForgetfulNode,
-    /// A courier says that messages were delivered which it has dropped.
-    ClaimedDelivery,
-    /// A member of a family becomes primary before the present one has stepped down.
-    EarlyStepUp,
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
-use keyrum_consensus::world::{self, Blocking, World};
+use keyrum_consensus::world::{self, Blocking, Slowness, World};
 use keyrum_consensus::{Group, GroupConfig, Links, ReadMode};
 use keyrum_crypto::{
     DomainKeyring, DomainKeys as _, FIRST_DOMAIN_KEY_VERSION, MemoryDomainKeys, RegionKey,
@@ -17,11 +18,12 @@ use keyrum_service::{Addresses, Found, Neighbourhood, Service, Settings};
 use keyrum_state::Command;
 use keyrum_store::{SimDisk, Store, StoreConfig};
 use keyrum_types::{Clock as _, LogIndex, NodeId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::domain_key;
+use super::effects::Effects;
 use super::network::{SimNetwork, Wires};
-use super::place::{self, Place, account};
+use super::place::{self, Place, Roster, account};
 use super::seed::{SeededEntropy, SimClock, Time};
 use super::trace::Trace;
 use super::{API_PORT, PEER_PORT};
@@ -32,7 +34,11 @@ const CLUSTER: &str = "lab";
 pub(crate) struct Machine {
     pub(crate) place: Place,
     pub(crate) disk: RefCell<SimDisk>,
+    /// Lives as long as the program: a run is all that one does.
+    pub(crate) slowness: &'static Slowness,
     pub(crate) clock: SimClock,
+    /// Whether it was there when its Region was founded.
+    founder: bool,
     /// The file of the domain key; nodes share none, so that they have to ask each other. It loses
     /// nothing in a crash: what is written to it is synced.
     pub(crate) domain_keys: Arc<MemoryDomainKeys>,
@@ -44,12 +50,17 @@ pub(crate) struct Machine {
 #[derive(Clone)]
 pub(crate) struct Shape {
     pub(crate) seed: u64,
-    /// How many Regions there are.
-    pub(crate) regions: usize,
+    /// The nodes of all Regions, as of now.
+    pub(crate) roster: Roster,
+    /// How many nodes founded each Region.
+    pub(crate) founders: NodeId,
     pub(crate) snapshot_every: u64,
+    /// How long `eventual` reads may lag behind.
+    pub(crate) propagation_delay: Duration,
     pub(crate) time: Time,
     pub(crate) wires: Arc<Wires>,
     pub(crate) trace: Trace,
+    pub(crate) effects: Effects,
 }
 
 /// What is known of the node's present life.
@@ -78,7 +89,7 @@ pub(crate) struct Live {
     pub(crate) applied: watch::Receiver<LogIndex>,
     pub(crate) leader: watch::Receiver<Option<NodeId>>,
     /// Has the node do something beside what clients ask of it.
-    pub(crate) orders: mpsc::UnboundedSender<Order>,
+    pub(crate) orders: mpsc::UnboundedSender<(Option<usize>, Order)>,
 }
 
 /// What the run asks of a node.
@@ -88,19 +99,52 @@ pub(crate) enum Order {
     AdvanceClock { by_ms: u64 },
     /// Rotates the domain key, or destroys a version, as `keyrum domain-key` does.
     TurnDomainKey,
+    /// Takes a snapshot.
+    Snapshot,
+    /// Takes one and forgets the log behind it.
+    ForgetPast,
+    /// Changes the Region's nodes, as `keyrum cluster` does, and says what came of it.
+    Member(MemberChange, oneshot::Sender<Result<(), String>>),
     /// Proposes a command of the Region's own, for a planted bug.
     Propose(Box<Command>),
 }
 
+/// A change of a Region's nodes.
+#[derive(Debug, Clone)]
+pub(crate) enum MemberChange {
+    AddLearner(NodeId, String),
+    Promote(NodeId),
+    Remove(NodeId),
+}
+
 impl Machine {
+    /// One of the first nodes of its Region.
     pub(crate) fn new(place: Place, disk: SimDisk, shape: Shape) -> Rc<Self> {
-        let clock = SimClock::new(shape.time.clone());
         let first = first_domain_key(shape.seed, place.region);
+        Self::with_keys(place, disk, shape, MemoryDomainKeys::of(&first), true)
+    }
+
+    /// A new one, to which the files with the domain key are copied from another.
+    pub(crate) fn beside(&self, place: Place) -> Rc<Self> {
+        let keys = MemoryDomainKeys::of(&self.kept_domain_key());
+        Self::with_keys(place, SimDisk::new(), self.shape.clone(), keys, false)
+    }
+
+    fn with_keys(
+        place: Place,
+        disk: SimDisk,
+        shape: Shape,
+        domain_keys: MemoryDomainKeys,
+        founder: bool,
+    ) -> Rc<Self> {
+        let clock = SimClock::new(shape.time.clone());
         Rc::new(Self {
-            domain_keys: Arc::new(MemoryDomainKeys::of(&first)),
+            domain_keys: Arc::new(domain_keys),
             place,
             disk: RefCell::new(disk),
+            slowness: Box::leak(Box::default()),
             clock,
+            founder,
             life: RefCell::default(),
             shape,
         })
@@ -129,9 +173,12 @@ impl Machine {
                     .trace
                     .line(&self.place.host(), format_args!("is up, boot {boot}"));
                 let (orders, ordered) = mpsc::unbounded_channel();
+                // Also what it knows from the start is news: its vote may name the leader.
+                let mut leader = group.leader();
+                leader.mark_changed();
                 self.life.borrow_mut().running = Some(Live {
                     applied: group.applied(),
-                    leader: group.leader(),
+                    leader,
                     orders,
                     group: group.clone(),
                 });
@@ -149,9 +196,45 @@ impl Machine {
     }
 
     /// Carries out what the run asks of the node. What fails is not repeated.
-    async fn obey(&self, service: &Service, mut orders: mpsc::UnboundedReceiver<Order>) {
-        while let Some(order) = orders.recv().await {
+    async fn obey(
+        &self,
+        service: &Service,
+        mut orders: mpsc::UnboundedReceiver<(Option<usize>, Order)>,
+    ) {
+        let effects = &self.shape.effects;
+        while let Some((fault, order)) = orders.recv().await {
+            let took_effect = move |effects: &Effects| {
+                if let Some(fault) = fault {
+                    effects.add(fault, 1);
+                }
+            };
+            let (group, late) = (service.group().clone(), effects.clone());
             let done = match order {
+                // Those that may take long are waited for elsewhere.
+                Order::Snapshot => {
+                    world::spawn(async move {
+                        if group.snapshot().await.is_ok() {
+                            took_effect(&late);
+                        }
+                    });
+                    continue;
+                }
+                Order::ForgetPast => {
+                    world::spawn(async move {
+                        if group.forget_past().await.is_ok() {
+                            took_effect(&late);
+                        }
+                    });
+                    continue;
+                }
+                Order::Member(change, told) => {
+                    world::spawn(async move {
+                        let changed = change_members(&group, change).await;
+                        // Who asked may have given up.
+                        let _ = told.send(changed);
+                    });
+                    continue;
+                }
                 Order::AdvanceClock { by_ms } => {
                     let advanced = service.advance_clock(by_ms).await;
                     advanced
@@ -167,6 +250,9 @@ impl Machine {
                         .map_err(|error| error.to_string())
                 }
             };
+            if done.is_ok() {
+                took_effect(effects);
+            }
             self.shape
                 .trace
                 .line(&self.place.host(), format_args!("an order: {done:?}"));
@@ -189,14 +275,19 @@ impl Machine {
             clock: Arc::new(self.clock.clone()),
             entropy: Arc::new(SeededEntropy::new(*seed, &format!("{host} boot {boot}"))),
             network: Arc::new(network),
-            blocking: Blocking::Inline,
+            blocking: Blocking::Slowed(self.slowness),
         };
         let keyring = self.kept_domain_key();
         let region_key = |number| RegionKey::generate(&secret(*seed, "region key", number));
-        let neighbours: Addresses = (0..self.shape.regions)
-            .filter(|number| *number != self.place.region)
-            .map(|number| (place::region(number), addresses(number)))
-            .collect();
+        let roster = self.shape.roster.clone();
+        let others = (0..roster.regions()).filter(|number| *number != self.place.region);
+        let (everyone, foreign) = (roster.clone(), others.collect::<Vec<usize>>());
+        let neighbours = move || -> Addresses {
+            let numbers = foreign.iter();
+            numbers
+                .map(|&number| (place::region(number), everyone.addresses(number)))
+                .collect()
+        };
         let disk = self.disk.borrow().shared();
         let store = Store::open(disk, Path::new(&host), StoreConfig::default())
             .map_err(|error| error.to_string())?;
@@ -205,9 +296,12 @@ impl Machine {
             region: region.clone(),
             node: self.place.node,
             listen: format!("0.0.0.0:{PEER_PORT}"),
-            peers: addresses(self.place.region),
-            neighbours: neighbours.clone(),
-            bootstrap: true,
+            peers: match self.founder {
+                true => founders(self.place.region, self.shape.founders),
+                false => roster.addresses(self.place.region),
+            },
+            neighbours: neighbours(),
+            bootstrap: self.founder,
             snapshot_every: self.shape.snapshot_every,
             history_rows_max: None,
         };
@@ -215,17 +309,20 @@ impl Machine {
         let group = Group::start(config, world.clone(), store, links)
             .await
             .map_err(|error| error.to_string())?;
-        let pinned: BTreeMap<_, _> = (0..self.shape.regions)
+        group.delay_eventual_reads(self.shape.propagation_delay);
+        let pinned: BTreeMap<_, _> = (0..roster.regions())
             .map(|number| (place::region(number), region_key(number).public()))
             .collect();
-        let found = Found {
-            addresses: neighbours,
-            pinned: pinned.clone(),
-        };
+        let found_pinned = pinned.clone();
         let neighbourhood = Neighbourhood {
             own: region_key(self.place.region),
             pinned,
-            look_up: Box::new(move || Some(found.clone())),
+            look_up: Box::new(move || {
+                Some(Found {
+                    addresses: neighbours(),
+                    pinned: found_pinned.clone(),
+                })
+            }),
         };
         let service = Service::among_regions(
             group,
@@ -279,7 +376,7 @@ impl Machine {
 }
 
 /// More versions than a run can make.
-const DOMAIN_KEY_VERSIONS_MAX: u32 = 1_000;
+pub(super) const DOMAIN_KEY_VERSIONS_MAX: u32 = 1_000;
 
 /// What is secret in a Region, fixed by the seed.
 fn secret(seed: u64, what: &str, region: usize) -> SeededEntropy {
@@ -294,8 +391,19 @@ fn first_domain_key(seed: u64, region: usize) -> DomainKeyring {
     DomainKeyring::generate(&secret(seed, "domain key", region))
 }
 
-fn addresses(region: usize) -> BTreeMap<NodeId, String> {
-    place::nodes_of(region)
+/// Where the first nodes of a Region hear each other.
+fn founders(region: usize, nodes: NodeId) -> BTreeMap<NodeId, String> {
+    let places = (1..=nodes).map(|node| Place { region, node });
+    places
         .map(|place| (place.node, place.peer_addr()))
         .collect()
+}
+
+async fn change_members(group: &Group, change: MemberChange) -> Result<(), String> {
+    let changed = match change {
+        MemberChange::AddLearner(node, addr) => group.add_learner(node, addr).await,
+        MemberChange::Promote(node) => group.promote(node).await,
+        MemberChange::Remove(node) => group.remove(node).await,
+    };
+    changed.map_err(|error| error.to_string())
 }

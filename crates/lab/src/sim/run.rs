@@ -6,23 +6,36 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use keyrum_types::{LogIndex, NodeId};
+use keyrum_types::{LogIndex, NodeId, planted};
 use turmoil::Sim;
 
 use super::between::{UnderWay, Watched};
 use super::cast::Cast;
-use super::faults::{Loss, Planned, When};
+use super::damage::Damaged;
+use super::effects::Effects;
+use super::faults::{Planned, When};
+use super::inflict::Jumping;
 use super::links::Links;
+use super::members::Changes;
 use super::network::Wires;
 use super::node::{End, Machine};
-use super::place::{self, Place};
-use super::seed::{Dice, Time};
-use super::session::{Book, Phase};
+use super::place::{self, Place, Roster};
+use super::recording::Recording;
+use super::seed::Time;
+use super::session::Book;
 use super::trace::{Ear, Trace};
-use super::{Plant, REGIONS_MAX, SimOptions, Verdict};
+use super::wanted;
+use super::{NODES_MAX, REGIONS_MAX, SimOptions, Verdict};
 use crate::checks::Finding;
 use crate::checks::exercised::Figures;
 use crate::checks::healed::{self, Member};
+use crate::checks::history::Told;
+use crate::dice::Dice;
+use crate::experiment::Experiment;
+use crate::judge;
+use crate::plant::Plant;
+use crate::scenario::Scenario;
+use crate::workload::{Phase, Progress};
 
 /// Simulated time a step, in milliseconds. Messages arrive at the beginning of one.
 pub(super) const STEP_MS: u64 = 2;
@@ -51,15 +64,38 @@ pub(super) const RUN: &str = "run";
 ///
 /// Deterministic for the first run of a process only.
 pub fn run(options: SimOptions) -> Verdict {
+    play(options, false).0
+}
+
+/// The same, and the experiment as data.
+pub fn record(options: SimOptions) -> (Verdict, Experiment) {
+    play(options, true)
+}
+
+fn play(options: SimOptions, recorded: bool) -> (Verdict, Experiment) {
     let SimOptions {
         seed,
         minutes,
         regions,
+        nodes,
+        scenario,
         trace,
         plant,
         faults,
+        workloads,
     } = options;
+    let (name, scenario) = scenario.unzip();
+    let expected = scenario.as_ref().map_or(&[][..], |s| &s.expectations);
+    let recorded = recorded || !expected.is_empty();
+    let topology = scenario.as_ref().map(|scenario| &scenario.topology);
+    let regions = topology.map_or(regions, |topology| topology.regions().len());
+    let nodes = topology.map_or(nodes, |topology| topology.nodes());
     let regions = regions.clamp(1, REGIONS_MAX);
+    let nodes = nodes.clamp(1, NODES_MAX);
+    let mut workloads = workloads;
+    if let Some(scenario) = &scenario {
+        workloads.extend(wanted::workloads(scenario));
+    }
     let time = Time::default();
     let trace = Trace::new(time.clone(), trace);
     let minutes = if minutes.is_finite() {
@@ -71,16 +107,41 @@ pub fn run(options: SimOptions) -> Verdict {
         seed,
         minutes,
         regions,
+        nodes,
+        scenario: name,
         plan: Vec::new(),
-        faults,
+        faults: faults.clone(),
         findings: Vec::new(),
         figures: Figures::default(),
         trace: (0, 0),
         healed_after_ms: None,
         simulated_ms: 0,
     };
+    let switches = plant.map(Plant::switches).unwrap_or_default();
+    let _planted = planted::plant(&switches);
+    if _planted.is_none() && !switches.is_empty() {
+        let what = "this build has no bugs to plant: build without --release";
+        verdict.findings.push(Finding::new(RUN, what));
+        return (verdict, Experiment::default());
+    }
     let ear = Ear(trace.messages());
-    let simulate = || simulate(&mut verdict, &time, &trace, plant);
+    let mut experiment = Experiment::default();
+    let simulate = || {
+        let cast = Cast {
+            seed,
+            regions,
+            nodes,
+            scenario: scenario.as_ref(),
+            minutes,
+            time: &time,
+            trace: &trace,
+            plant,
+            faults: faults.as_ref(),
+            workloads: &workloads,
+            recorded,
+        };
+        experiment = simulate(&mut verdict, &cast);
+    };
     let ended = tracing::subscriber::with_default(ear, || catch_unwind(AssertUnwindSafe(simulate)));
     if let Err(panic) = ended {
         let text = panic.downcast_ref::<String>().cloned();
@@ -89,6 +150,9 @@ pub fn run(options: SimOptions) -> Verdict {
         verdict
             .findings
             .push(Finding::new(RUN, format_args!("the code panicked: {text}")));
+    }
+    if recorded && verdict.findings.is_empty() {
+        verdict.findings = judge::judge(&mut experiment, expected);
     }
     verdict.simulated_ms = time.ms();
     for finding in &verdict.findings {
@@ -101,26 +165,24 @@ pub fn run(options: SimOptions) -> Verdict {
             verdict.findings.push(finding);
         }
     }
-    verdict
+    experiment.title = match &scenario {
+        Some(scenario) => format!("{}, seed {seed}, simulated", scenario.title),
+        None => format!("Seed {seed}, simulated"),
+    };
+    experiment.replay = verdict.replay();
+    (verdict, experiment)
 }
 
-fn simulate(verdict: &mut Verdict, time: &Time, trace: &Trace, plant: Option<Plant>) {
-    let cast = Cast {
-        seed: verdict.seed,
-        regions: verdict.regions,
-        minutes: verdict.minutes,
-        time,
-        trace,
-        plant,
-        faults: verdict.faults.as_ref(),
-    };
-    let mut run = Run::new(&cast);
+fn simulate(verdict: &mut Verdict, cast: &Cast<'_>) -> Experiment {
+    let mut run = Run::new(cast);
     verdict.plan = run.plan.iter().map(ToString::to_string).collect();
     let ended = run.course();
     if let Err(finding) = ended {
         run.findings.push(finding);
     }
+    let experiment = run.take_experiment();
     run.sum_up(verdict);
+    experiment
 }
 
 /// What happens at a time.
@@ -139,12 +201,32 @@ pub(super) struct Run {
     pub(super) books: Vec<Rc<RefCell<Book>>>,
     pub(super) phase: Rc<Cell<Phase>>,
     pub(super) plan: Vec<Planned>,
+    /// The faults that began, by number.
+    pub(super) begun: BTreeSet<usize>,
     /// By time; the number is the fault's in the plan.
     pub(super) agenda: BTreeSet<(u64, usize, Turn)>,
     /// Faults whose time has come and that wait for something to be under way.
     pub(super) armed: Vec<usize>,
     pub(super) faults_until_ms: u64,
+    pub(super) founders: NodeId,
+    /// What is to happen if it is not the usual.
+    pub(super) scenario: Option<Scenario>,
     pub(super) links: Links,
+    pub(super) effects: Effects,
+    /// The nodes of all Regions, as of now.
+    pub(super) roster: Roster,
+    /// The machines, for clients that look who leads.
+    pub(super) fleet: Rc<RefCell<Vec<Rc<Machine>>>>,
+    /// Each Region's changes of nodes.
+    pub(super) changes: Vec<Changes>,
+    /// What nodes told that are gone.
+    pub(super) archive: Vec<Vec<Told>>,
+    /// Disks in which a bit has flipped.
+    pub(super) damaged: BTreeMap<Place, Damaged>,
+    /// Machines whose disk is slow, by fault.
+    pub(super) slow: BTreeMap<usize, Place>,
+    /// Clocks that jump, by fault.
+    pub(super) jumping: BTreeMap<usize, Jumping>,
     pub(super) dice: Dice,
     pub(super) plant: Option<Plant>,
     /// When a planted bug between Regions may show next.
@@ -160,6 +242,10 @@ pub(super) struct Run {
     pub(super) figures: Figures,
     pub(super) findings: Vec<Finding>,
     pub(super) healed_after_ms: Option<u64>,
+    pub(super) recording: Recording,
+    /// The names of the workloads, and how far their clients have come.
+    pub(super) workloads: Vec<String>,
+    pub(super) workers: Vec<Rc<Progress>>,
 }
 
 impl Run {
@@ -198,7 +284,11 @@ impl Run {
         self.trace.line("run", "the group has healed");
         self.phase.set(Phase::Look);
         let deadline = self.time.ms() + LOOK_MS_MAX;
-        while !self.books.iter().all(|book| book.borrow().looked) {
+        let looked = |run: &Self| {
+            run.books.iter().all(|book| book.borrow().looked)
+                && run.workers.iter().all(|worker| worker.looked.get())
+        };
+        while !looked(self) {
             if self.time.ms() > deadline {
                 return Err(Finding::new(RUN, "the clients do not come to an end"));
             }
@@ -225,7 +315,11 @@ impl Run {
             .step()
             .map_err(|error| Finding::new(RUN, format_args!("a host failed: {error}")))?;
         self.time.set_ms(self.time.ms() + STEP_MS);
-        self.watch_nodes()
+        self.jump();
+        self.watch_nodes()?;
+        self.watch_damaged()?;
+        self.change_members();
+        Ok(())
     }
 
     fn watch_nodes(&mut self) -> Result<(), Finding> {
@@ -236,12 +330,20 @@ impl Run {
             let host = place.host();
             let watched = &mut self.watched[place.region];
             let mut life = machine.life.borrow_mut();
+            let ended = life.ended.is_some();
             if let Some(live) = &mut life.running {
                 // An error: the node is gone, and says so elsewhere.
                 if live.leader.has_changed().unwrap_or(false) {
                     let leader = *live.leader.borrow_and_update();
                     self.trace.line(&host, format_args!("follows {leader:?}"));
+                    let term = live.group.status().term;
+                    self.recording.follows(place, term, leader);
                     leader_changed = true;
+                }
+                // What a disk that fails did not take was never told to anybody.
+                if !ended && !self.failing.contains_key(&place) {
+                    let noted = watched.ballots.note(place.node, live.group.ballot());
+                    noted.map_err(|finding| in_region(place.region, finding))?;
                 }
                 if live.applied.has_changed().unwrap_or(false) {
                     let index = *live.applied.borrow_and_update();
@@ -255,6 +357,7 @@ impl Run {
                 }
             }
             match &life.ended {
+                _ if self.damaged.contains_key(&place) => {}
                 Some(End::Refused(reason)) if !self.failing.contains_key(&place) => {
                     let what = format!("node {place} does not start: {reason}");
                     return Err(Finding::new(RUN, what));
@@ -280,13 +383,12 @@ impl Run {
             .map(|(node, fault)| (*node, *fault))
             .collect();
         for (node, fault) in fallen {
-            self.failing.remove(&node);
             let sign = self.machine(node).life.borrow().ended.clone();
             self.trace.line(
                 "fault",
                 format_args!("#{fault} brought node {node} down: {sign:?}"),
             );
-            self.crash(node, fault, Loss::Some, false);
+            self.crash(node, fault, self.loss_of(fault), false);
         }
         Ok(())
     }
@@ -302,7 +404,7 @@ impl Run {
         }
         let majority = votes
             .into_iter()
-            .find(|(_, count)| *count > place::nodes_of(region).count() / 2);
+            .find(|(_, count)| *count > self.roster.of(region).len() / 2);
         let known = &mut self.watched[region].leader;
         if let Some((node, _)) = majority
             && *known != Some(node)
@@ -322,6 +424,10 @@ impl Run {
                 format_args!("a call does not end: #{calls}"),
             ));
         }
+        if !self.workers.iter().all(|worker| worker.rests.get()) {
+            return Err(Finding::new("healed", "a call of a workload does not end"));
+        }
+        self.members_rest()?;
         for region in 0..self.watched.len() {
             let here = |machine: &&Rc<Machine>| machine.place.region == region;
             let machines = self.machines.iter().filter(here);

@@ -4,60 +4,13 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyrum_types::{Clock, Entropy, UnixMillis};
+use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use rand_chacha::{ChaCha8Rng, ChaCha20Rng};
 
-use super::rolling::Rolling;
+use crate::rolling::Rolling;
 
 /// The machines' wall clocks when a run starts: in January 2027.
 const EPOCH_MS: u64 = 1_800_000_000_000;
-
-/// Random choices for one purpose. Each purpose draws from a stream of its own, so that one more
-/// choice here moves nothing elsewhere.
-pub(crate) struct Dice(ChaCha8Rng);
-
-impl Dice {
-    pub(crate) fn new(seed: u64, purpose: &str) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(Rolling::of(purpose.as_bytes()));
-        Self(rng)
-    }
-
-    /// A number below `limit`, which is at least 1. The bias is far below what a run could show.
-    pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        self.0.next_u64() % limit
-    }
-
-    /// A number from `low` to `high`, both included.
-    pub(crate) fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.below(high - low + 1)
-    }
-
-    /// True in so many of a hundred cases.
-    pub(crate) fn percent(&mut self, chance: u64) -> bool {
-        self.below(100) < chance
-    }
-
-    /// An index into something with `length` entries, at least one.
-    pub(crate) fn index(&mut self, length: usize) -> usize {
-        usize::try_from(self.below(length as u64)).expect("below a usize")
-    }
-
-    /// One of several.
-    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.index(from.len())]
-    }
-
-    pub(crate) fn number(&mut self) -> u64 {
-        self.0.next_u64()
-    }
-
-    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let mut bytes = vec![0; count];
-        self.0.fill_bytes(&mut bytes);
-        bytes
-    }
-}
 
 /// The entropy of one machine's life.
 pub(crate) struct SeededEntropy(Mutex<ChaCha20Rng>);
@@ -98,6 +51,8 @@ impl Time {
 pub(crate) struct SimClock {
     time: Time,
     off_by_ms: Arc<AtomicI64>,
+    /// How often it was read while it was off.
+    reads_off: Arc<AtomicU64>,
 }
 
 impl SimClock {
@@ -105,6 +60,7 @@ impl SimClock {
         Self {
             time,
             off_by_ms: Arc::default(),
+            reads_off: Arc::default(),
         }
     }
 
@@ -112,25 +68,20 @@ impl SimClock {
     pub(crate) fn set_off_by_ms(&self, ms: i64) {
         self.off_by_ms.store(ms, Ordering::Relaxed);
     }
+
+    /// How often it was read while it was off, since this was asked last.
+    pub(crate) fn take_reads_off(&self) -> u64 {
+        self.reads_off.swap(0, Ordering::Relaxed)
+    }
 }
 
 impl Clock for SimClock {
     fn now(&self) -> UnixMillis {
         let now = EPOCH_MS + self.time.ms();
-        UnixMillis(now.saturating_add_signed(self.off_by_ms.load(Ordering::Relaxed)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Catches purposes that share a stream, and a stream that its seed does not fix.
-    #[test]
-    fn a_seed_and_a_purpose_fix_a_stream() {
-        let draw = |seed, purpose: &str| Dice::new(seed, purpose).bytes(16);
-        assert_eq!(draw(1, "faults"), draw(1, "faults"));
-        assert_ne!(draw(1, "faults"), draw(2, "faults"));
-        assert_ne!(draw(1, "faults"), draw(1, "client-1"));
+        let off_by_ms = self.off_by_ms.load(Ordering::Relaxed);
+        if off_by_ms != 0 {
+            self.reads_off.fetch_add(1, Ordering::Relaxed);
+        }
+        UnixMillis(now.saturating_add_signed(off_by_ms))
     }
 }

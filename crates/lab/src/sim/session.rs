@@ -12,15 +12,16 @@ use keyrum_types::{KeyId, KeyState, NodeId};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::NODES;
-use super::api::{Api, Reads, Reply};
-use super::place::Place;
-use super::seed::Dice;
+use super::place::{Place, Roster};
 use super::trace::Trace;
 use crate::checks::acknowledged::{Creation, Expected};
 use crate::checks::decrypts::{self, Decrypted};
 use crate::checks::register::Register;
 use crate::checks::{Ending, Finding};
+use crate::dice::Dice;
+use crate::experiment::Outcome;
+use crate::workload::Phase;
+use crate::workload::api::{Api, Reads};
 
 /// Names the tag that sessions write.
 pub(crate) const TAG: &str = "lab";
@@ -31,7 +32,7 @@ const ALIASES: usize = 4;
 /// Keys a session works on at a time: the latest.
 const KEYS_IN_USE: usize = 10;
 
-/// How many of a hundred calls read by the leader's lease.
+/// How many of a hundred calls read by the leader's lease unless the workload says.
 pub(crate) const LEASE_PERCENT: u64 = 30;
 
 /// How long a session tries a call once the group has healed.
@@ -39,17 +40,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How many keys and ciphertexts a session looks at when all is over.
 const LOOKS: usize = 12;
-
-/// What clients should do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Call.
-    Work,
-    /// Finish the call under way and wait.
-    Rest,
-    /// Look whether everything is there.
-    Look,
-}
 
 /// What a session notes, for the checks at the end.
 #[derive(Default)]
@@ -64,11 +54,25 @@ pub(crate) struct Book {
     pub(crate) not_done: u64,
     pub(crate) unknown: u64,
     pub(crate) decrypted: u64,
+    /// Calls that were refused because a policy forbids them.
+    pub(crate) forbidden: u64,
     /// Ciphertexts that were decrypted in another Region than the one that made them.
     pub(crate) crossed: u64,
     /// Whether the session has finished its calls, and then its looks.
     pub(crate) rests: bool,
     pub(crate) looked: bool,
+}
+
+/// What a client finds around it.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    pub(crate) phase: Rc<Cell<Phase>>,
+    pub(crate) trace: Trace,
+    pub(crate) roster: Roster,
+    /// How many of a hundred calls read by the leader's lease, and not linearizably.
+    pub(crate) lease_percent: u64,
+    /// How many times longer than usual it pauses between calls.
+    pub(crate) pace: u64,
 }
 
 struct Ciphertext {
@@ -85,10 +89,7 @@ pub(crate) struct Session {
     api: Api,
     node: NodeId,
     book: Rc<RefCell<Book>>,
-    phase: Rc<Cell<Phase>>,
-    trace: Trace,
-    /// How many times longer than usual it pauses between calls.
-    pace: u64,
+    scene: Scene,
     /// Whether it schedules deletions, which come true if the Region's clock is moved ahead.
     deletes: bool,
     ciphertexts: Vec<Ciphertext>,
@@ -101,9 +102,7 @@ impl Session {
         name: String,
         dice: Dice,
         api: Api,
-        phase: Rc<Cell<Phase>>,
-        trace: Trace,
-        pace: u64,
+        scene: Scene,
         deletes: bool,
     ) -> (Self, Rc<RefCell<Book>>) {
         let mut book = Book::default();
@@ -118,9 +117,7 @@ impl Session {
             api,
             node: 1,
             book: book.clone(),
-            phase,
-            trace,
-            pace,
+            scene,
             deletes,
             ciphertexts: Vec::new(),
             count: 0,
@@ -130,17 +127,17 @@ impl Session {
 
     /// Works until told to rest, then looks whether everything is there.
     pub(crate) async fn run(mut self) {
-        self.node = self.dice.between(1, NODES);
-        while self.phase.get() == Phase::Work {
+        self.node = self.scene.roster.pick(0, &mut self.dice);
+        while self.scene.phase.get() == Phase::Work {
             self.work().await;
             let pause = self.dice.between(10, 160);
-            sleep(Duration::from_millis(pause * self.pace)).await;
+            sleep(Duration::from_millis(pause * self.scene.pace)).await;
             if self.dice.percent(8) {
-                self.node = self.dice.between(1, NODES);
+                self.node = self.scene.roster.pick(0, &mut self.dice);
             }
         }
         self.book.borrow_mut().rests = true;
-        while self.phase.get() != Phase::Look {
+        while self.scene.phase.get() != Phase::Look {
             sleep(Duration::from_millis(20)).await;
         }
         self.look().await;
@@ -187,7 +184,7 @@ impl Session {
         };
     }
 
-    async fn call(&mut self, operation: &str, input: Value) -> Reply {
+    async fn call(&mut self, operation: &str, input: Value) -> Outcome {
         let number = {
             let mut book = self.book.borrow_mut();
             book.calls += 1;
@@ -195,27 +192,29 @@ impl Session {
         };
         let node = self.node;
         let who = self.name.clone();
-        let reads = match self.dice.percent(LEASE_PERCENT) {
+        let reads = match self.dice.percent(self.scene.lease_percent) {
             true => Reads::Lease,
             false => Reads::Linearizable,
         };
         let how = reads.name();
-        self.trace.line(
+        self.scene.trace.line(
             &who,
             format_args!("#{number} to node {node}, {how}: {operation} {input}"),
         );
         let place = Place { region: 0, node };
         let reply = self.api.call(place, operation, &input, reads).await;
-        self.trace.line(&who, format_args!("#{number} {reply:?}"));
+        self.scene
+            .trace
+            .line(&who, format_args!("#{number} {reply:?}"));
         match &reply {
-            Reply::Done(_) | Reply::Refused(..) => {}
-            Reply::NotDone(_) => {
+            Outcome::Done(_) | Outcome::Refused { .. } => {}
+            Outcome::NotDone(_) => {
                 self.book.borrow_mut().not_done += 1;
-                self.node = node % NODES + 1;
+                self.node = self.scene.roster.after(place).node;
             }
-            Reply::Unknown(_) => {
+            Outcome::Unknown(_) => {
                 self.book.borrow_mut().unknown += 1;
-                self.node = node % NODES + 1;
+                self.node = self.scene.roster.after(place).node;
             }
         }
         reply
@@ -223,7 +222,8 @@ impl Session {
 
     fn find(&self, check: &'static str, what: impl std::fmt::Display) {
         let finding = Finding::new(check, format_args!("{}: {what}", self.name));
-        self.trace
+        self.scene
+            .trace
             .line(&self.name, format_args!("FINDING {finding}"));
         self.book.borrow_mut().findings.push(finding);
     }
@@ -231,11 +231,11 @@ impl Session {
     /// A mutation that must succeed if anything is decided at all.
     async fn mutate(&mut self, operation: &str, input: Value) -> Ending<Value> {
         match self.call(operation, input).await {
-            Reply::Done(answer) => {
+            Outcome::Done(answer) => {
                 self.book.borrow_mut().acknowledged += 1;
                 Ending::Acknowledged(answer)
             }
-            Reply::Refused(error, message) => {
+            Outcome::Refused { error, message } => {
                 let why = format!(
                     "{operation} #{} is refused: {error} {message}",
                     self.calls()
@@ -243,8 +243,8 @@ impl Session {
                 self.find("session-order", why);
                 Ending::NotDone
             }
-            Reply::NotDone(_) => Ending::NotDone,
-            Reply::Unknown(_) => Ending::Unknown,
+            Outcome::NotDone(_) => Ending::NotDone,
+            Outcome::Unknown(_) => Ending::Unknown,
         }
     }
 
@@ -276,7 +276,7 @@ impl Session {
     fn looks_elsewhere(&mut self) -> bool {
         let looks = self.dice.percent(40);
         if looks {
-            self.node = self.dice.between(1, NODES);
+            self.node = self.scene.roster.pick(0, &mut self.dice);
         }
         looks
     }
@@ -378,7 +378,7 @@ impl Session {
             .call("DescribeKey", json!({ "KeyId": id.to_string() }))
             .await;
         let seen = match reply {
-            Reply::Done(answer) => {
+            Outcome::Done(answer) => {
                 let state = answer["KeyMetadata"]["KeyState"]
                     .as_str()
                     .map(str::to_owned);
@@ -387,10 +387,10 @@ impl Session {
                     None => return self.find("session-order", format_args!("{id}: {answer}")),
                 }
             }
-            Reply::Refused(error, message) => {
+            Outcome::Refused { error, message } => {
                 return self.find("session-order", format_args!("{id}: {error} {message}"));
             }
-            Reply::NotDone(_) | Reply::Unknown(_) => return,
+            Outcome::NotDone(_) | Outcome::Unknown(_) => return,
         };
         let read = {
             let mut book = self.book.borrow_mut();
@@ -407,15 +407,15 @@ impl Session {
 
     async fn describe_alias(&mut self, alias: &str) {
         let seen = match self.call("DescribeKey", json!({ "KeyId": alias })).await {
-            Reply::Done(answer) => match key_id(&answer) {
+            Outcome::Done(answer) => match key_id(&answer) {
                 Some(id) => Some(id),
                 None => return self.find("session-order", format_args!("{alias}: {answer}")),
             },
-            Reply::Refused(error, _) if error == "NotFoundException" => None,
-            Reply::Refused(error, message) => {
+            Outcome::Refused { error, .. } if error == "NotFoundException" => None,
+            Outcome::Refused { error, message } => {
                 return self.find("session-order", format_args!("{alias}: {error} {message}"));
             }
-            Reply::NotDone(_) | Reply::Unknown(_) => return,
+            Outcome::NotDone(_) | Outcome::Unknown(_) => return,
         };
         let read = {
             let mut book = self.book.borrow_mut();
@@ -436,16 +436,16 @@ impl Session {
             .call("ListResourceTags", json!({ "KeyId": id.to_string() }))
             .await
         {
-            Reply::Done(answer) => {
+            Outcome::Done(answer) => {
                 let tags = answer["Tags"].as_array().cloned().unwrap_or_default();
                 let ours = tags.iter().find(|tag| tag["TagKey"] == TAG);
                 ours.and_then(|tag| tag["TagValue"].as_str())
                     .map(str::to_owned)
             }
-            Reply::Refused(error, message) => {
+            Outcome::Refused { error, message } => {
                 return self.find("session-order", format_args!("{id}: {error} {message}"));
             }
-            Reply::NotDone(_) | Reply::Unknown(_) => return,
+            Outcome::NotDone(_) | Outcome::Unknown(_) => return,
         };
         let read = {
             let mut book = self.book.borrow_mut();
@@ -469,7 +469,7 @@ impl Session {
             json!({ "KeyId": self.id(key).to_string(), "Plaintext": BASE64.encode(&plaintext) });
         let enabled = self.state(key).map(|state| state == KeyState::Enabled);
         match self.call("Encrypt", input).await {
-            Reply::Done(answer) => {
+            Outcome::Done(answer) => {
                 self.book.borrow_mut().answered += 1;
                 if enabled == Some(false) {
                     self.find(
@@ -487,14 +487,14 @@ impl Session {
                     blob,
                 });
             }
-            Reply::Refused(error, message) if enabled == Some(true) => {
+            Outcome::Refused { error, message } if enabled == Some(true) => {
                 self.find(
                     "session-order",
                     format_args!("Encrypt is refused: {error} {message}"),
                 );
             }
-            Reply::Refused(..) => self.book.borrow_mut().answered += 1,
-            Reply::NotDone(_) | Reply::Unknown(_) => {}
+            Outcome::Refused { .. } => self.book.borrow_mut().answered += 1,
+            Outcome::NotDone(_) | Outcome::Unknown(_) => {}
         }
     }
 
@@ -509,16 +509,17 @@ impl Session {
         let input = json!({ "CiphertextBlob": blob });
         let enabled = self.state(key).map(|state| state == KeyState::Enabled);
         let ended = match self.call("Decrypt", input).await {
-            Reply::Done(answer) => {
+            Outcome::Done(answer) => {
                 let text = answer["Plaintext"].as_str().unwrap_or_default();
                 Decrypted::Plaintext(BASE64.decode(text).unwrap_or_default())
             }
-            Reply::Refused(error, message) => Decrypted::Refused(format!("{error} {message}")),
-            Reply::NotDone(_) | Reply::Unknown(_) => Decrypted::Nothing,
+            Outcome::Refused { error, message } => Decrypted::Refused(format!("{error} {message}")),
+            Outcome::NotDone(_) | Outcome::Unknown(_) => Decrypted::Nothing,
         };
         let name = format!("{}: ciphertext {which} of key {}", self.name, self.id(key));
         if let Err(finding) = decrypts::check(&name, &plaintext, enabled, &ended) {
-            self.trace
+            self.scene
+                .trace
                 .line(&self.name, format_args!("FINDING {finding}"));
             self.book.borrow_mut().findings.push(finding);
         }
@@ -532,7 +533,7 @@ impl Session {
     async fn look(&mut self) {
         let keys = self.book.borrow().keys.len();
         for nth in 0..keys.min(LOOKS) {
-            self.node = self.dice.between(1, NODES);
+            self.node = self.scene.roster.pick(0, &mut self.dice);
             let key = if nth < LOOKS / 2 {
                 keys - 1 - nth
             } else {
@@ -546,7 +547,7 @@ impl Session {
             }
         }
         for _ in 0..self.ciphertexts.len().min(LOOKS) {
-            self.node = self.dice.between(1, NODES);
+            self.node = self.scene.roster.pick(0, &mut self.dice);
             let which = self.dice.index(self.ciphertexts.len());
             if !self
                 .persist(async |session| session.decrypt(which).await)

@@ -76,6 +76,8 @@ mod tests {
             seed: 1,
             minutes: 1.0,
             regions: 1,
+            nodes: 3,
+            scenario: None,
             plan: (0..40).map(|number| number.to_string()).collect(),
             faults,
             findings: check

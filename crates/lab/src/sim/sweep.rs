@@ -1,9 +1,11 @@
 //! What many runs came to, one a seed.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::verdict::{Verdict, tell};
 use crate::checks::exercised::Figures;
@@ -50,6 +52,25 @@ impl Sweep {
         self.broken.push(seed);
     }
 
+    /// What faults came to.
+    pub fn table(&self) -> FaultTable {
+        FaultTable::of(&self.figures)
+    }
+
+    /// What all came to, as data.
+    pub fn json(&self) -> Value {
+        json!({
+            "seeds": self.runs(),
+            "passed": self.passed,
+            "failed": self.failed,
+            "broken": self.broken,
+            "simulated_ms": self.simulated_ms,
+            "wall_ms": u64::try_from(self.wall.as_millis()).unwrap_or(u64::MAX),
+            "longest_healing_ms": self.longest_healing_ms,
+            "figures": self.figures,
+        })
+    }
+
     /// How many runs were noted.
     pub fn runs(&self) -> u64 {
         self.passed + (self.failed.len() + self.broken.len()) as u64
@@ -58,6 +79,51 @@ impl Sweep {
     /// 0 if there were runs and all passed, else 1.
     pub fn exit_code(&self) -> u8 {
         u8::from(self.passed == 0 || self.passed < self.runs())
+    }
+}
+
+/// What faults came to, kind by kind. Its `Display` is for a terminal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FaultTable {
+    /// Kind, how often one began, how often one took effect, and how many effects they had.
+    rows: Vec<(String, u64, u64, u64)>,
+}
+
+/// What the columns are called.
+const COLUMNS: [&str; 4] = ["fault", "began", "took effect", "effects"];
+
+impl FaultTable {
+    fn of(figures: &Figures) -> Self {
+        let row = |(kind, began): (&Cow<'static, str>, &u64)| {
+            let of = |counts: &BTreeMap<_, u64>| counts.get(kind).copied().unwrap_or(0);
+            let (took_effect, effects) = (of(&figures.took_effect), of(&figures.effects));
+            (kind.to_string(), *began, took_effect, effects)
+        };
+        Self {
+            rows: figures.faults.iter().map(row).collect(),
+        }
+    }
+
+    /// For a document.
+    pub fn markdown(&self) -> String {
+        let [fault, began, took_effect, effects] = COLUMNS;
+        let mut text = format!("| {fault} | {began} | {took_effect} | {effects} |\n");
+        text += "|---|---:|---:|---:|\n";
+        for (kind, began, took_effect, effects) in &self.rows {
+            text += &format!("| {kind} | {began} | {took_effect} | {effects} |\n");
+        }
+        text
+    }
+}
+
+impl fmt::Display for FaultTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [fault, began, took_effect, effects] = COLUMNS;
+        writeln!(f, "  {fault:<18}{began:>8}{took_effect:>13}{effects:>10}")?;
+        for (kind, began, took_effect, effects) in &self.rows {
+            writeln!(f, "  {kind:<18}{began:>8}{took_effect:>13}{effects:>10}")?;
+        }
+        Ok(())
     }
 }
 
@@ -130,10 +196,14 @@ mod tests {
             ..Figures::default()
         };
         figures.faults.insert("cut".into(), seed);
+        figures.took_effect.insert("cut".into(), seed - 2);
+        figures.effects.insert("cut".into(), 100);
         Verdict {
             seed,
             minutes: 0.5,
             regions: 1,
+            nodes: 3,
+            scenario: None,
             plan: vec!["a cut".to_owned()],
             faults: None,
             findings: findings
@@ -168,11 +238,29 @@ mod tests {
             "3 seeds: 1 passed, 1 FAILED (5), 1 ended without a verdict (6)",
             "1.0 simulated minutes",
             "healed after 5 ms",
-            "faults: 9 cut",
+            "faults: 9 cut (4 in vain)",
             "calls: 20,",
         ] {
             assert!(text.contains(part), "{part:?} is not in: {text}");
         }
+    }
+
+    /// Catches a table that counts what only began as if it had taken effect, or that Markdown does not
+    /// take for one.
+    #[test]
+    fn faults_are_counted_by_kind() {
+        let mut sweep = Sweep::default();
+        sweep.note(&verdict(4, &[]));
+        sweep.note(&verdict(5, &[]));
+        let table = sweep.table();
+        assert_eq!(
+            table.markdown(),
+            "| fault | began | took effect | effects |\n|---|---:|---:|---:|\n| cut | 9 | 5 | 200 |\n"
+        );
+        let text = table.to_string();
+        let last: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(last, ["cut", "9", "5", "200"]);
+        assert_eq!(sweep.json()["figures"]["effects"]["cut"], 200);
     }
 
     /// Catches a verdict that another process reads otherwise than it was written.

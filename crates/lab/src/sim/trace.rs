@@ -15,8 +15,8 @@ use tracing::span;
 use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 
-use super::rolling::Rolling;
 use super::seed::Time;
+use crate::rolling::Rolling;
 
 /// Writes the trace. Clones are the same trace.
 #[derive(Clone)]

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use keyrum_types::NodeId;
 use serde::{Deserialize, Serialize};
 
+use super::NODES;
 use crate::checks::Finding;
 use crate::checks::exercised::Figures;
 
@@ -17,6 +19,10 @@ pub struct Verdict {
     pub minutes: f64,
     /// How many Regions it had.
     pub regions: usize,
+    /// How many nodes each Region began with.
+    pub nodes: NodeId,
+    /// The file that said what was to happen, if one did.
+    pub scenario: Option<String>,
     /// The faults that a seed plans, by number.
     pub plan: Vec<String>,
     /// Which of them came; all if `None`.
@@ -49,10 +55,19 @@ impl Verdict {
 
     /// The command that runs this again.
     pub fn replay(&self) -> String {
-        let mut command = format!(
-            "keyrum lab sim --seed {} --regions {} --minutes {}",
-            self.seed, self.regions, self.minutes
-        );
+        let (seed, minutes) = (self.seed, self.minutes);
+        let mut command = match &self.scenario {
+            Some(file) => {
+                format!("keyrum lab sim --seed {seed} --scenario {file} --minutes {minutes}")
+            }
+            None => {
+                let regions = self.regions;
+                format!("keyrum lab sim --seed {seed} --regions {regions} --minutes {minutes}")
+            }
+        };
+        if self.scenario.is_none() && self.nodes != NODES {
+            command += &format!(" --nodes {}", self.nodes);
+        }
         if let Some(faults) = &self.faults {
             command += &format!(" --faults {}", faults_in_words(faults));
         }
@@ -127,32 +142,43 @@ impl fmt::Display for Verdict {
 
 /// What one run, or several together, went through.
 pub(super) fn tell(figures: &Figures, regions: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let in_vain = |kind: &str, count: &u64| {
+        let effective = figures.took_effect.get(kind).copied().unwrap_or(0);
+        match *count - effective.min(*count) {
+            0 => String::new(),
+            vain => format!(" ({vain} in vain)"),
+        }
+    };
     let faults: Vec<_> = figures
         .faults
         .iter()
-        .map(|(kind, count)| format!("{count} {kind}"))
+        .map(|(kind, count)| format!("{count} {kind}{}", in_vain(kind, count)))
         .collect();
     writeln!(f, "  faults: {}", faults.join(", "))?;
     writeln!(
         f,
-        "  effect: {} crashes, {} restarts, {} leader changes; {} segments sent, {} lost, {} held",
+        "  effect: {} crashes, {} restarts, {} leader changes; {} segments sent, {} lost, {} held; \
+         {} unsynced writes lost, {} torn",
         figures.crashes,
         figures.restarts,
         figures.leader_changes,
         figures.segments,
         figures.lost,
         figures.held,
+        figures.writes_lost,
+        figures.writes_torn,
     )?;
     writeln!(
         f,
         "  calls: {}, of these {} mutations acknowledged, {} reads answered, {} not done, {} unknown; \
-         {} ciphertexts decrypted",
+         {} ciphertexts decrypted, {} calls forbidden by a policy",
         figures.calls,
         figures.acknowledged,
         figures.answered,
         figures.not_done,
         figures.unknown,
         figures.decrypted,
+        figures.forbidden,
     )?;
     if regions > 1 {
         tell_of_families(figures, f)?;

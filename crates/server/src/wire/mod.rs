@@ -91,6 +91,10 @@ impl Backend for Service {
         self.group().is_leader()
     }
 
+    fn term(&self) -> u64 {
+        self.group().term()
+    }
+
     fn runs(&self) -> bool {
         self.group().stopped().now_or_never().is_none()
     }

@@ -4,6 +4,7 @@
 //! chunk says how many rows there are and what they sum to, so a snapshot that lost a chunk, or
 //! whose rows changed, is found out.
 
+use keyrum_types::planted::{self, Bug};
 use serde::{Deserialize, Serialize};
 
 use super::{CodecError, FORMAT_VERSION, append, decode, strip_version, take};
@@ -23,7 +24,7 @@ enum Item {
 
 /// The state as chunks of at most about 1 MiB, made one at a time.
 pub fn encode_state(state: &State) -> impl Iterator<Item = Vec<u8>> {
-    let mut rows = state.rows();
+    let mut rows = state.rows().filter(|row| !row.is_left_out());
     let mut written = 0_u64;
     let mut ended = false;
     std::iter::from_fn(move || {
@@ -115,7 +116,7 @@ impl StateDecoder {
         // Every row went through `put`, so the running digest is made anew here, unless a row
         // came twice: then it is not what was written, and the sums differ or the counts do.
         let computed = state.digest();
-        if computed != recorded {
+        if computed != recorded && !planted::is(Bug::DigestSkipped) {
             return Err(CodecError::DigestDiffers { recorded, computed });
         }
         Ok(state)

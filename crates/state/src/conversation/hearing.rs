@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use keyrum_types::planted::{self, Bug};
 use keyrum_types::{KeyState, MaterialId, MultiRegionRole, Origin, Region, UnixMillis};
 
 use super::{Leading, after, changed, confirm_own, imports, led, only_enabled};
@@ -179,6 +180,16 @@ fn judge_move(state: &State, from: &Region, record: &FamilyRecord, caller: &Call
         }
     });
     match allowed {
+        Ok(mut family) if planted::is(Bug::StepUpBeforeStepDown) => {
+            family.primary = state.region().clone();
+            changed(
+                name,
+                FamilyChange::SteppedUp,
+                family,
+                KeyState::Enabled,
+                answer(None),
+            )
+        }
         Ok(mut family) => {
             family.transit = Transit::Reserved { from: from.clone() };
             let change = FamilyChange::MoveReserved { from: from.clone() };
@@ -259,9 +270,15 @@ fn hear_record(
             let shared = imports::if_changed(state, record.key, imports, awaited);
             std::iter::once(arrival).chain(shared).collect()
         }
-        Some((_, family)) if record.stamp <= family.stamp => Vec::new(),
+        Some((_, family)) if !is_news(record, family) => Vec::new(),
         Some((key, family)) => take_record(state, key, family, record, entry, new, shared),
     }
+}
+
+/// Whether a record is newer than what the family's member here knows.
+fn is_news(record: &FamilyRecord, family: &Family) -> bool {
+    record.stamp > family.stamp
+        || planted::is(Bug::EpochIgnored) && record.stamp.epoch != family.stamp.epoch
 }
 
 /// Whether another key has the family's id here. Ids are random, unless callers choose them. Such a

@@ -1,0 +1,499 @@
+//! Puts the faults of a scenario into a running cluster of processes, and lifts them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use keyrum_consensus::faults::{Direction, Effects, Fault, Party, With};
+use keyrum_lab::dice::Dice;
+use keyrum_lab::experiment::FaultWindow;
+use keyrum_lab::scenario::{self, FaultKind, FaultPlan, NodeChoice, Scenario, Stage};
+use keyrum_lab::workload::recorder::Recorder;
+use keyrum_types::{NodeId, Region, UnixMillis};
+
+use super::watch::Seen;
+use crate::Failure;
+use crate::cli::{NodeName, Shape};
+use crate::cluster;
+use crate::control::{Harm, Reply, Request};
+use crate::fault::{Steer, cuts};
+use crate::run;
+
+/// Shortest and longest of the faults that come by chance.
+const LASTS: (u64, u64) = (1_000, 6_000);
+
+/// When faults by chance may begin first, and how long before the end they end: clients see the
+/// cluster without any first.
+const CALM: Duration = Duration::from_secs(2);
+
+/// What becomes of a fault at its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Turn {
+    End(usize),
+    Begin(usize),
+}
+
+/// All faults of an experiment with their times.
+pub(super) struct Agenda {
+    plan: Vec<FaultPlan>,
+    turns: BTreeSet<(Duration, Turn)>,
+}
+
+impl Agenda {
+    /// Those that a scenario names and, fixed by the seed, those that come by chance.
+    pub(super) fn of(scenario: &Scenario, seed: u64, lasts: Duration) -> Self {
+        let mut plan: Vec<_> = scenario.faults().cloned().collect();
+        if let Some(random) = &scenario.random {
+            let kinds = random.kinds(Stage::Processes, &scenario.topology);
+            for region in scenario.topology.regions() {
+                let mut dice = Dice::new(seed, &format!("faults of {region}"));
+                let mut at = CALM;
+                let mean_ms = 60_000.0 / random.per_minute();
+                loop {
+                    // From half of the mean to half more.
+                    let gap_ms = mean_ms * (50 + dice.below(101)) as f64 / 100.0;
+                    at += Duration::from_secs_f64(gap_ms / 1_000.0);
+                    let kind = dice.pick(&kinds);
+                    let fault = by_chance(kind, at, &region, &mut dice);
+                    if at + fault.lasts.unwrap_or_default() + CALM > lasts {
+                        break;
+                    }
+                    plan.push(fault);
+                }
+            }
+        }
+        let mut turns = BTreeSet::new();
+        for (number, fault) in plan.iter().enumerate() {
+            turns.insert((fault.at, Turn::Begin(number)));
+            if let Some(lasts) = fault.lasts {
+                turns.insert((fault.at + lasts, Turn::End(number)));
+            }
+        }
+        Self { plan, turns }
+    }
+
+    /// What happens when, in order, since the clients began.
+    pub(super) fn turns(&self) -> impl Iterator<Item = (Duration, Turn)> {
+        self.turns.iter().copied()
+    }
+}
+
+fn by_chance(kind: FaultKind, at: Duration, region: &str, dice: &mut Dice) -> FaultPlan {
+    let mut fault = FaultPlan::new(kind, at);
+    fault.region = Some(region.to_owned());
+    if kind.lasts() {
+        fault.lasts = Some(Duration::from_millis(dice.between(LASTS.0, LASTS.1)));
+    }
+    let takes = |setting| kind.settings().contains(&setting);
+    if takes(scenario::Setting::Node) {
+        fault.node = Some(match dice.percent(60) {
+            true => NodeChoice::Leader,
+            false => NodeChoice::Follower,
+        });
+    }
+    if takes(scenario::Setting::Latency) {
+        fault.latency = Some(Duration::from_millis(dice.pick(&[20, 60, 200])));
+    }
+    if takes(scenario::Setting::Percent) {
+        fault.percent = Some(dice.pick(&[1, 5, 20]));
+    }
+    if takes(scenario::Setting::Days) {
+        fault.days = Some(dice.pick(&[1, 8, 31, 91]));
+    }
+    if takes(scenario::Setting::Direction) && kind == FaultKind::OneWay {
+        fault.direction = Some(match dice.percent(50) {
+            true => scenario::Direction::In,
+            false => scenario::Direction::Out,
+        });
+    }
+    fault
+}
+
+/// What ends a fault.
+enum Undo {
+    /// Lift it on all nodes; and start these again, which may have stopped for it.
+    Lift(u64, Vec<NodeName>),
+    Restart(Vec<NodeName>),
+    Resume(NodeName),
+    /// Start it again; if it does not come up, another takes its place.
+    Replace(NodeName),
+}
+
+/// Puts faults in force and lifts them.
+pub(super) struct Inflict {
+    data: PathBuf,
+    /// The Region that is hit by faults which name none.
+    first: Region,
+    recorder: Recorder,
+    seen: Seen,
+    windows: Vec<FaultWindow>,
+    /// Those in force: by number, with their place among the windows.
+    in_force: BTreeMap<usize, (usize, Undo)>,
+}
+
+impl Inflict {
+    pub(super) fn new(data: PathBuf, first: Region, recorder: Recorder, seen: Seen) -> Self {
+        Self {
+            data,
+            first,
+            recorder,
+            seen,
+            windows: Vec::new(),
+            in_force: BTreeMap::new(),
+        }
+    }
+
+    /// What went wrong, and when.
+    pub(super) fn take(&mut self) -> Vec<FaultWindow> {
+        std::mem::take(&mut self.windows)
+    }
+
+    /// Has a fault begin or end.
+    pub(super) async fn turn(&mut self, turn: Turn, agenda: &Agenda) -> Result<(), Failure> {
+        match turn {
+            Turn::Begin(number) => self.begin(number, &agenda.plan[number]).await,
+            Turn::End(number) => self.end(number).await,
+        }
+    }
+
+    /// Ends all that are in force.
+    pub(super) async fn lift_all(&mut self) -> Result<(), Failure> {
+        while let Some(number) = self.in_force.keys().next().copied() {
+            self.end(number).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&mut self, number: usize, fault: &FaultPlan) -> Result<(), Failure> {
+        let steer = Steer::find(&self.data)?;
+        let target = Target::of(&steer, fault, &self.first, &self.seen)?;
+        let mut window = FaultWindow {
+            kind: fault.kind.name().into(),
+            what: target.in_words(fault),
+            region: Some(target.region.to_string()),
+            nodes: target.node.iter().map(|node| node.id).collect(),
+            from_us: self.recorder.now_us(),
+            until_us: None,
+            effects: None,
+        };
+        match self.inflict(&steer, &target, fault).await {
+            Ok(Some(undo)) => {
+                if matches!(undo, Undo::Restart(_) | Undo::Resume(_) | Undo::Replace(_)) {
+                    window.effects = Some(1);
+                }
+                self.in_force.insert(number, (self.windows.len(), undo));
+            }
+            Ok(None) => {
+                window.effects = Some(1);
+                window.until_us = Some(self.recorder.now_us());
+            }
+            // Another fault may have taken the node away.
+            Err(failure) => {
+                run::remark(&format!("{} does not take effect: {failure}", window.what));
+                (window.effects, window.until_us) = (Some(0), Some(window.from_us));
+            }
+        }
+        self.windows.push(window);
+        Ok(())
+    }
+
+    /// `None`: it is done at once, and there is nothing to lift.
+    async fn inflict(
+        &self,
+        steer: &Steer,
+        target: &Target,
+        fault: &FaultPlan,
+    ) -> Result<Option<Undo>, Failure> {
+        let node = || target.node.clone().ok_or("the Region has no leader now");
+        let ms = |duration: Option<Duration>| {
+            let ms = duration.unwrap_or_default().as_millis();
+            u64::try_from(ms).unwrap_or(u64::MAX)
+        };
+        let direction = match fault.direction {
+            None | Some(scenario::Direction::Both) => Direction::Both,
+            Some(scenario::Direction::In) => Direction::In,
+            Some(scenario::Direction::Out) => Direction::Out,
+        };
+        let other_regions = || match &fault.to {
+            None => Ok(With::OtherRegions),
+            Some(name) => name
+                .parse()
+                .map(|region| With::These(BTreeSet::from([Party { region, node: None }]))),
+        };
+        let share = fault.percent.unwrap_or(0) as f64 / 100.0;
+        let cut = |with| Fault::Cut { with, direction };
+        let everywhere = |fault: Fault| -> Vec<_> {
+            let nodes = steer.of(&target.region).into_iter();
+            nodes.map(|node| (node, fault.clone())).collect()
+        };
+        let faults = match fault.kind {
+            FaultKind::Crash => {
+                let node = node()?;
+                self.ask(|node| Request::Kill { node, for_ms: None }, &node)
+                    .await?;
+                return Ok(Some(Undo::Restart(vec![node])));
+            }
+            FaultKind::Blackout => {
+                let nodes = steer.of(&target.region);
+                for node in &nodes {
+                    self.ask(|node| Request::Kill { node, for_ms: None }, node)
+                        .await?;
+                }
+                return Ok(Some(Undo::Restart(nodes)));
+            }
+            FaultKind::Pause => {
+                let node = node()?;
+                self.ask(|node| Request::Pause { node, for_ms: None }, &node)
+                    .await?;
+                return Ok(Some(Undo::Resume(node)));
+            }
+            FaultKind::BitFlip => {
+                let node = node()?;
+                self.ask(|node| Request::Kill { node, for_ms: None }, &node)
+                    .await?;
+                let flip = |node| Request::Damage {
+                    node,
+                    harm: Harm::Flip,
+                    file: "journal".to_owned(),
+                };
+                self.ask(flip, &node).await?;
+                return Ok(Some(Undo::Replace(node)));
+            }
+            FaultKind::MemberAdded => {
+                let node = target.next_node(steer);
+                self.ask(|node| Request::Add { node }, &node).await?;
+                return Ok(None);
+            }
+            FaultKind::MemberRemoved => {
+                self.ask(|node| Request::Remove { node }, &node()?).await?;
+                return Ok(None);
+            }
+            FaultKind::TimePasses => {
+                let by_ms = fault.days.unwrap_or(0) * UnixMillis::DAY_MS;
+                steer.nodes[&target.leader(&self.seen)?]
+                    .advance_clock(by_ms)
+                    .await?;
+                return Ok(None);
+            }
+            FaultKind::SyncFails => {
+                let after = fault.after_syncs.unwrap_or(0);
+                vec![(node()?, Fault::SyncFails { after })]
+            }
+            FaultKind::DiskFull => vec![(node()?, Fault::DiskFull { after: 0 })],
+            FaultKind::SlowDisk => {
+                let by_ms = ms(fault.latency);
+                vec![(node()?, Fault::SlowDisk { by_ms })]
+            }
+            FaultKind::Isolate | FaultKind::OneWay | FaultKind::Stall => {
+                let node = node()?;
+                let mut faults = vec![(node.clone(), cut(With::Nodes))];
+                if fault.clients == Some(true) || fault.kind == FaultKind::Stall {
+                    faults.push((node, cut(With::Clients)));
+                }
+                faults
+            }
+            FaultKind::Halves => cuts(steer.of(&target.region), Shape::Halves)?,
+            FaultKind::Ring => cuts(steer.of(&target.region), Shape::Ring)?,
+            FaultKind::Minority => cuts(target.first(steer, &node()?), Shape::Minority)?,
+            FaultKind::Bridge => cuts(target.in_the_middle(steer, &node()?), Shape::Bridge)?,
+            FaultKind::CutPair => {
+                let node = node()?;
+                let next = target.after(steer, &node);
+                let party = Party {
+                    region: next.region,
+                    node: Some(next.id),
+                };
+                vec![(node, cut(With::These(BTreeSet::from([party]))))]
+            }
+            FaultKind::CutClient => vec![(node()?, cut(With::Clients))],
+            FaultKind::Slow => {
+                let by_ms = ms(fault.latency);
+                let slow = Fault::Delay {
+                    with: With::Nodes,
+                    direction,
+                    by_ms,
+                    jitter_ms: 0,
+                };
+                vec![(node()?, slow)]
+            }
+            FaultKind::Lose => {
+                let lose = |with| Fault::Lose {
+                    with,
+                    direction,
+                    share,
+                };
+                match fault.between_regions {
+                    Some(true) => everywhere(lose(With::OtherRegions)),
+                    _ => vec![(node()?, lose(With::Nodes))],
+                }
+            }
+            FaultKind::Sever => everywhere(cut(other_regions()?)),
+            FaultKind::Delay => everywhere(cut(With::OtherRegions)),
+            FaultKind::CutCourier => vec![(node()?, cut(other_regions()?))],
+            FaultKind::Distant => everywhere(Fault::Delay {
+                with: With::OtherRegions,
+                direction,
+                by_ms: ms(fault.latency),
+                jitter_ms: 0,
+            }),
+            other => return Err(format!("processes know no fault {other}").into()),
+        };
+        let stops = matches!(fault.kind, FaultKind::SyncFails | FaultKind::DiskFull);
+        let number = steer.number_for(&faults).await?;
+        steer.put(number, &faults, None).await?;
+        let restart = match stops {
+            true => vec![node()?],
+            false => Vec::new(),
+        };
+        Ok(Some(Undo::Lift(number, restart)))
+    }
+
+    async fn end(&mut self, number: usize) -> Result<(), Failure> {
+        let Some((place, undo)) = self.in_force.remove(&number) else {
+            return Ok(());
+        };
+        let again = |node| Request::Restart { node };
+        match undo {
+            Undo::Lift(number, restart) => {
+                let steer = Steer::find(&self.data)?;
+                let told = steer.lift(Some(number)).await;
+                let effects = told.values().flatten().flatten();
+                let sum = effects.map(|fault| count(&fault.effects)).sum();
+                let stopped = !restart.is_empty();
+                // A node that stopped for a fault cannot tell how often it took effect.
+                self.windows[place].effects = Some(if stopped { 1.max(sum) } else { sum });
+                for node in restart {
+                    self.ask(again, &node).await?;
+                }
+            }
+            Undo::Restart(nodes) => {
+                for node in nodes {
+                    self.ask(again, &node).await?;
+                }
+            }
+            Undo::Resume(node) => self.ask(|node| Request::Resume { node }, &node).await?,
+            Undo::Replace(node) => self.replace(&node).await?,
+        }
+        self.windows[place].until_us = Some(self.recorder.now_us());
+        Ok(())
+    }
+
+    /// Starts a node again whose disk was damaged. One that refuses is replaced.
+    async fn replace(&self, node: &NodeName) -> Result<(), Failure> {
+        let again = self.ask(|node| Request::Restart { node }, node).await;
+        let Err(refused) = again else { return Ok(()) };
+        run::remark(&format!("{node} is replaced: {refused}"));
+        let steer = Steer::find(&self.data)?;
+        self.ask(|node| Request::Remove { node }, node).await?;
+        let next = next_node(&steer, &node.region);
+        self.ask(|node| Request::Add { node }, &next).await
+    }
+
+    async fn ask(
+        &self,
+        request: impl FnOnce(String) -> Request,
+        node: &NodeName,
+    ) -> Result<(), Failure> {
+        match cluster::ask(&self.data, &request(node.to_string())).await? {
+            Reply::Failed(why) => Err(why.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn count(effects: &Effects) -> u64 {
+    effects.connects_held
+        + effects.bytes_held
+        + effects.bytes_delayed
+        + effects.segments_lost
+        + effects.disk_operations
+}
+
+/// A Region's node with the id after the greatest.
+fn next_node(steer: &Steer, region: &Region) -> NodeName {
+    let ids = steer.of(region).into_iter().map(|node| node.id);
+    NodeName {
+        region: region.clone(),
+        id: ids.max().unwrap_or(0) + 1,
+    }
+}
+
+/// What a fault hits.
+struct Target {
+    region: Region,
+    /// `None` if it hits no single node, or nobody leads.
+    node: Option<NodeName>,
+}
+
+impl Target {
+    fn of(steer: &Steer, fault: &FaultPlan, first: &Region, seen: &Seen) -> Result<Self, Failure> {
+        let region = match &fault.region {
+            Some(name) => name.parse()?,
+            None => first.clone(),
+        };
+        let takes_node = fault.kind.settings().contains(&scenario::Setting::Node);
+        let name = |id: NodeId| NodeName {
+            region: region.clone(),
+            id,
+        };
+        let leader = seen.leader(region.as_str()).map(name);
+        let node = match fault.node {
+            _ if !takes_node || fault.between_regions == Some(true) => None,
+            Some(NodeChoice::Number(id)) => Some(name(id)),
+            None | Some(NodeChoice::Leader) => leader,
+            Some(NodeChoice::Follower) => {
+                let target = Self {
+                    region: region.clone(),
+                    node: None,
+                };
+                leader.map(|leader| target.after(steer, &leader))
+            }
+        };
+        Ok(Self { region, node })
+    }
+
+    fn in_words(&self, fault: &FaultPlan) -> String {
+        let hit = match &self.node {
+            Some(node) => node.to_string(),
+            None => self.region.to_string(),
+        };
+        let lasts = fault
+            .lasts
+            .map(|lasts| format!(" for {}", humantime::format_duration(lasts)));
+        format!("{} of {hit}{}", fault.kind, lasts.unwrap_or_default())
+    }
+
+    fn leader(&self, seen: &Seen) -> Result<NodeName, &'static str> {
+        let id = seen.leader(self.region.as_str());
+        let id = id.ok_or("the Region has no leader now")?;
+        Ok(NodeName {
+            region: self.region.clone(),
+            id,
+        })
+    }
+
+    fn next_node(&self, steer: &Steer) -> NodeName {
+        next_node(steer, &self.region)
+    }
+
+    /// The Region's nodes with this one first, and with it in the middle.
+    fn first(&self, steer: &Steer, node: &NodeName) -> Vec<NodeName> {
+        let mut nodes = steer.of(&self.region);
+        nodes.retain(|other| other != node);
+        nodes.insert(0, node.clone());
+        nodes
+    }
+
+    fn in_the_middle(&self, steer: &Steer, node: &NodeName) -> Vec<NodeName> {
+        let mut nodes = steer.of(&self.region);
+        nodes.retain(|other| other != node);
+        nodes.insert(nodes.len().div_ceil(2), node.clone());
+        nodes
+    }
+
+    fn after(&self, steer: &Steer, node: &NodeName) -> NodeName {
+        let nodes = steer.of(&self.region);
+        let place = nodes.iter().position(|other| other == node).unwrap_or(0);
+        nodes[(place + 1) % nodes.len()].clone()
+    }
+}

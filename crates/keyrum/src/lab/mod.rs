@@ -1,0 +1,16 @@
+//! `keyrum lab`: experiments.
+
+mod endpoint;
+mod inflict;
+mod judged;
+mod play;
+mod processes;
+mod program;
+pub(crate) mod report;
+mod shorten;
+mod sim;
+mod sweep;
+mod watch;
+
+pub(crate) use play::play;
+pub(crate) use sim::{runs, sim};
