@@ -1,10 +1,12 @@
 //! Experiments on processes.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
-use keyrum_lab::experiment::{Experiment, Outcome};
-use keyrum_tests::keyrum;
+use keyrum_lab::experiment::{Experiment, Logged, Outcome};
+use keyrum_tests::{keyrum, wait};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 /// A call of CreateKey over a bare socket, so that no client is needed.
 const CREATE_KEY: &str = r#"
@@ -101,4 +103,61 @@ fn a_program_is_the_workload() {
         told.contains("the program ended with exit status: 3"),
         "{told}"
     );
+}
+
+/// Catches families of processes that nobody judges, or whose logs are not read.
+#[test]
+fn logs_tell_how_many_primaries_there_were() {
+    let scenario = "title = \"moves\"\nminutes = 0.15\n[topology]\nregions = 2\nnodes = 1\n\
+                    [[workload]]\nkind = \"primary-moves\"\nclients = 2\nobjects = 1\n\
+                    [[fault]]\nkind = \"delay\"\nat = \"2s\"\nfor = \"4s\"\n\
+                    [[expect]]\nchecker = \"one-primary\"\nverdict = \"true\"\n";
+    let (output, experiment, _) = run(scenario, &[]);
+    assert!(output.status.success(), "{output:?}");
+    let regions: Vec<_> = experiment.logs.iter().map(|log| &*log.region).collect();
+    assert_eq!(regions, ["eu-west-1", "us-east-1"]);
+    let steps = experiment.logs.iter().flat_map(|log| &log.steps);
+    let reigns = steps.filter(|step| matches!(step.what, Logged::Primary(_)));
+    assert!(reigns.count() > 2, "no primary moved");
+    let told = words(&output.stdout);
+    assert!(told.contains("by the logs of 2 Regions"), "{told}");
+}
+
+/// Catches an interrupt that leaves nodes behind, or is taken for a verdict.
+#[tokio::test]
+async fn an_interrupt_ends_it_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, kept) = (
+        folder.path().join("scenario.toml"),
+        folder.path().join("kept"),
+    );
+    std::fs::write(&file, "title = \"long\"\nminutes = 5\n").unwrap();
+    let mut lab = tokio::process::Command::new(keyrum())
+        .args(["lab", "run"])
+        .arg(&file)
+        .arg("--keep")
+        .arg(&kept)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let ready = kept.join("ready.json");
+    wait::until_true("a cluster", wait::LONG, async || ready.exists()).await;
+    let ready: Value = serde_json::from_slice(&std::fs::read(ready).unwrap()).unwrap();
+    let nodes = ready["regions"].as_object().unwrap().values();
+    let nodes = nodes.flat_map(|region| region["nodes"].as_array().unwrap());
+    let pids: Vec<_> = nodes.map(|node| node["pid"].as_u64().unwrap()).collect();
+    assert!(!pids.is_empty());
+    let pid = lab.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    kill_process(pid.unwrap(), Signal::INT).unwrap();
+    let output = tokio::time::timeout(wait::LONG, lab.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(output.code(), Some(130));
+    for pid in pids {
+        let left = Path::new("/proc").join(pid.to_string());
+        wait::until_true("its end", wait::LONG, async || !left.exists()).await;
+    }
 }

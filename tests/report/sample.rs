@@ -59,6 +59,7 @@ pub(crate) fn experiment() -> Experiment {
             .collect(),
         leaders: leaders(&mut draw, &faults),
         members: members(&mut draw, &keys),
+        logs: Vec::new(),
         calls,
         faults,
         judgements,

@@ -34,6 +34,10 @@ pub struct Experiment {
     pub leaders: Vec<LeaderSeen>,
     /// What became of the members of families, in order of time.
     pub members: Vec<MemberSeen>,
+    /// The logs of Regions with families on processes, which nobody sees at one instant; empty if
+    /// they were not read.
+    #[serde(default)]
+    pub logs: Vec<RegionLog>,
     /// What the checkers say.
     pub judgements: Vec<Judgement>,
     /// When the last fault was lifted.
@@ -148,6 +152,46 @@ pub struct MemberSeen {
     pub state: Option<Cow<'static, str>>,
     /// Whether it is the family's primary.
     pub primary: bool,
+}
+
+/// What a Region's log says of primaries, and of messages between Regions, which order the logs of
+/// several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionLog {
+    /// Whose.
+    pub region: String,
+    /// The first entry that was read; 1 for a whole log.
+    pub begins: u64,
+    /// In the log's order.
+    pub steps: Vec<LogStep>,
+}
+
+/// Something in a Region's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStep {
+    /// The log entry.
+    pub index: u64,
+    /// What it did.
+    pub what: Logged,
+}
+
+/// What a step in a Region's log does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Logged {
+    /// The Region's member of the family with this key id is its primary from here on.
+    Primary(String),
+    /// It is not, or is no more.
+    NotPrimary(String),
+    /// A message goes to a Region. Messages to one Region are numbered from 1, in order.
+    Sent(String),
+    /// A Region's message is taken.
+    Taken {
+        /// Whose.
+        from: String,
+        /// Its number.
+        number: u64,
+    },
 }
 
 /// What a checker says of an experiment.

@@ -3,6 +3,7 @@
 mod endpoint;
 mod inflict;
 mod judged;
+mod logs;
 mod play;
 mod processes;
 mod program;

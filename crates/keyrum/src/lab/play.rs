@@ -17,10 +17,10 @@ use keyrum_lab::workload::{Phase, Progress, Session, Stage, Workload};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::inflict::{Agenda, Inflict};
-use super::judged;
 use super::processes::Cluster;
 use super::program::Program;
 use super::watch::{self, Seen};
+use super::{judged, logs};
 use crate::Failure;
 use crate::cli::LabRun;
 use crate::run;
@@ -168,6 +168,7 @@ async fn experiment(
         nodes: nodes.clone(),
     };
     experiment.regions = regions.iter().map(region).collect();
+    experiment.logs = logs::read(&cluster.data).await;
     cluster.stop().await?;
     Ok(experiment)
 }

@@ -7,6 +7,7 @@
 //! long, it stops after a number of steps, and the verdict is unknown.
 
 mod authorization_order;
+mod cut;
 mod decryptable;
 mod exactly_once;
 mod exercised;

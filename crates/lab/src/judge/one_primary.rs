@@ -3,18 +3,24 @@
 //! What is looked at is the members as each Region's log has them, in order of time. In a simulated
 //! run that is a cut: all Regions are looked at in one instant. Processes are looked at one after the
 //! other, so what was seen at a time may be older in one Region than in the next: a former primary may
-//! be seen to step down after the new one was seen to step up. So two primaries of processes are a
-//! finding only if they are still there when all has healed and nobody calls any more; those that were
-//! seen only for a while leave the verdict unknown.
+//! be seen to step down after the new one was seen to step up. There the logs tell, if they were read:
+//! two primaries could have been seen together, in a consistent cut, unless the log of the one Region had
+//! heard, by messages, that the other's had stepped down ([`super::cut`]). Without logs, two primaries of
+//! processes are a finding only if they are still there when all has healed and nobody calls any more;
+//! those that were seen only for a while leave the verdict unknown.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Sight;
+use super::{Sight, cut};
 use crate::experiment::{Experiment, Judgement};
 
 /// Judges `one-primary`.
 pub(super) fn judge(experiment: &Experiment) -> Judgement {
     let mut sight = Sight::new("one-primary");
+    if !experiment.logs.is_empty() {
+        judge_logs(&mut sight, experiment);
+        return sight.judgement();
+    }
     let mut primaries: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     let mut for_a_while = BTreeSet::new();
     let mut told = BTreeSet::new();
@@ -67,6 +73,37 @@ pub(super) fn judge(experiment: &Experiment) -> Judgement {
         primaries.len()
     ));
     sight.judgement()
+}
+
+/// Judges by the Regions' logs.
+fn judge_logs(sight: &mut Sight, experiment: &Experiment) {
+    let reigns = match cut::reigns(&experiment.logs) {
+        Ok(reigns) => reigns,
+        Err(why) => return sight.unknown(why),
+    };
+    let mut families: BTreeMap<&str, Vec<&cut::Reign>> = BTreeMap::new();
+    for reign in &reigns {
+        families.entry(reign.key).or_default().push(reign);
+    }
+    for (key, reigns) in &families {
+        for (nth, one) in reigns.iter().enumerate() {
+            for other in &reigns[..nth] {
+                if one.may_be_seen_with(other) {
+                    let what = format_args!(
+                        "{key} has primaries in {other} and in {one}, and neither log had heard that the other steps down"
+                    );
+                    sight.find(what, Vec::new());
+                }
+            }
+        }
+    }
+    sight.looked(reigns.len());
+    sight.remark(format!(
+        "{} primaries of {} families, by the logs of {} Regions",
+        reigns.len(),
+        families.len(),
+        experiment.logs.len()
+    ));
 }
 
 fn words(regions: &BTreeSet<&str>) -> String {

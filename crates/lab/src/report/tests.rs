@@ -68,6 +68,14 @@ fn hostile() -> Experiment {
             state: Some(HOSTILE.into()),
             primary: true,
         }],
+        logs: vec![RegionLog {
+            region: text(),
+            begins: 1,
+            steps: vec![LogStep {
+                index: 1,
+                what: Logged::Primary(text()),
+            }],
+        }],
         judgements: vec![Judgement {
             checker: HOSTILE.into(),
             holds: Holds::False,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::experiment::{FaultWindow, MemberSeen};
+use crate::experiment::{FaultWindow, LogStep, Logged, MemberSeen, RegionLog};
 
 const K: &str = "k1";
 
@@ -228,6 +228,75 @@ fn a_family_has_one_primary() {
         Holds::False,
         "still there when all has healed"
     );
+}
+
+/// Catches primaries that no log separates, where nobody sees two Regions at one instant; and a verdict
+/// on logs that leave open what came before.
+#[test]
+fn logs_tell_that_a_family_had_one_primary() {
+    let yes = || Logged::Primary("mrk-1".to_owned());
+    let no = || Logged::NotPrimary("mrk-1".to_owned());
+    let to = |to: &str| Logged::Sent(to.to_owned());
+    let from = |from: &str, number| Logged::Taken {
+        from: from.to_owned(),
+        number,
+    };
+    let log = |region: &str, steps: Vec<Logged>| RegionLog {
+        region: region.to_owned(),
+        begins: 1,
+        steps: (1..)
+            .zip(steps)
+            .map(|(index, what)| LogStep { index, what })
+            .collect(),
+    };
+    let judged = |logs: Vec<RegionLog>| {
+        let experiment = Experiment {
+            logs,
+            ..Experiment::default()
+        };
+        by_name("one-primary").unwrap().judge(&experiment).holds
+    };
+    // There and back again. The first message says that a replica is wanted.
+    let a = vec![yes(), to("b"), no(), to("b"), from("b", 1), yes()];
+    let b = vec![from("a", 1), from("a", 2), yes(), no(), to("a")];
+    assert_eq!(
+        judged(vec![log("a", a.clone()), log("b", b.clone())]),
+        Holds::True
+    );
+    assert_eq!(
+        judged(vec![log("b", b.clone()), log("a", a.clone())]),
+        Holds::True
+    );
+    // Before it has heard that the other steps down.
+    let hasty = vec![from("a", 1), yes(), from("a", 2), no(), to("a")];
+    assert_eq!(
+        judged(vec![log("a", a.clone()), log("b", hasty)]),
+        Holds::False
+    );
+    // Heard from a third Region, which has heard it.
+    let a_third = vec![yes(), no(), to("c")];
+    let c = vec![from("a", 1), to("b")];
+    let third = |b| {
+        judged(vec![
+            log("a", a_third.clone()),
+            log("b", b),
+            log("c", c.clone()),
+        ])
+    };
+    assert_eq!(third(vec![from("c", 1), yes()]), Holds::True);
+    assert_eq!(third(vec![yes(), from("c", 1)]), Holds::False);
+    // Primaries for good, in logs that never met.
+    assert_eq!(
+        judged(vec![log("a", vec![yes()]), log("b", vec![yes()])]),
+        Holds::False
+    );
+    // What came before, or from elsewhere, is not known.
+    let late = RegionLog {
+        begins: 3,
+        ..log("a", a.clone())
+    };
+    assert_eq!(judged(vec![late, log("b", b.clone())]), Holds::Unknown);
+    assert_eq!(judged(vec![log("b", b)]), Holds::Unknown);
 }
 
 /// Catches a count that went back unseen, and counters of others that are taken for one's own.
