@@ -2,6 +2,7 @@
 //! and habits of the text.
 
 mod arrows;
+mod experiments;
 mod licences;
 mod planted;
 mod text;
