@@ -34,5 +34,6 @@ pub(super) fn judge(experiment: &Experiment) -> Judgement {
             sight.find(what, vec![*first, number]);
         }
     }
+    sight.remark(format!("{} counts in {} tags", sight.looked, counted.len()));
     sight.judgement()
 }

@@ -53,5 +53,9 @@ pub(super) fn judge(experiment: &Experiment) -> Judgement {
             sight.find(what, vec![uses.created, uses.last]);
         }
     }
+    sight.remark(format!(
+        "{} new keys that their makers tried to use",
+        sight.looked
+    ));
     sight.judgement()
 }
