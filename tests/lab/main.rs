@@ -1,4 +1,5 @@
 //! `keyrum lab`, as it is called.
 
+mod packets;
 mod run;
 mod sim;

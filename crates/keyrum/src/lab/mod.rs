@@ -3,6 +3,8 @@
 mod endpoint;
 mod inflict;
 mod judged;
+mod namespace;
+mod packets;
 mod play;
 mod processes;
 mod program;
