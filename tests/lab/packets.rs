@@ -1,6 +1,8 @@
 //! Experiments whose faults drop packets.
 
-use std::process::Command;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use keyrum_tests::keyrum;
 
@@ -88,29 +90,75 @@ fn packets_are_dropped_in_a_network_of_its_own() {
     assert!(experiment.replay.ends_with(" --packets") && page.contains("--packets"));
     assert_eq!(experiment.calls.len(), 1);
 
-    let short = "title = \"x\"\nminutes = 0.01\n[topology]\nregions = 1\n";
+    let short = "title = \"x\"\nminutes = 0.05\n[topology]\nregions = 1\n";
     let (output, ..) = run(short, &["--packets", "--", "bash", "-c", "exit 3"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
 
-/// Catches a machine that allows none of this, and a command that does not say what is missing, or has
-/// begun something.
+/// Runs the scenario with programs of this folder before all others, and nothing else if it is alone.
+fn refused(folder: &Path, alone: bool) -> String {
+    let (file, kept) = (folder.join("scenario.toml"), folder.join("kept"));
+    std::fs::write(&file, SCENARIO).unwrap();
+    let others = std::env::var("PATH").unwrap();
+    let path = match alone {
+        true => folder.display().to_string(),
+        false => format!("{}:{others}", folder.display()),
+    };
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(keyrum())
+        .args(["lab", "run", "--packets", "--keep"])
+        .arg(&kept)
+        .arg(&file)
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let said = words(&stderr);
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.starts_with("keyrum: --packets: "), "{said}");
+    let instead = "nothing was started; without --packets the nodes";
+    assert!(said.contains(instead), "{said}");
+    assert!(stdout.is_empty() && !kept.exists(), "{said}");
+    said
+}
+
+/// Catches a refusal that does not say what is missing or what the system said, one that comes after
+/// something was begun, and a command that starts itself again for ever.
 #[test]
 fn what_is_missing_is_said_before_anything_is_started() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, kept) = (folder.path().join("scenario.toml"), folder.path().join("kept"));
-    std::fs::write(&file, SCENARIO).unwrap();
-    let mut command = Command::new(keyrum());
-    command.args(["lab", "run", "--packets", "--keep"]);
-    let output = command
-        .arg(&kept)
-        .arg(&file)
-        .env("PATH", folder.path())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let said = words(&output.stderr);
-    assert!(said.starts_with("keyrum: --packets: it takes unshare (package util-linux)"), "{said}");
-    assert!(said.contains("nothing was started; without --packets"), "{said}");
-    assert!(output.stdout.is_empty() && !kept.exists());
+    let program = |name: &str, script: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let said = refused(folder.path(), true);
+    assert!(
+        said.contains("it takes unshare (package util-linux)"),
+        "{said}"
+    );
+
+    program("nft", "echo 'no such protocol' >&2; exit 1");
+    if allowed() {
+        let said = refused(folder.path(), false);
+        assert!(
+            said.contains("nft add table ip keyrum` says: no such protocol."),
+            "{said}"
+        );
+    }
+    program("ip", "exit 0");
+    program("unshare", "echo 'unshare: not permitted' >&2; exit 1");
+    let said = refused(folder.path(), true);
+    assert!(
+        said.contains("of one's own (unshare: not permitted)"),
+        "{said}"
+    );
+    program(
+        "unshare",
+        "while [ \"$1\" != -- ]; do shift; done; shift; exec \"$@\"",
+    );
+    let said = refused(folder.path(), true);
+    assert!(said.contains("unshare led to no other network"), "{said}");
 }

@@ -298,7 +298,8 @@ impl DataFolder {
     /// Where a node answers operators; port 0, where nobody listens, if it is unknown.
     pub(crate) fn admin_at(&self, node: &NodeName) -> SocketAddr {
         let nobody = || (localhost(), 0).into();
-        self.node(node).map_or_else(nobody, |record| record.admin_at())
+        self.node(node)
+            .map_or_else(nobody, |record| record.admin_at())
     }
 
     /// Where a node's admin token is.

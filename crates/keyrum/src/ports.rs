@@ -131,7 +131,9 @@ mod tests {
     #[test]
     fn two_clusters_share_no_port() {
         let (mut ours, mut theirs) = (Ports::default(), Ports::default());
-        let mut taken: Vec<_> = (0..120).map(|_| ours.free(LOCAL, &Block(100)).unwrap()).collect();
+        let mut taken: Vec<_> = (0..120)
+            .map(|_| ours.free(LOCAL, &Block(100)).unwrap())
+            .collect();
         taken.extend((0..120).map(|_| theirs.free(LOCAL, &Block(100)).unwrap()));
         let all = taken.len();
         taken.sort_unstable();
@@ -144,7 +146,9 @@ mod tests {
     #[test]
     fn ports_of_an_earlier_run_are_nobody_elses() {
         let mut before = Ports::default();
-        let had: Vec<_> = (0..3).map(|_| before.free(LOCAL, &Block(110)).unwrap()).collect();
+        let had: Vec<_> = (0..3)
+            .map(|_| before.free(LOCAL, &Block(110)).unwrap())
+            .collect();
         drop(before);
 
         let mut again = Ports::default();
@@ -169,6 +173,9 @@ mod tests {
         ports.leave_named(first);
         assert!(ports.take_again(local(free)));
         assert!(is_free(local(first)), "held, and so kept from its node");
-        assert_ne!(block_of(ports.free(LOCAL, &Block(120)).unwrap()), Some(first));
+        assert_ne!(
+            block_of(ports.free(LOCAL, &Block(120)).unwrap()),
+            Some(first)
+        );
     }
 }

@@ -682,10 +682,20 @@ mod tests {
         let plans = topology.regions[0].nodes.iter().map(Spanned::get_ref);
         let addresses: Vec<_> = plans.map(|plan| plan.address.to_string()).collect();
         assert_eq!(addresses, ["127.0.0.1", "127.0.0.2"]);
-        for wrong in ["10.0.0.1", "0.0.0.0", "::1", "localhost", "127.0.0.2:80", ""] {
+        for wrong in [
+            "10.0.0.1",
+            "0.0.0.0",
+            "::1",
+            "localhost",
+            "127.0.0.2:80",
+            "",
+        ] {
             let text = complaint(&file(&format!("{{ id = 1, address = \"{wrong}\" }}")));
             let words = format!("such as \"127.0.0.2\", not \"{wrong}\"");
-            assert!(text.starts_with("x.toml, line 4: a node's address is"), "{text}");
+            assert!(
+                text.starts_with("x.toml, line 4: a node's address is"),
+                "{text}"
+            );
             assert!(text.contains(&words), "{text}");
         }
     }

@@ -82,7 +82,11 @@ pub(super) fn enter() -> Result<Programs, crate::Failure> {
         cause: format!("/proc/self/ns/net: {error}"),
     })?;
     let outside = std::env::var_os(OUTSIDE);
-    if outside.is_none_or(|outside| outside == own) {
+    if outside.as_ref() == Some(&own) {
+        let cause = format!("{} led to no other network", programs.unshare.display());
+        return Err(Refused::NoNetwork { cause }.into());
+    }
+    if outside.is_none() {
         let way = way_in(&programs)?;
         let this = std::env::current_exe()?;
         // Comes back only if it fails.
@@ -98,7 +102,10 @@ pub(super) fn enter() -> Result<Programs, crate::Failure> {
     }
     for (program, arguments) in [
         (&programs.ip, &["link", "set", "lo", "up"][..]),
-        (&programs.nft, &["add", "table", "ip", super::packets::TABLE]),
+        (
+            &programs.nft,
+            &["add", "table", "ip", super::packets::TABLE],
+        ),
     ] {
         carry_out(Command::new(program).args(arguments)).map_err(|cause| Refused::NotSetUp {
             command: format!("{} {}", program.display(), arguments.join(" ")),
@@ -169,7 +176,10 @@ mod tests {
             std::fs::write(folder.path().join(name), "").unwrap();
         }
         let words = refused(&path).unwrap();
-        assert!(words.contains("it takes nft (package nftables); nothing was"), "{words}");
+        assert!(
+            words.contains("it takes nft (package nftables); nothing was"),
+            "{words}"
+        );
         assert!(words.contains("without --packets"), "{words}");
         std::fs::write(folder.path().join("nft"), "").unwrap();
         assert_eq!(refused(&path), None);

@@ -59,8 +59,9 @@ impl Packets {
         faults: &[(NodeName, Fault)],
         nodes: &Addresses,
     ) -> Result<(), Failure> {
-        let mut script =
-            format!("add chain ip {TABLE} fault{number} {{ type filter hook input priority 0; }}\n");
+        let mut script = format!(
+            "add chain ip {TABLE} fault{number} {{ type filter hook input priority 0; }}\n"
+        );
         for (node, fault) in faults {
             for rule in rules(node, fault, nodes)? {
                 script += &format!("add rule ip {TABLE} fault{number} {rule}\n");
@@ -130,7 +131,9 @@ impl Addresses {
     /// The network of a Region, those of its nodes included that are yet to come.
     fn network(&self, region: &Region) -> Result<String, String> {
         let mut nodes = self.0.iter().filter(|(node, _)| node.region == *region);
-        let (_, address) = nodes.next().ok_or_else(|| format!("{region} has no nodes"))?;
+        let (_, address) = nodes
+            .next()
+            .ok_or_else(|| format!("{region} has no nodes"))?;
         let [a, b, c, _] = address.octets();
         Ok(format!("{a}.{b}.{c}.0/24"))
     }
@@ -166,7 +169,10 @@ fn rules(node: &NodeName, fault: &Fault, nodes: &Addresses) -> Result<Vec<String
         With::Clients => return Err("clients have no addresses of their own".to_owned()),
     };
     let chance = match share < 1.0 {
-        true => format!("numgen random mod {OF} < {} ", (share * f64::from(OF)) as u32),
+        true => format!(
+            "numgen random mod {OF} < {} ",
+            (share * f64::from(OF)) as u32
+        ),
         false => String::new(),
     };
     let outward = format!("ip saddr {own} ip daddr {others} {chance}counter drop");
@@ -237,7 +243,10 @@ mod tests {
         let from = "ip saddr { 127.0.2.0/24, 127.0.1.3 } ip daddr 127.0.1.2";
         let some = format!("{from} numgen random mod 1000000 < 50000 counter drop");
         assert_eq!(rules(two(), &share(0.05)).unwrap(), [some]);
-        assert_eq!(rules(two(), &share(1.0)).unwrap(), [format!("{from} counter drop")]);
+        assert_eq!(
+            rules(two(), &share(1.0)).unwrap(),
+            [format!("{from} counter drop")]
+        );
 
         let gone = rules(name("us-east-1", 4), &far).unwrap_err();
         assert_eq!(gone, "there is no node us-east-1/4 now");
