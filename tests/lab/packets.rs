@@ -43,7 +43,9 @@ verdict = "true"
 const WITHIN: &str = r#"
 PATH=$PATH:/usr/sbin:/sbin
 for fault in 0 1; do
-  until nft list chain ip keyrum fault$fault 2>&1 | grep -q 'counter packets [1-9]'; do :; done
+  until nft list chain ip keyrum fault$fault 2>&1 | grep -q 'counter packets [1-9]'; do
+    sleep 0.1
+  done
 done
 [ "$(ip -o link | wc -l)" = 1 ] || exit 8
 port=${AWS_ENDPOINT_URL##*:}
