@@ -1,5 +1,6 @@
 //! A cluster as processes: what it survives, what it refuses, how it starts and ends.
 
+mod addresses;
 mod altered;
 mod certs;
 mod domain_key;

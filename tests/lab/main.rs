@@ -1,4 +1,6 @@
 //! `keyrum lab`, as it is called.
 
+#[cfg(target_os = "linux")]
+mod packets;
 mod run;
 mod sim;

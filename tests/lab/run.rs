@@ -18,7 +18,7 @@ printf '{}' >&3
 grep -q '"KeyState":"Enabled"' <&3 || exit 9
 "#;
 
-fn run(scenario: &str, rest: &[&str]) -> (Output, Experiment, String) {
+pub(crate) fn run(scenario: &str, rest: &[&str]) -> (Output, Experiment, String) {
     let folder = tempfile::tempdir().unwrap();
     let [file, history, report] =
         ["scenario.toml", "history.json", "report.html"].map(|name| folder.path().join(name));
@@ -39,7 +39,7 @@ fn run(scenario: &str, rest: &[&str]) -> (Output, Experiment, String) {
     (output, experiment, page)
 }
 
-fn words(of: &[u8]) -> String {
+pub(crate) fn words(of: &[u8]) -> String {
     String::from_utf8_lossy(of).into_owned()
 }
 

@@ -23,6 +23,8 @@ pub struct Shape {
     pub credentials: &'static str,
     /// Whether it is a test cluster: its clock may be moved, and faults may be put into it.
     pub test_cluster: bool,
+    /// Whether each node has an address of its own, 127.0.1.1 for the first. Only Linux has such.
+    pub own_addresses: bool,
     /// More lines for the top of the topology file.
     pub lines: String,
     /// More environment for the supervisor and its nodes.
@@ -39,6 +41,7 @@ impl Shape {
             snapshot_entries: 10_000,
             credentials: "any",
             test_cluster: true,
+            own_addresses: false,
             lines: String::new(),
             envs: Vec::new(),
             arguments: Vec::new(),
@@ -50,10 +53,14 @@ impl Shape {
             "port = 0\ncredentials = {:?}\ntest_clock = {}\nsnapshot_entries = {}\n{}\n",
             self.credentials, self.test_cluster, self.snapshot_entries, self.lines
         );
-        for (name, nodes) in &self.regions {
-            let ids: Vec<_> = (1..=*nodes).map(|id| format!("{{ id = {id} }}")).collect();
-            let ids = ids.join(", ");
-            writeln!(text, "[[region]]\nname = \"{name}\"\nnodes = [{ids}]").expect("memory");
+        for (number, (name, nodes)) in (1..).zip(&self.regions) {
+            let node = |id| match self.own_addresses {
+                true => format!("{{ id = {id}, address = \"127.0.{number}.{id}\" }}"),
+                false => format!("{{ id = {id} }}"),
+            };
+            let nodes: Vec<_> = (1..=*nodes).map(node).collect();
+            let nodes = nodes.join(", ");
+            writeln!(text, "[[region]]\nname = \"{name}\"\nnodes = [{nodes}]").expect("memory");
         }
         text
     }

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use keyrum_types::{Clock, Entropy, UnixMillis};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
 /// A future that owns what it needs, or borrows for `'a`.
@@ -176,7 +176,7 @@ impl World {
         Self {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy(random)),
-            network: Arc::new(Tcp),
+            network: Arc::new(Tcp { from: None }),
             blocking: Blocking::Threads,
         }
     }
@@ -214,7 +214,17 @@ impl Entropy for SystemEntropy {
     }
 }
 
-struct Tcp;
+/// TCP whose connections come from this address of the machine.
+pub fn network_from(address: Ipv4Addr) -> Arc<dyn Network> {
+    Arc::new(Tcp {
+        from: Some(address),
+    })
+}
+
+struct Tcp {
+    /// Where connections come from; `None` leaves that to the system.
+    from: Option<Ipv4Addr>,
+}
 
 impl Network for Tcp {
     fn listen<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
@@ -227,8 +237,16 @@ impl Network for Tcp {
 
     fn connect<'a>(&'a self, addr: &'a str) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
-            #[expect(clippy::disallowed_methods, reason = "this is the seam for sockets")]
-            let stream = TcpStream::connect(addr).await?;
+            let stream = match self.from {
+                #[expect(clippy::disallowed_methods, reason = "this is the seam for sockets")]
+                None => TcpStream::connect(addr).await?,
+                Some(from) => {
+                    let to = addr.parse().map_err(io::Error::other)?;
+                    let socket = TcpSocket::new_v4()?;
+                    socket.bind((from, 0).into())?;
+                    socket.connect(to).await?
+                }
+            };
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as BoxStream)
         })
@@ -254,6 +272,22 @@ impl Listener for TcpAcceptor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Catches connections that come from another address than their node's.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn connections_come_from_where_they_should() {
+        let own = Ipv4Addr::new(127, 0, 0, 9);
+        let mut listener = network_from(own).listen("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let network = World::real().network;
+        for (network, expected) in [(network_from(own), "127.0.0.9:"), (network, "127.0.0.1:")] {
+            let connected = network.connect(&addr).await.unwrap();
+            let (_accepted, from) = listener.accept().await.unwrap();
+            assert!(from.starts_with(expected), "{from}");
+            drop(connected);
+        }
+    }
 
     /// Catches long work that runs on a thread which answers requests, or with the priority of one,
     /// that takes no turn, or whose panic is taken for an answer.

@@ -1,6 +1,6 @@
 //! One node, put together: its store, its part in the group, the service on top, its listeners.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::cli::NodeName;
-use crate::data::{DataError, DataFolder, NodeRecord, loopback};
+use crate::data::{DataError, DataFolder, NodeRecord};
 use crate::files;
 use crate::ports;
 use crate::run;
@@ -79,13 +79,13 @@ pub(crate) enum NodeError {
     },
     /// Its listener cannot be opened.
     #[error(
-        "node {node} cannot listen on 127.0.0.1:{port} ({cause}): free the port, or name another one for the node in the topology file"
+        "node {node} cannot listen on {at} ({cause}): free the port, or name another one, or another address, for the node in the topology file"
     )]
     Listen {
         /// Which node.
         node: NodeName,
-        /// Which port.
-        port: u16,
+        /// Where.
+        at: SocketAddr,
         /// What the system said.
         cause: std::io::Error,
     },
@@ -302,7 +302,7 @@ impl Running {
             cluster_id: folder.record().cluster_id.clone(),
             region: name.region.clone(),
             node: name.id,
-            listen: loopback(record.peer).to_string(),
+            listen: record.peer_at().to_string(),
             peers: folder.peers(&name.region),
             neighbours: folder.neighbours(&name.region),
             bootstrap: !region.founded && region.founders.contains(&name.id),
@@ -312,7 +312,7 @@ impl Running {
                 History::Entries(count) => Some(count),
             },
         };
-        let group = Group::start(config, world.clone(), store, links).await?;
+        let group = Group::start(config, peers_world(world, &record), store, links).await?;
         group.delay_eventual_reads(topology.propagation_delay);
         let settings = Settings {
             test_clock: topology.test_clock,
@@ -374,9 +374,9 @@ impl Running {
             ..api_options(tls)
         };
         let outside = clients_world(world, faults.as_ref());
-        let api = listen(&outside, name, record.api, endpoint, options).await;
+        let api = listen(&outside, name, record.api_at(), endpoint, options).await;
         let admin = Admin::new(service.clone(), token).with_faults(faults);
-        let admin = listen(world, name, record.admin, admin, limits().into()).await;
+        let admin = listen(world, name, record.admin_at(), admin, limits().into()).await;
         let (api, admin) = match (api, admin) {
             (Ok(api), Ok(admin)) => (api, admin),
             (Err(error), _) | (_, Err(error)) => {
@@ -508,15 +508,15 @@ pub(crate) fn limits() -> Limits {
 async fn listen<H: keyrum_server::http::Handler>(
     world: &World,
     node: &NodeName,
-    port: u16,
+    at: SocketAddr,
     handler: H,
     options: Options,
 ) -> Result<Server, NodeError> {
-    Server::start(world, &loopback(port).to_string(), handler, options)
+    Server::start(world, &at.to_string(), handler, options)
         .await
         .map_err(|cause| NodeError::Listen {
             node: node.clone(),
-            port,
+            at,
             cause,
         })
 }
@@ -525,7 +525,7 @@ async fn listen<H: keyrum_server::http::Handler>(
 /// a little before. Somebody else who has one is found when the node listens.
 async fn wait_for_ports(record: &NodeRecord) {
     let deadline = Instant::now() + FORMER_WAIT;
-    let ports = [record.api, record.peer, record.admin];
+    let ports = [record.api_at(), record.peer_at(), record.admin_at()];
     while !ports.into_iter().all(ports::is_free) && Instant::now() < deadline {
         sleep(FORMER_LOOK_EVERY).await;
     }
@@ -536,6 +536,17 @@ fn disk(faults: Option<&Arc<Faults>>) -> Arc<dyn Disk> {
     match faults {
         None => RealDisk::shared(),
         Some(faults) => FailingDisk::around(RealDisk::shared(), faults.disk().clone()),
+    }
+}
+
+/// The world as peers see the node: from its own address.
+fn peers_world(world: &World, record: &NodeRecord) -> World {
+    match record.address {
+        Ipv4Addr::LOCALHOST => world.clone(),
+        own => World {
+            network: world::network_from(own),
+            ..world.clone()
+        },
     }
 }
 

@@ -18,7 +18,7 @@ use crate::admin::{Admin, AdminError};
 use crate::cli::{self, Certs, NodeName};
 use crate::cluster;
 use crate::control::{Reply, Request};
-use crate::data::{DataFolder, loopback};
+use crate::data::DataFolder;
 use crate::process::Condition;
 use crate::run;
 use crate::signals::{INTERRUPTED, Signals};
@@ -154,8 +154,8 @@ impl Site {
     }
 
     fn admin(&self, node: &NodeName) -> Admin {
-        let port = self.folder.node(node).map_or(0, |record| record.admin);
-        Admin::new(&self.world, loopback(port), self.folder.admin_token(node))
+        let at = self.folder.admin_at(node);
+        Admin::new(&self.world, at, self.folder.admin_token(node))
     }
 
     /// How the nodes' processes fare, by `REGION/ID`, if there is a supervisor to tell.

@@ -20,7 +20,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use keyrum_crypto::RegionPublicKey;
@@ -29,7 +29,7 @@ use keyrum_types::{Entropy, NodeId, Region};
 use crate::cli::NodeName;
 use crate::files;
 use crate::ports::{self, Ports};
-use crate::topology::{NodePlan, Topology};
+use crate::topology::{NodePlan, Topology, localhost};
 
 mod error;
 mod joining;
@@ -295,12 +295,19 @@ impl DataFolder {
         mark.try_exists().unwrap_or(true)
     }
 
+    /// Where a node answers operators; port 0, where nobody listens, if it is unknown.
+    pub(crate) fn admin_at(&self, node: &NodeName) -> SocketAddr {
+        let nobody = || (localhost(), 0).into();
+        self.node(node)
+            .map_or_else(nobody, |record| record.admin_at())
+    }
+
     /// Where a node's admin token is.
     pub(crate) fn admin_token(&self, node: &NodeName) -> PathBuf {
         self.node_folder(node).join("admin.token")
     }
 
-    /// A node's ports.
+    /// A node's address and ports.
     pub(crate) fn node(&self, node: &NodeName) -> Option<NodeRecord> {
         let region = self.region(&node.region)?;
         region
@@ -335,7 +342,7 @@ impl DataFolder {
         let nodes = self.region(region).map_or(&[][..], |region| &region.nodes);
         nodes
             .iter()
-            .map(|node| (node.id, loopback(node.peer).to_string()))
+            .map(|node| (node.id, node.peer_at().to_string()))
             .collect()
     }
 
@@ -476,8 +483,10 @@ impl DataFolder {
     ) -> Result<NodeRecord, DataError> {
         self.check_unused(node)?;
         let mut record = NodeRecord::without_ports(node.id);
+        record.address = self.record.next_address(&node.region);
+        let address = record.address;
         for port in record.ports_mut() {
-            *port = self.ports.free(entropy)?;
+            *port = self.ports.free(address, entropy)?;
         }
         let region = self.region_mut(&node.region)?;
         region.nodes.push(record);
@@ -538,27 +547,31 @@ impl DataFolder {
                     id: node.id,
                 };
                 let plan = plan_of(topology, &name);
+                if let Some(plan) = plan {
+                    node.address = plan.address;
+                }
+                let address = node.address;
                 for (asked, port) in [
                     (plan.map_or(0, |p| p.api), &mut node.api),
                     (plan.map_or(0, |p| p.peer), &mut node.peer),
                     (plan.map_or(0, |p| p.admin), &mut node.admin),
                 ] {
                     if asked != 0 {
-                        if !ports::is_free(asked) {
+                        if !ports::is_free((address, asked).into()) {
                             return Err(DataError::PortTaken {
                                 port: asked,
                                 node: name,
                             });
                         }
                         *port = asked;
-                    } else if *port == 0 || !ports.take_again(*port) {
-                        wanting.push(port);
+                    } else if *port == 0 || !ports.take_again((address, *port).into()) {
+                        wanting.push((address, port));
                     }
                 }
             }
         }
-        for port in wanting {
-            *port = ports.free(entropy)?;
+        for (address, port) in wanting {
+            *port = ports.free(address, entropy)?;
         }
         Ok(())
     }
@@ -587,11 +600,6 @@ impl Before {
             Ok(false) | Err(_) => Self::Something,
         }
     }
-}
-
-/// An address on this machine.
-pub(crate) fn loopback(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 fn plan_of(topology: &Topology, node: &NodeName) -> Option<NodePlan> {

@@ -24,7 +24,7 @@ use crate::assembly::{
     endpoint_settings,
 };
 use crate::cli::{self, NodeName};
-use crate::data::{DataError, DataFolder, NodeRecord, Unnamed, loopback};
+use crate::data::{DataError, DataFolder, NodeRecord, Unnamed};
 use crate::identities::IdentitiesFile;
 use crate::run::{self, Whereabouts};
 use crate::seed::{Place, Seeds};
@@ -306,7 +306,7 @@ impl Cluster {
                 region,
                 id: node.id,
             };
-            Admin::new(&self.world, loopback(node.admin), folder.admin_token(&name))
+            Admin::new(&self.world, node.admin_at(), folder.admin_token(&name))
         };
         nodes.map(admin).collect()
     }

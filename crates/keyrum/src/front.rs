@@ -9,7 +9,7 @@ use keyrum_server::{NodeAt, Nodes, Proxy, ProxyWaits};
 
 use crate::assembly::{api_options, api_tls, read_mode};
 use crate::cli::NodeName;
-use crate::data::{DataFolder, loopback};
+use crate::data::DataFolder;
 use crate::topology::Topology;
 
 /// What the endpoint for all Regions knows of the nodes.
@@ -91,7 +91,7 @@ impl Front {
                 // A node whose token cannot be read does not start either.
                 let token = std::fs::read_to_string(folder.admin_token(&name));
                 NodeAt {
-                    addr: loopback(node.api).to_string(),
+                    addr: node.api_at().to_string(),
                     token: token.ok().map(|token| ProxyToken::of_node(&token)),
                 }
             });

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use keyrum_types::Entropy;
 
@@ -38,7 +38,8 @@ impl Ports {
 
     /// Whether a port of an earlier run can be used again: it is free, and of no other cluster's
     /// block. Asked of all of them before a free one is taken.
-    pub(crate) fn take_again(&mut self, port: u16) -> bool {
+    pub(crate) fn take_again(&mut self, at: SocketAddr) -> bool {
+        let port = at.port();
         let is_ours = match block_of(port) {
             Some(first) if port == first || self.named.contains(&first) => {
                 self.named.insert(first);
@@ -47,20 +48,24 @@ impl Ports {
             Some(first) => self.held.contains_key(&first) || self.hold(first),
             None => true,
         };
-        is_ours && is_free(port)
+        is_ours && is_free(at)
     }
 
     fn hold(&mut self, first: u16) -> bool {
-        listen(first).is_ok_and(|guard| self.held.insert(first, guard).is_none())
+        listen(local(first)).is_ok_and(|guard| self.held.insert(first, guard).is_none())
     }
 
-    /// A port nobody listens on.
-    pub(crate) fn free(&mut self, entropy: &dyn Entropy) -> Result<u16, NoFreePort> {
+    /// A port that nobody listens on, at this address or at 127.0.0.1.
+    pub(crate) fn free(
+        &mut self,
+        address: Ipv4Addr,
+        entropy: &dyn Entropy,
+    ) -> Result<u16, NoFreePort> {
         loop {
             while self.next < self.end {
                 let port = self.next;
                 self.next += 1;
-                if is_free(port) {
+                if is_free(local(port)) && is_free((address, port).into()) {
                     return Ok(port);
                 }
             }
@@ -90,22 +95,28 @@ fn block_of(port: u16) -> Option<u16> {
         .then(|| port - (port - FIRST) % BLOCK_PORTS)
 }
 
-/// Whether a node could listen on this port of 127.0.0.1.
-pub(crate) fn is_free(port: u16) -> bool {
-    listen(port).is_ok()
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
-fn listen(port: u16) -> io::Result<TcpListener> {
+/// Whether a node could listen here.
+pub(crate) fn is_free(at: SocketAddr) -> bool {
+    listen(at).is_ok()
+}
+
+fn listen(at: SocketAddr) -> io::Result<TcpListener> {
     #[expect(
         clippy::disallowed_methods,
         reason = "holds a port; nothing is ever accepted on it"
     )]
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+    TcpListener::bind(at)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
     /// The block to begin with, of which each test has another.
     struct Block(u8);
@@ -120,8 +131,10 @@ mod tests {
     #[test]
     fn two_clusters_share_no_port() {
         let (mut ours, mut theirs) = (Ports::default(), Ports::default());
-        let mut taken: Vec<_> = (0..120).map(|_| ours.free(&Block(100)).unwrap()).collect();
-        taken.extend((0..120).map(|_| theirs.free(&Block(100)).unwrap()));
+        let mut taken: Vec<_> = (0..120)
+            .map(|_| ours.free(LOCAL, &Block(100)).unwrap())
+            .collect();
+        taken.extend((0..120).map(|_| theirs.free(LOCAL, &Block(100)).unwrap()));
         let all = taken.len();
         taken.sort_unstable();
         taken.dedup();
@@ -133,31 +146,36 @@ mod tests {
     #[test]
     fn ports_of_an_earlier_run_are_nobody_elses() {
         let mut before = Ports::default();
-        let had: Vec<_> = (0..3).map(|_| before.free(&Block(110)).unwrap()).collect();
+        let had: Vec<_> = (0..3)
+            .map(|_| before.free(LOCAL, &Block(110)).unwrap())
+            .collect();
         drop(before);
 
         let mut again = Ports::default();
-        assert!(had.iter().all(|port| again.take_again(*port)));
-        let more = again.free(&Block(110)).unwrap();
+        assert!(had.iter().all(|port| again.take_again(local(*port))));
+        let more = again.free(LOCAL, &Block(110)).unwrap();
         assert!(!had.contains(&more), "{more} of {had:?}");
         let mut other = Ports::default();
-        assert!(!other.take_again(had[0]));
+        assert!(!other.take_again(local(had[0])));
         drop(again);
-        assert!(other.take_again(had[0]));
+        assert!(other.take_again(local(had[0])));
     }
 
     /// Catches a named port that is kept from its own node, or handed to another.
     #[test]
     fn named_ports_are_left_to_their_nodes() {
         let mut ports = Ports::default();
-        let free = ports.free(&Block(120)).unwrap();
+        let free = ports.free(LOCAL, &Block(120)).unwrap();
         let first = block_of(free).unwrap();
         drop(ports);
 
         let mut ports = Ports::default();
         ports.leave_named(first);
-        assert!(ports.take_again(free));
-        assert!(is_free(first), "held, and so kept from its node");
-        assert_ne!(block_of(ports.free(&Block(120)).unwrap()), Some(first));
+        assert!(ports.take_again(local(free)));
+        assert!(is_free(local(first)), "held, and so kept from its node");
+        assert_ne!(
+            block_of(ports.free(LOCAL, &Block(120)).unwrap()),
+            Some(first)
+        );
     }
 }

@@ -11,7 +11,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::cli::NodeName;
-use crate::data::{self, DataFolder, loopback};
+use crate::data::{self, DataFolder};
 use crate::files;
 
 /// Where a running cluster and its nodes are.
@@ -82,9 +82,9 @@ impl Whereabouts {
                 };
                 Node {
                     id: node.id,
-                    api: format!("{scheme}://{}", loopback(node.api)),
-                    peer: loopback(node.peer).to_string(),
-                    admin: format!("http://{}", loopback(node.admin)),
+                    api: format!("{scheme}://{}", node.api_at()),
+                    peer: node.peer_at().to_string(),
+                    admin: format!("http://{}", node.admin_at()),
                     data: folder.node_folder(&name),
                     pid: pid(&name).unwrap_or(0),
                 }

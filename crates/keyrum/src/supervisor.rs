@@ -26,7 +26,7 @@ use crate::admin::{Admin, AdminError};
 use crate::assembly::{attestation_roots, check_data};
 use crate::cli::{self, NodeName};
 use crate::control::{self, Process, Reply, Request};
-use crate::data::{DataError, DataFolder, Unnamed, io_at, loopback};
+use crate::data::{DataError, DataFolder, Unnamed, io_at};
 use crate::files;
 use crate::front::Front;
 use crate::identities::IdentitiesFile;
@@ -582,8 +582,8 @@ impl Supervisor {
 
     fn admin(&self, node: &NodeName) -> Admin {
         let folder = self.folder();
-        let port = folder.node(node).map_or(0, |record| record.admin);
-        Admin::new(&self.world, loopback(port), folder.admin_token(node))
+        let at = folder.admin_at(node);
+        Admin::new(&self.world, at, folder.admin_token(node))
     }
 
     fn nodes_of(&self, region: &Region) -> Vec<NodeName> {

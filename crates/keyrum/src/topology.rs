@@ -116,6 +116,9 @@ pub(crate) struct RegionPlan {
 pub(crate) struct NodePlan {
     /// Its id, 1 or greater.
     pub(crate) id: NodeId,
+    /// Where it listens, and where its connections to its peers come from; of 127.0.0.0/8.
+    #[serde(default = "localhost", deserialize_with = "loopback")]
+    pub(crate) address: Ipv4Addr,
     /// Where it answers KMS calls.
     #[serde(default)]
     pub(crate) api: u16,
@@ -276,6 +279,7 @@ impl Topology {
                         0..0,
                         NodePlan {
                             id,
+                            address: localhost(),
                             api: 0,
                             peer: 0,
                             admin: 0,
@@ -460,6 +464,21 @@ fn default_port() -> u16 {
 
 fn default_bind() -> IpAddr {
     Ipv4Addr::LOCALHOST.into()
+}
+
+/// Where nodes listen that nothing else is said of.
+pub(crate) fn localhost() -> Ipv4Addr {
+    Ipv4Addr::LOCALHOST
+}
+
+fn loopback<'de, D: Deserializer<'de>>(from: D) -> Result<Ipv4Addr, D::Error> {
+    let text = String::deserialize(from)?;
+    match text.parse::<Ipv4Addr>() {
+        Ok(address) if address.is_loopback() => Ok(address),
+        _ => Err(de::Error::custom(format!(
+            "a node's address is one of 127.0.0.0/8, such as \"127.0.0.2\", not \"{text}\": all nodes are on this machine"
+        ))),
+    }
 }
 
 fn default_account() -> AccountId {
@@ -650,6 +669,35 @@ mod tests {
         );
         let text = complaint(&format!("{head}nodes = [{{ id = 1, api = 9, peer = 9 }}]"));
         assert!(text.contains("line 4: port 9 is used twice"), "{text}");
+    }
+
+    /// Catches a node's address that is passed over, and one that leads off this machine or nowhere.
+    #[test]
+    fn nodes_have_addresses_of_this_machine() {
+        let file = |nodes: &str| {
+            format!("credentials = \"any\"\n[[region]]\nname = \"us-east-1\"\nnodes = [{nodes}]\n")
+        };
+        let nodes = "{ id = 1 }, { id = 2, address = \"127.0.0.2\" }";
+        let topology = Topology::parse(Path::new("x.toml"), &file(nodes)).unwrap();
+        let plans = topology.regions[0].nodes.iter().map(Spanned::get_ref);
+        let addresses: Vec<_> = plans.map(|plan| plan.address.to_string()).collect();
+        assert_eq!(addresses, ["127.0.0.1", "127.0.0.2"]);
+        for wrong in [
+            "10.0.0.1",
+            "0.0.0.0",
+            "::1",
+            "localhost",
+            "127.0.0.2:80",
+            "",
+        ] {
+            let text = complaint(&file(&format!("{{ id = 1, address = \"{wrong}\" }}")));
+            let words = format!("such as \"127.0.0.2\", not \"{wrong}\"");
+            assert!(
+                text.starts_with("x.toml, line 4: a node's address is"),
+                "{text}"
+            );
+            assert!(text.contains(&words), "{text}");
+        }
     }
 
     /// Catches a local cluster that silently lets nobody, or everybody, in.

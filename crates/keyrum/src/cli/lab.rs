@@ -29,6 +29,9 @@ pub(crate) struct LabRun {
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) outputs: LabOutputs,
+    /// Make cuts between nodes, and loss, by dropping packets in a private network (needs Linux and nft)
+    #[arg(long)]
+    pub(crate) packets: bool,
     /// Keep the cluster's data in this new folder; else it is removed at the end
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::cli::NodeName;
 use crate::files;
-use crate::topology::Topology;
+use crate::topology::{Topology, localhost};
 
 /// Puts the Regions that a topology asks for beside those of the record into it, and gives their
 /// names.
@@ -70,7 +70,7 @@ impl DataFolder {
         check_no_data(&self.root, name)?;
         let mut region = RegionRecord::new(name, founders, true);
         for port in region.nodes.iter_mut().flat_map(NodeRecord::ports_mut) {
-            *port = self.ports.free(entropy)?;
+            *port = self.ports.free(localhost(), entropy)?;
         }
         self.make_domain_keys(std::slice::from_ref(name), entropy)?;
         self.record.regions.push(region);

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use keyrum_types::{Entropy, NodeId, Region};
 use serde::{Deserialize, Serialize};
 
 use super::{DataError, hex, io_at};
-use crate::topology::Topology;
+use crate::topology::{Topology, localhost};
 
 /// The only form of `cluster.json` so far.
 const FORMAT: u32 = 1;
@@ -80,6 +81,9 @@ impl RegionRecord {
 pub(crate) struct NodeRecord {
     /// Its id.
     pub(crate) id: NodeId,
+    /// Where it listens.
+    #[serde(default = "localhost", skip_serializing_if = "is_localhost")]
+    pub(crate) address: Ipv4Addr,
     /// Port for KMS calls.
     pub(crate) api: u16,
     /// Port for its peers.
@@ -95,11 +99,27 @@ impl NodeRecord {
     pub(super) fn without_ports(id: NodeId) -> Self {
         Self {
             id,
+            address: localhost(),
             api: 0,
             peer: 0,
             admin: 0,
             started: false,
         }
+    }
+
+    /// Where it answers KMS calls.
+    pub(crate) fn api_at(&self) -> SocketAddr {
+        (self.address, self.api).into()
+    }
+
+    /// Where it hears its peers.
+    pub(crate) fn peer_at(&self) -> SocketAddr {
+        (self.address, self.peer).into()
+    }
+
+    /// Where it answers operators.
+    pub(crate) fn admin_at(&self) -> SocketAddr {
+        (self.address, self.admin).into()
     }
 
     /// The ports it listens on.
@@ -108,7 +128,28 @@ impl NodeRecord {
     }
 }
 
+fn is_localhost(address: &Ipv4Addr) -> bool {
+    *address == localhost()
+}
+
 impl Record {
+    /// Where a node listens that is added to a Region: where the others do or, if they have
+    /// addresses of their own, at the next one after theirs that no node has.
+    pub(super) fn next_address(&self, region: &Region) -> Ipv4Addr {
+        let addresses = |region: &RegionRecord| -> Vec<Ipv4Addr> {
+            region.nodes.iter().map(|node| node.address).collect()
+        };
+        let used: BTreeSet<_> = self.regions.iter().flat_map(addresses).collect();
+        let ours = self.regions.iter().filter(|held| held.name == *region);
+        let greatest = ours.flat_map(addresses).max().unwrap_or(localhost());
+        if is_localhost(&greatest) {
+            return greatest;
+        }
+        let mut after = (u32::from(greatest) + 1..).map(Ipv4Addr::from);
+        let next = after.find(|address| !used.contains(address));
+        next.filter(Ipv4Addr::is_loopback).unwrap_or(localhost())
+    }
+
     /// Whether it ever had a node that ran, as far as it remembers.
     pub(crate) fn is_begun(&self) -> bool {
         let begun =

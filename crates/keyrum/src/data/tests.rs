@@ -1,5 +1,6 @@
 //! Tests of the data folder.
 
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -66,6 +67,34 @@ fn ports_are_remembered() {
     ports.sort_unstable();
     ports.dedup();
     assert_eq!((ports.len(), ports[0] > 0), (18, true));
+}
+
+/// Catches an address that is passed over, that changes what records of other clusters look like, or that
+/// a node is given although another has it.
+#[cfg(target_os = "linux")]
+#[test]
+fn added_nodes_have_addresses_beside_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let mut asked = topology(&["us-east-1", "eu-west-1", "us-west-2"], 1);
+    for (number, region) in (1..).zip(&mut asked.regions[..2]) {
+        region.nodes[0].get_mut().address = Ipv4Addr::new(127, 0, 1, number);
+    }
+    let mut folder = claim(root.path(), &asked).unwrap();
+    for (node, expected) in [
+        ("us-east-1/1", "127.0.1.1"),
+        ("us-east-1/2", "127.0.1.3"),
+        ("eu-west-1/2", "127.0.1.4"),
+        ("us-west-2/2", "127.0.0.1"),
+    ] {
+        let node: NodeName = node.parse().unwrap();
+        if node.id > 1 {
+            folder.add_node(&node, &Counting).unwrap();
+        }
+        let found = folder.node(&node).unwrap();
+        assert_eq!(found.peer_at().ip().to_string(), expected, "{node}");
+    }
+    let text = std::fs::read_to_string(root.path().join("cluster.json")).unwrap();
+    assert_eq!(text.matches("\"address\"").count(), 4, "{text}");
 }
 
 /// Catches a cluster started on another cluster's data, and a message that does not name both.

@@ -11,6 +11,7 @@ use keyrum_lab::scenario::{self, FaultKind, FaultPlan, NodeChoice, Scenario, Sta
 use keyrum_lab::workload::recorder::Recorder;
 use keyrum_types::{NodeId, Region, UnixMillis};
 
+use super::packets::{self, Addresses, Packets};
 use super::watch::Seen;
 use crate::Failure;
 use crate::cli::{NodeName, Shape};
@@ -111,8 +112,14 @@ fn by_chance(kind: FaultKind, at: Duration, region: &str, dice: &mut Dice) -> Fa
 
 /// What ends a fault.
 enum Undo {
-    /// Lift it on all nodes; and start these again, which may have stopped for it.
-    Lift(u64, Vec<NodeName>),
+    Lift {
+        /// The number that the nodes know it by, if they make a part of it.
+        held: Option<u64>,
+        /// Whether packets are dropped for it.
+        drops: bool,
+        /// Nodes to be started again, which may have stopped for it.
+        restart: Vec<NodeName>,
+    },
     Restart(Vec<NodeName>),
     Resume(NodeName),
     /// Start it again; if it does not come up, another takes its place.
@@ -126,18 +133,27 @@ pub(super) struct Inflict {
     first: Region,
     recorder: Recorder,
     seen: Seen,
+    /// What cuts nodes off from each other, if they do not do that themselves.
+    packets: Option<Packets>,
     windows: Vec<FaultWindow>,
     /// Those in force: by number, with their place among the windows.
     in_force: BTreeMap<usize, (usize, Undo)>,
 }
 
 impl Inflict {
-    pub(super) fn new(data: PathBuf, first: Region, recorder: Recorder, seen: Seen) -> Self {
+    pub(super) fn new(
+        data: PathBuf,
+        first: Region,
+        recorder: Recorder,
+        seen: Seen,
+        packets: Option<Packets>,
+    ) -> Self {
         Self {
             data,
             first,
             recorder,
             seen,
+            packets,
             windows: Vec::new(),
             in_force: BTreeMap::new(),
         }
@@ -176,7 +192,7 @@ impl Inflict {
             until_us: None,
             effects: None,
         };
-        match self.inflict(&steer, &target, fault).await {
+        match self.inflict(number, &steer, &target, fault).await {
             Ok(Some(undo)) => {
                 if matches!(undo, Undo::Restart(_) | Undo::Resume(_) | Undo::Replace(_)) {
                     window.effects = Some(1);
@@ -200,6 +216,7 @@ impl Inflict {
     /// `None`: it is done at once, and there is nothing to lift.
     async fn inflict(
         &self,
+        number: usize,
         steer: &Steer,
         target: &Target,
         fault: &FaultPlan,
@@ -339,13 +356,48 @@ impl Inflict {
             other => return Err(format!("processes know no fault {other}").into()),
         };
         let stops = matches!(fault.kind, FaultKind::SyncFails | FaultKind::DiskFull);
-        let number = steer.number_for(&faults).await?;
-        steer.put(number, &faults, None).await?;
+        let (drops, held) = self.put(number, faults, steer).await?;
         let restart = match stops {
             true => vec![node()?],
             false => Vec::new(),
         };
-        Ok(Some(Undo::Lift(number, restart)))
+        Ok(Some(Undo::Lift {
+            held,
+            drops,
+            restart,
+        }))
+    }
+
+    /// Puts faults in force, all or none: whether packets are dropped for them, and the number that
+    /// the nodes know the rest by.
+    async fn put(
+        &self,
+        number: usize,
+        faults: Vec<(NodeName, Fault)>,
+        steer: &Steer,
+    ) -> Result<(bool, Option<u64>), Failure> {
+        let (dropping, holding): (Vec<_>, Vec<_>) = faults
+            .into_iter()
+            .partition(|(_, fault)| self.packets.is_some() && packets::carry(fault));
+        let held = match holding.is_empty() {
+            true => None,
+            false => {
+                let held = steer.number_for(&holding).await?;
+                steer.put(held, &holding, None).await?;
+                Some(held)
+            }
+        };
+        let Some(packets) = self.packets.as_ref().filter(|_| !dropping.is_empty()) else {
+            return Ok((false, held));
+        };
+        let nodes = Addresses::find(&self.data)?;
+        if let Err(failure) = packets.begin(number, &dropping, &nodes).await {
+            if held.is_some() {
+                steer.lift(held).await;
+            }
+            return Err(failure);
+        }
+        Ok((true, held))
     }
 
     async fn end(&mut self, number: usize) -> Result<(), Failure> {
@@ -354,11 +406,20 @@ impl Inflict {
         };
         let again = |node| Request::Restart { node };
         match undo {
-            Undo::Lift(number, restart) => {
-                let steer = Steer::find(&self.data)?;
-                let told = steer.lift(Some(number)).await;
-                let effects = told.values().flatten().flatten();
-                let sum = effects.map(|fault| count(&fault.effects)).sum();
+            Undo::Lift {
+                held,
+                drops,
+                restart,
+            } => {
+                let mut sum = 0;
+                if let Some(packets) = self.packets.as_ref().filter(|_| drops) {
+                    sum += packets.lift(number).await?;
+                }
+                if held.is_some() {
+                    let told = Steer::find(&self.data)?.lift(held).await;
+                    let effects = told.values().flatten().flatten();
+                    sum += effects.map(|fault| count(&fault.effects)).sum::<u64>();
+                }
                 let stopped = !restart.is_empty();
                 // A node that stopped for a fault cannot tell how often it took effect.
                 self.windows[place].effects = Some(if stopped { 1.max(sum) } else { sum });

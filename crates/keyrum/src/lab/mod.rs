@@ -3,7 +3,12 @@
 mod endpoint;
 mod inflict;
 mod judged;
+<<<<<<< HEAD
 mod logs;
+=======
+mod namespace;
+mod packets;
+>>>>>>> netns
 mod play;
 mod processes;
 mod program;

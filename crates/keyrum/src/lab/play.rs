@@ -17,6 +17,7 @@ use keyrum_lab::workload::{Phase, Progress, Session, Stage, Workload};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::inflict::{Agenda, Inflict};
+use super::packets::{self, Packets};
 use super::processes::Cluster;
 use super::program::Program;
 use super::watch::{self, Seen};
@@ -39,8 +40,10 @@ const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
 
 /// Plays a scenario. Exits 1 if a checker says what was not expected.
 pub(crate) async fn play(args: &LabRun) -> Result<ExitCode, Failure> {
-    let mut signals = Signals::catch()?;
     let scenario = Scenario::load(&args.file, On::Processes)?;
+    // Before anything is started, since it may start the command again.
+    let packets = args.packets.then(Packets::open).transpose()?;
+    let mut signals = Signals::catch()?;
     let folder = tempfile::Builder::new().prefix("keyrum-lab-").tempdir()?;
     let folder = match &args.keep {
         None => Folder::Gone(folder),
@@ -60,7 +63,7 @@ pub(crate) async fn play(args: &LabRun) -> Result<ExitCode, Failure> {
     let nodes = scenario.topology.nodes() * scenario.topology.regions().len() as u64;
     run::remark(&format!("{}: starts {nodes} nodes", scenario.title));
     let played = tokio::select! {
-        played = experiment(&scenario, folder.path(), args) => Some(played?),
+        played = experiment(&scenario, folder.path(), args, packets) => Some(played?),
         () = signals.next() => None,
     };
     let Some(experiment) = played else {
@@ -93,9 +96,10 @@ async fn experiment(
     scenario: &Scenario,
     folder: &Path,
     args: &LabRun,
+    packets: Option<Packets>,
 ) -> Result<Experiment, Failure> {
     let world = World::real();
-    let cluster = Cluster::up(folder, &topology_of(scenario)).await?;
+    let cluster = Cluster::up(folder, &topology_of(scenario, args.packets)).await?;
     let began = Instant::now();
     let since = move || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let recorder = Recorder::new(since, &*world.entropy);
@@ -141,6 +145,7 @@ async fn experiment(
             regions[0].parse()?,
             recorder.clone(),
             seen.clone(),
+            packets,
         ),
         program,
     };
@@ -151,7 +156,11 @@ async fn experiment(
     };
     let mut experiment = Experiment {
         title: scenario.title.clone(),
-        replay: format!("keyrum lab run {}", args.file.display()),
+        replay: format!(
+            "keyrum lab run {}{}",
+            args.file.display(),
+            if args.packets { " --packets" } else { "" }
+        ),
         simulated: false,
         faults: show.inflict.take(),
         faults_until_us: shown.faults_until_us,
@@ -194,8 +203,8 @@ fn clients(
     Ok(all.unzip())
 }
 
-/// The topology file of a scenario's cluster.
-fn topology_of(scenario: &Scenario) -> String {
+/// The topology file of a scenario's cluster, whose nodes may have addresses of their own.
+fn topology_of(scenario: &Scenario, own_addresses: bool) -> String {
     let topology = &scenario.topology;
     let delay_ms = topology.propagation_delay.as_millis();
     let mut text = format!(
@@ -205,11 +214,16 @@ fn topology_of(scenario: &Scenario) -> String {
     if let Some(every) = topology.snapshot_every() {
         text += &format!("snapshot_every = {every}\n");
     }
-    let nodes: Vec<_> = (1..=topology.nodes())
-        .map(|id| format!("{{ id = {id} }}"))
-        .collect();
-    let nodes = nodes.join(", ");
-    for region in topology.regions() {
+    for (number, region) in topology.regions().iter().enumerate() {
+        let node = |id| match own_addresses {
+            true => format!(
+                "{{ id = {id}, address = \"{}\" }}",
+                packets::address(number, id)
+            ),
+            false => format!("{{ id = {id} }}"),
+        };
+        let nodes: Vec<_> = (1..=topology.nodes()).map(node).collect();
+        let nodes = nodes.join(", ");
         text += &format!("\n[[region]]\nname = \"{region}\"\nnodes = [{nodes}]\n");
     }
     text

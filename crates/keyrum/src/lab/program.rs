@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::endpoint::Noting;
+use super::namespace;
 use super::processes::Cluster;
 use crate::Failure;
 use crate::run;
@@ -66,6 +67,7 @@ impl Program {
         let mut child = Command::new(&command[0]);
         child
             .args(&command[1..])
+            .env_remove(namespace::OUTSIDE)
             .env("AWS_ENDPOINT_URL", &url)
             .env("AWS_ENDPOINT_URL_KMS", &url)
             .env("KEYRUM_ENDPOINT", &url)

@@ -11,7 +11,6 @@ use tokio::time::Instant;
 use super::{LOOK_EVERY, QUORUM_LIMIT, Shared, Supervisor, Trouble};
 use crate::admin::Admin;
 use crate::cli::NodeName;
-use crate::data::loopback;
 
 impl Supervisor {
     pub(super) async fn add(&self, node: &NodeName) -> Result<(), Trouble> {
@@ -45,7 +44,7 @@ impl Supervisor {
         };
         let joined = async {
             // This is not given up half-way: it could come about after it was taken back.
-            member.add_learner(node.id, loopback(record.peer)).await?;
+            member.add_learner(node.id, record.peer_at()).await?;
             tokio::select! {
                 // Comes back once the new node has caught up.
                 promoted = member.promote(node.id) => Ok(promoted?),
