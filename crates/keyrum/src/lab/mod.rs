@@ -3,12 +3,9 @@
 mod endpoint;
 mod inflict;
 mod judged;
-<<<<<<< HEAD
 mod logs;
-=======
 mod namespace;
 mod packets;
->>>>>>> netns
 mod play;
 mod processes;
 mod program;
