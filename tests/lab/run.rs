@@ -13,7 +13,8 @@ const CREATE_KEY: &str = r#"
 port=${AWS_ENDPOINT_URL##*:}
 exec 3<>/dev/tcp/127.0.0.1/$port
 printf '%s\r\n' 'POST / HTTP/1.1' 'Host: 127.0.0.1' 'X-Amz-Target: TrentService.CreateKey' \
-  'Content-Type: application/x-amz-json-1.1' 'Content-Length: 2' 'Connection: close' '' >&3
+  'Content-Type: application/x-amz-json-1.1' 'Content-Length: 2' 'Connection: close' \
+  'Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/kms/aws4_request' '' >&3
 printf '{}' >&3
 grep -q '"KeyState":"Enabled"' <&3 || exit 9
 "#;
@@ -79,19 +80,21 @@ fn a_deposed_leader_gives_stale_reads() {
     assert!(told.contains("expected true, is false"), "{told}");
 }
 
-/// Catches a program whose calls are not noted, that does not find the endpoint, or whose failure is
-/// overlooked.
+/// Catches a program whose calls are not noted, that does not find the endpoint, whose credentials are
+/// taken for an account, that is judged by what others do, or whose failure is overlooked.
 #[test]
 fn a_program_is_the_workload() {
     let scenario = "title = \"a program\"\nminutes = 0.1\n[topology]\nregions = 1\n\
-                    [[fault]]\nkind = \"pause\"\nnode = \"follower\"\nat = \"1s\"\nfor = \"2s\"\n";
+                    [[workload]]\nkind = \"key-lifecycle\"\n\
+                    [[fault]]\nkind = \"pause\"\nnode = \"follower\"\nat = \"1s\"\nfor = \"2s\"\n\
+                    [[expect]]\nchecker = \"linearizable\"\nverdict = \"false\"\n";
     let (output, experiment, _) = run(scenario, &["--", "bash", "-c", CREATE_KEY]);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(experiment.clients, ["program-1"]);
     let [call] = &experiment.calls[..] else {
         panic!("{:?}", experiment.calls)
     };
-    assert_eq!(call.operation, "CreateKey");
+    assert_eq!((&*call.operation, &call.caller), ("CreateKey", &None));
     assert!(
         matches!(&call.outcome, Outcome::Done(answer) if answer["KeyMetadata"]["Enabled"] == true)
     );
