@@ -1,4 +1,5 @@
 //! `keyrum lab`, as it is called.
 
+mod power;
 mod run;
 mod sim;

@@ -29,6 +29,9 @@ fn every_experiment_has_a_page() {
         assert!(lab.contains(&link), "{LAB} lacks {link}");
         let page = read(&format!("docs/experiments/{name}.md"));
         let command = format!("cluster-config/experiments/{name}.toml");
-        assert!(page.contains(&command), "the page of {name} does not say how to run it");
+        assert!(
+            page.contains(&command),
+            "the page of {name} does not say how to run it"
+        );
     }
 }
