@@ -2,5 +2,6 @@
 
 #[cfg(target_os = "linux")]
 mod packets;
+mod power;
 mod run;
 mod sim;

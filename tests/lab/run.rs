@@ -20,11 +20,21 @@ grep -q '"KeyState":"Enabled"' <&3 || exit 9
 "#;
 
 pub(crate) fn run(scenario: &str, rest: &[&str]) -> (Output, Experiment, String) {
+    run_with(&[], scenario, rest)
+}
+
+/// Plays a scenario; the experiment that came of it, and its page.
+pub(crate) fn run_with(
+    envs: &[(&str, &str)],
+    scenario: &str,
+    rest: &[&str],
+) -> (Output, Experiment, String) {
     let folder = tempfile::tempdir().unwrap();
     let [file, history, report] =
         ["scenario.toml", "history.json", "report.html"].map(|name| folder.path().join(name));
     std::fs::write(&file, scenario).unwrap();
     let output = Command::new(keyrum())
+        .envs(envs.iter().copied())
         .args(["lab", "run"])
         .arg(&file)
         .arg("--history")

@@ -20,6 +20,8 @@ pub struct Report {
     pub files: u64,
     /// Writes and truncations undone.
     pub writes: u64,
+    /// Those of them that were undone in part only.
+    pub torn: u64,
     /// Bytes that were overwritten and put back.
     pub bytes: u64,
     /// Creations, renames and removals undone.
@@ -85,6 +87,16 @@ impl Switch {
     /// all processes: in the middle of whatever they are doing.
     pub fn cut_before_change(&self, changes: u32) {
         self.write(4, changes);
+    }
+
+    /// Takes the power away instead of the `syncs`-th sync from now on that would cover something.
+    pub fn cut_at_sync(&self, syncs: u32) {
+        self.write(8, syncs);
+    }
+
+    /// From now on a loss of power tears what was not synced, by choices that `seed` fixes.
+    pub fn tear_by(&self, seed: u32) {
+        self.write(12, seed);
     }
 
     /// What each process lost.

@@ -241,6 +241,9 @@ pub(crate) struct Up {
     /// Write one line of JSON here once every Region has a leader
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
+    /// For `lab run`: start nodes with this library, which takes their power away
+    #[arg(long, value_name = "LIBRARY", hide = true)]
+    pub(crate) power_loss: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

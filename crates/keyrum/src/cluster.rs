@@ -113,7 +113,7 @@ pub(crate) fn told(reply: Reply) -> Result<String, Failure> {
     match reply {
         Reply::Failed(why) => Err(Trouble::Refused(why).into()),
         Reply::Done(what) => Ok(what),
-        Reply::Processes(_) | Reply::Healed { .. } => Ok("done".to_owned()),
+        Reply::Processes(_) | Reply::Healed { .. } | Reply::Dark { .. } => Ok("done".to_owned()),
     }
 }
 
@@ -156,7 +156,9 @@ async fn status(args: &cli::Status) -> Result<(), Failure> {
     let processes = match &running.control {
         Some(_) => match ask(&folder, &Request::Processes).await? {
             Reply::Processes(processes) => processes,
-            Reply::Done(_) | Reply::Failed(_) | Reply::Healed { .. } => Vec::new(),
+            Reply::Done(_) | Reply::Failed(_) | Reply::Healed { .. } | Reply::Dark { .. } => {
+                Vec::new()
+            }
         },
         None => Vec::new(),
     };

@@ -1,6 +1,7 @@
 //! How `keyrum cluster ...` speaks to a running `cluster up`: one line of JSON there, one back,
 //! over a Unix socket that only this user may open.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::data::hex;
+use crate::power::Loss;
 
 /// A Unix socket's path has at most 107 bytes on Linux and 103 on macOS.
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -30,6 +32,8 @@ pub(crate) enum Request {
         #[serde(default)]
         for_ms: Option<u64>,
     },
+    /// Take the power of nodes away at one moment; only where they were started for that.
+    CutPower { nodes: BTreeSet<String>, loss: Loss },
     /// Start it again.
     Restart { node: String },
     /// Freeze it.
@@ -77,6 +81,11 @@ pub(crate) enum Reply {
     Failed(String),
     /// Every node's process.
     Processes(Vec<Process>),
+    /// Nodes have no power any more.
+    Dark {
+        /// How many of their unsynced changes were undone, in whole or in part.
+        undone: u64,
+    },
     /// What was healed, and what could not be; in words.
     Healed {
         done: Vec<String>,

@@ -24,6 +24,7 @@ mod lab;
 mod node;
 mod operate;
 mod ports;
+mod power;
 mod process;
 mod run;
 mod seed;

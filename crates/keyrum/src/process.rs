@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cli::NodeName;
 use crate::files;
+use crate::power::{Loss, Power};
 
 /// How long a process may take to end by itself; with the rest of the way this stays below the
 /// two seconds that `up` may take to stop.
@@ -21,6 +22,9 @@ pub(crate) const GRACE: Duration = Duration::from_millis(1250);
 
 /// How long a frozen process may take to stop.
 const STOPPED_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a process may take to end that lost its power.
+const DARK_LIMIT: Duration = Duration::from_secs(10);
 
 /// How a node's process fares.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +67,8 @@ pub(crate) struct Launch {
     pub(crate) output: PathBuf,
     /// What opens its Region's domain key.
     pub(crate) unlock: Arc<Unlock>,
+    /// In experiments that take it away.
+    pub(crate) power: Option<Power>,
 }
 
 /// A node's process, or what became of it.
@@ -70,6 +76,8 @@ pub(crate) struct NodeProcess {
     launch: Launch,
     condition: Condition,
     child: Option<Child>,
+    /// The id of its process, or of the last one.
+    last_pid: Option<u32>,
     /// The other end of its standard input. Closes when this process ends, however it ends: the node
     /// then stops.
     tether: Option<PipeWriter>,
@@ -86,6 +94,7 @@ impl NodeProcess {
         let (child, tether) = spawn(&launch)?;
         Ok(Self {
             launch,
+            last_pid: child.id(),
             condition: Condition::Running,
             child: Some(child),
             tether: Some(tether),
@@ -146,6 +155,54 @@ impl NodeProcess {
         Ok(())
     }
 
+    /// Has it lose its power; whether now or later, [`Self::without_power`] waits until it has ended.
+    pub(crate) fn lose_power(&mut self, loss: Loss) -> io::Result<()> {
+        self.turn += 1;
+        let power = self.launch.power.as_ref().ok_or_else(no_power)?;
+        if self.child.is_none() {
+            return Ok(());
+        }
+        power.off(loss)?;
+        if self.condition == Condition::Paused {
+            // Only what runs can undo anything, and this one ends at once.
+            self.resume()?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a process whose power is gone.
+    pub(crate) fn lost_power(&self) -> bool {
+        let power = self.launch.power.as_ref();
+        self.child.is_some() && power.is_some_and(Power::is_gone)
+    }
+
+    /// Waits until it has ended for want of power. How many of its changes were undone.
+    pub(crate) async fn without_power(&mut self) -> io::Result<u64> {
+        let Some(power) = self.launch.power.clone() else {
+            return Err(no_power());
+        };
+        self.check();
+        if self.child.is_none() && !matches!(self.condition, Condition::Ended(_)) {
+            // It had ended before.
+            return Ok(0);
+        }
+        if let Some(mut child) = self.child.take() {
+            if tokio::time::timeout(DARK_LIMIT, child.wait())
+                .await
+                .is_err()
+            {
+                child.kill().await?;
+                let limit = DARK_LIMIT.as_secs();
+                return Err(io::Error::other(format!(
+                    "it had no power and went on for {limit} s, so it was killed and nothing was lost: is the library that of `cargo build --package keyrum-powerloss`?"
+                )));
+            }
+        }
+        self.kills += 1;
+        self.condition = Condition::Killed;
+        Ok(self.last_pid.and_then(|pid| power.undone(pid)).unwrap_or(0))
+    }
+
     /// Freezes it. A thread that waits for the disk stops when it is back.
     pub(crate) async fn pause(&mut self) -> io::Result<()> {
         self.turn += 1;
@@ -197,6 +254,7 @@ impl NodeProcess {
     pub(crate) async fn restart(&mut self) -> io::Result<()> {
         self.stop().await?;
         let (child, tether) = spawn(&self.launch)?;
+        self.last_pid = child.id();
         (self.child, self.tether) = (Some(child), Some(tether));
         self.condition = Condition::Running;
         Ok(())
@@ -222,7 +280,11 @@ fn spawn(launch: &Launch) -> io::Result<(Child, PipeWriter)> {
     tether.write_all(keys.as_bytes())?;
     tether.write_all(b"\n")?;
     let output = open_output(&launch.output).map_err(at(&launch.output))?;
-    let child = Command::new(&launch.program)
+    let mut command = Command::new(&launch.program);
+    if let Some(power) = &launch.power {
+        command.envs(power.on()?);
+    }
+    let child = command
         .arg("node")
         .arg("--config")
         .arg(&launch.config)
@@ -239,6 +301,12 @@ fn spawn(launch: &Launch) -> io::Result<(Child, PipeWriter)> {
         .kill_on_drop(true)
         .spawn();
     Ok((child.map_err(at(&launch.program))?, tether))
+}
+
+fn no_power() -> io::Error {
+    io::Error::other(
+        "the cluster's nodes do not run on power that can be taken away: `keyrum lab run --power-loss` starts some that do",
+    )
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {

@@ -30,6 +30,7 @@ use crate::data::{DataError, DataFolder, Unnamed, io_at};
 use crate::files;
 use crate::front::Front;
 use crate::identities::IdentitiesFile;
+use crate::power::Power;
 use crate::process::{Condition, Launch, NodeProcess};
 use crate::run::{self, Whereabouts};
 use crate::signals::{INTERRUPTED, Signals};
@@ -57,6 +58,9 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
     let world = World::real();
     let (topology, text) = Topology::load_with_text(&args.config)?;
+    if args.power_loss.is_some() && !topology.test_clock {
+        return Err("--power-loss is for experiments: only test clusters (test_clock = true) lose writes on purpose".into());
+    }
     let identities = topology.identities.as_deref().map(IdentitiesFile::read);
     let identities = identities.transpose()?;
     // The nodes read it themselves, and would each fail.
@@ -90,6 +94,7 @@ pub(crate) async fn up(args: cli::Up) -> Result<ExitCode, Failure> {
         ready: AtomicBool::new(false),
         joining: tokio::sync::Mutex::new(()),
         stop: Notify::new(),
+        power_loss: args.power_loss.clone(),
     });
     let listener = control::listen(&supervisor.control).map_err(|error| {
         supervisor.folder().discard();
@@ -147,6 +152,8 @@ struct Supervisor {
     /// Regions join one after the other.
     joining: tokio::sync::Mutex<()>,
     stop: Notify,
+    /// The library that takes the power of nodes away, in experiments that do.
+    power_loss: Option<PathBuf>,
 }
 
 /// Why the cluster did not come up, or a request was not carried out.
@@ -180,6 +187,11 @@ enum Trouble {
     },
     #[error("nothing was damaged at {node}: {error}")]
     Undamaged { node: NodeName, error: StoreError },
+    #[error("node {node}: {error}")]
+    KeptPower {
+        node: NodeName,
+        error: std::io::Error,
+    },
     #[error("node {node} ended ({status}){words}")]
     Ended {
         node: NodeName,
@@ -389,6 +401,7 @@ impl Supervisor {
                 self.undo_later(name.clone(), process, turn, for_ms);
                 done(format!("{name} is killed"))
             }
+            Request::CutPower { nodes, loss } => self.cut_power(&nodes, loss).await,
             Request::Restart { node } => {
                 let (name, process) = self.named(&node)?;
                 process.lock().await.restart().await?;
@@ -519,6 +532,11 @@ impl Supervisor {
     fn start_node(&self, node: &NodeName) -> std::io::Result<()> {
         let data = self.folder().root().to_owned();
         let output = self.output(node);
+        let power = self.power_loss.as_deref();
+        let power = power.map(|library| {
+            let folder = self.folder().node_folder(node);
+            Power::new(library, &data, &folder, node)
+        });
         let (program, config, node) = (self.program.clone(), self.config.clone(), node.clone());
         let launch = Launch {
             program,
@@ -527,6 +545,7 @@ impl Supervisor {
             node: node.clone(),
             output,
             unlock: self.unlock.clone(),
+            power,
         };
         let process = Arc::new(tokio::sync::Mutex::new(NodeProcess::start(launch)?));
         self.nodes().insert(node, process);

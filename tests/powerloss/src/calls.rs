@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use libc::{c_char, c_int, c_long, c_uint, c_void, iovec, mode_t, off_t, size_t, ssize_t};
 
 use crate::machine::{Machine, die, machine, stand_still};
-use crate::track::{self, FileId, Tracks, tracks};
+use crate::track::{self, Covered, Reach, Tracks, tracks};
 
 /// Runs a change to a tracked file: noted first, made while nothing else can be.
 fn change(
     fd: RawFd,
-    reach: impl FnOnce(&track::Facts) -> (u64, u64),
+    reach: impl FnOnce(&track::Facts) -> Reach,
     make: impl FnOnce() -> c_long,
 ) -> c_long {
     let Some(machine) = machine() else {
@@ -35,8 +35,7 @@ fn change(
     let Some(found) = track::facts(fd) else {
         return make();
     };
-    let (offset, length) = reach(&found);
-    tracks.will_change(found.id, offset, length, found.size);
+    tracks.will_change(found.id, reach(&found), found.size);
     let result = make();
     if result < 0 {
         tracks.did_not_change(found.id);
@@ -46,7 +45,7 @@ fn change(
 
 /// Returns while there is power.
 fn go_on(machine: &Machine, tracks: &mut Tracks) {
-    if !machine.count() {
+    if !machine.count_change() {
         track::lose_power(machine, tracks);
     }
 }
@@ -82,7 +81,8 @@ fn position(fd: RawFd, size: u64) -> u64 {
 unsafe extern "C" fn write(fd: c_int, bytes: *const c_void, length: size_t) -> ssize_t {
     // SAFETY: passed on as it came.
     let make = || unsafe { libc::syscall(libc::SYS_write, fd, bytes, length) };
-    change(fd, |facts| (position(fd, facts.size), length as u64), make) as ssize_t
+    let reach = |facts: &track::Facts| Reach::write(position(fd, facts.size), length as u64);
+    change(fd, reach, make) as ssize_t
 }
 
 /// Replaces `writev`.
@@ -94,11 +94,9 @@ unsafe extern "C" fn write(fd: c_int, bytes: *const c_void, length: size_t) -> s
 unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssize_t {
     // SAFETY: passed on as it came.
     let make = || unsafe { libc::syscall(libc::SYS_writev, fd, parts, count) };
-    change(
-        fd,
-        |facts| (position(fd, facts.size), length_of(parts, count)),
-        make,
-    ) as ssize_t
+    let reach =
+        |facts: &track::Facts| Reach::write(position(fd, facts.size), length_of(parts, count));
+    change(fd, reach, make) as ssize_t
 }
 
 /// Replaces `pwrite`.
@@ -110,7 +108,7 @@ unsafe extern "C" fn writev(fd: c_int, parts: *const iovec, count: c_int) -> ssi
 unsafe extern "C" fn pwrite(fd: c_int, bytes: *const c_void, length: size_t, at: off_t) -> ssize_t {
     // SAFETY: passed on as it came.
     let make = || unsafe { libc::syscall(libc::SYS_pwrite64, fd, bytes, length, at) };
-    change(fd, |_| (as_u64(at), length as u64), make) as ssize_t
+    change(fd, |_| Reach::write(as_u64(at), length as u64), make) as ssize_t
 }
 
 /// Replaces `pwrite64`.
@@ -139,7 +137,11 @@ unsafe extern "C" fn pwritev(fd: c_int, parts: *const iovec, count: c_int, at: o
     // SAFETY: passed on as it came; the kernel takes the position in two halves, of which the
     // lower one is all of it on a 64-bit machine.
     let make = || unsafe { libc::syscall(libc::SYS_pwritev, fd, parts, count, at, 0) };
-    change(fd, |_| (as_u64(at), length_of(parts, count)), make) as ssize_t
+    change(
+        fd,
+        |_| Reach::write(as_u64(at), length_of(parts, count)),
+        make,
+    ) as ssize_t
 }
 
 /// Replaces `pwritev64`.
@@ -158,11 +160,7 @@ unsafe extern "C" fn pwritev64(fd: c_int, parts: *const iovec, count: c_int, at:
 extern "C" fn ftruncate(fd: c_int, size: off_t) -> c_int {
     // SAFETY: numbers only.
     let make = || unsafe { libc::syscall(libc::SYS_ftruncate, fd, size) };
-    change(
-        fd,
-        |facts| (as_u64(size), facts.size.saturating_sub(as_u64(size))),
-        make,
-    ) as c_int
+    change(fd, |facts| Reach::rest(as_u64(size), facts.size), make) as c_int
 }
 
 /// Replaces `ftruncate64`.
@@ -176,7 +174,8 @@ extern "C" fn ftruncate64(fd: c_int, size: off_t) -> c_int {
 extern "C" fn fallocate(fd: c_int, mode: c_int, at: off_t, length: off_t) -> c_int {
     // SAFETY: numbers only.
     let make = || unsafe { libc::syscall(libc::SYS_fallocate, fd, mode, at, length) };
-    change(fd, |_| (as_u64(at), as_u64(length)), make) as c_int
+    let reach = |_: &track::Facts| Reach::whole(as_u64(at), as_u64(length));
+    change(fd, reach, make) as c_int
 }
 
 /// Replaces `fallocate64`.
@@ -202,12 +201,6 @@ extern "C" fn posix_fallocate64(fd: c_int, at: off_t, length: off_t) -> c_int {
     posix_fallocate(fd, at, length)
 }
 
-/// What a sync covers.
-enum Covered {
-    Bytes(FileId),
-    Names(PathBuf),
-}
-
 fn sync(fd: RawFd, call: c_long) -> c_int {
     // SAFETY: numbers only.
     let make = || unsafe { libc::syscall(call, fd) as c_int };
@@ -215,7 +208,7 @@ fn sync(fd: RawFd, call: c_long) -> c_int {
         return make();
     };
     let (covered, up_to) = {
-        let tracks = tracks();
+        let mut tracks = tracks();
         let covered = match track::facts(fd) {
             Some(facts) if facts.regular && tracks.knows(facts.id) => Covered::Bytes(facts.id),
             Some(facts) if facts.folder => match tracked_folder(machine, fd) {
@@ -224,6 +217,9 @@ fn sync(fd: RawFd, call: c_long) -> c_int {
             },
             _ => return make(),
         };
+        if tracks.has_unsynced(&covered) && !machine.count_sync() {
+            track::lose_power(machine, &mut tracks);
+        }
         (covered, tracks.so_far())
     };
     if machine.ignore_sync {
@@ -236,10 +232,7 @@ fn sync(fd: RawFd, call: c_long) -> c_int {
         stand_still();
     }
     if result == 0 {
-        match covered {
-            Covered::Bytes(id) => tracks.synced(id, up_to),
-            Covered::Names(path) => tracks.folder_synced(&path, up_to),
-        }
+        tracks.synced(&covered, up_to);
     }
     result
 }
@@ -313,7 +306,7 @@ fn open_at(folder: c_int, path: *const c_char, flags: c_int, mode: mode_t) -> c_
             && let Some(found) = track::facts(fd).filter(|facts| facts.regular)
         {
             tracks.add(fd, found.id);
-            tracks.will_change(found.id, 0, found.size, found.size);
+            tracks.will_change(found.id, Reach::rest(0, found.size), found.size);
             // SAFETY: a number for a descriptor that was just opened.
             if unsafe { libc::syscall(libc::SYS_ftruncate, fd, 0) } != 0 {
                 die("cannot empty a file that was opened to be emptied");

@@ -20,11 +20,16 @@
 //!
 //! - `KEYRUM_POWERLOSS_FOLDER`: the folder, as an absolute path without symbolic links. Without
 //!   it the library does nothing.
-//! - `KEYRUM_POWERLOSS_SWITCH`: a file of eight bytes or more that all processes of the "machine"
-//!   and the test map. Its first word (u32, native order) is 0 while there is power. The second,
-//!   if not 0, counts down with every change to a tracked file, in all processes together, and
-//!   takes the power away when it gets to 0. Files the undoing pushes aside go to a folder of
-//!   the same name with `.stash` behind it, a line for each process to one with `.report`.
+//! - `KEYRUM_POWERLOSS_SWITCH`: a file of 16 bytes or more that all processes of the "machine"
+//!   and the test map, as words (u32, native order). The first is 0 while there is power. The
+//!   second, if not 0, counts down with every change to a tracked file, in all processes together,
+//!   and takes the power away when it gets to 0; the third does so with every sync that would
+//!   cover something, which then does not happen. The fourth, if not 0, has unsynced changes torn
+//!   instead of undone (see [`tear`]), by choices that it fixes. Files the undoing pushes aside go
+//!   to a folder of the same name with `.stash` behind it, a line for each process to one with
+//!   `.report`: JSON with `pid`, `files` with changes undone, `writes` and truncations undone,
+//!   `torn`, those of them undone in part only, `bytes` put back, and `names` made, renamed and
+//!   removed that were undone.
 //! - `KEYRUM_POWERLOSS_IGNORE_SYNC=1`: syncs report success and cover nothing, as on a disk that
 //!   lies, or in a program that forgot them.
 
@@ -35,4 +40,5 @@
 
 mod calls;
 mod machine;
+mod tear;
 mod track;

@@ -17,8 +17,12 @@ pub(crate) struct Machine {
     /// Whether syncs cover nothing.
     pub(crate) ignore_sync: bool,
     report: PathBuf,
-    switch: &'static [AtomicU32; 2],
+    switch: &'static Words,
 }
+
+/// The switch file's words: whether the power is gone, changes and syncs until it goes, and what
+/// fixes how unsynced changes are torn.
+type Words = [AtomicU32; 4];
 
 static MACHINE: OnceLock<Machine> = OnceLock::new();
 
@@ -71,8 +75,8 @@ static END: extern "C" fn() = {
     end
 };
 
-/// Maps the switch file's first two words for as long as the process lives.
-fn map(file: &std::ffi::OsStr) -> &'static [AtomicU32; 2] {
+/// Maps the switch file's words for as long as the process lives.
+fn map(file: &std::ffi::OsStr) -> &'static Words {
     let Ok(path) = CString::new(file.as_bytes()) else {
         die("the switch's path has a zero byte")
     };
@@ -86,10 +90,7 @@ fn map(file: &std::ffi::OsStr) -> &'static [AtomicU32; 2] {
             libc::O_RDWR | libc::O_CLOEXEC,
         );
         let fd = libc::c_int::try_from(fd).unwrap_or(-1);
-        let (size, access) = (
-            size_of::<[AtomicU32; 2]>(),
-            libc::PROT_READ | libc::PROT_WRITE,
-        );
+        let (size, access) = (size_of::<Words>(), libc::PROT_READ | libc::PROT_WRITE);
         let at = libc::mmap(std::ptr::null_mut(), size, access, libc::MAP_SHARED, fd, 0);
         if fd < 0 || at == libc::MAP_FAILED {
             die("the switch file cannot be mapped");
@@ -105,10 +106,24 @@ impl Machine {
         self.switch[0].load(Ordering::SeqCst) == 0
     }
 
+    /// What fixes how unsynced changes are torn; `None` if they are undone.
+    pub(crate) fn torn_by(&self) -> Option<u32> {
+        Some(self.switch[3].load(Ordering::SeqCst)).filter(|seed| *seed != 0)
+    }
+
     /// Counts a change that is about to happen. False when the power went instead.
-    pub(crate) fn count(&self) -> bool {
-        let left = self.switch[1].load(Ordering::SeqCst);
-        if left > 0 && self.switch[1].fetch_sub(1, Ordering::SeqCst) == 1 {
+    pub(crate) fn count_change(&self) -> bool {
+        self.count(&self.switch[1])
+    }
+
+    /// Counts a sync that is about to happen. False when the power went instead.
+    pub(crate) fn count_sync(&self) -> bool {
+        self.count(&self.switch[2])
+    }
+
+    fn count(&self, word: &AtomicU32) -> bool {
+        let left = word.load(Ordering::SeqCst);
+        if left > 0 && word.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.switch[0].store(1, Ordering::SeqCst);
             // SAFETY: the word is mapped for good.
             unsafe {

@@ -8,19 +8,54 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::machine::{Machine, die};
+use crate::tear::{Dice, Tear};
 
 /// Device and inode: what a file is, whatever its name.
 pub(crate) type FileId = (u64, u64);
 
+/// Which part of a file a change is about.
+#[derive(Clone, Copy)]
+pub(crate) struct Reach {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    /// Whether it is made of bytes, of which some can get to the disk without the others.
+    pub(crate) can_tear: bool,
+}
+
+impl Reach {
+    /// Bytes are written.
+    pub(crate) fn write(offset: u64, length: u64) -> Self {
+        Self {
+            offset,
+            length,
+            can_tear: true,
+        }
+    }
+
+    /// Something that is done as a whole.
+    pub(crate) fn whole(offset: u64, length: u64) -> Self {
+        Self {
+            offset,
+            length,
+            can_tear: false,
+        }
+    }
+
+    /// A file of this size is cut, or grown, to another.
+    pub(crate) fn rest(to: u64, size: u64) -> Self {
+        Self::whole(to, size.saturating_sub(to))
+    }
+}
+
 /// One change to a file's bytes.
-struct Overwritten {
+pub(crate) struct Overwritten {
     /// Position in the order of all changes.
     number: u64,
-    offset: u64,
+    pub(crate) reach: Reach,
     /// What was there before, as far as the file went.
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// How long the file was before.
-    size: u64,
+    pub(crate) size: u64,
 }
 
 /// A file that was opened for writing.
@@ -49,6 +84,14 @@ struct UnsyncedName {
     /// The folders whose sync is still to come.
     folders: BTreeSet<PathBuf>,
     change: NameChange,
+}
+
+/// What a sync covers.
+pub(crate) enum Covered {
+    /// A file's bytes.
+    Bytes(FileId),
+    /// A folder's names.
+    Names(PathBuf),
 }
 
 /// Everything that a power loss would undo.
@@ -182,18 +225,18 @@ impl Tracks {
         });
     }
 
-    /// Notes that `length` bytes at `offset` are about to change, and perhaps the size.
-    pub(crate) fn will_change(&mut self, id: FileId, offset: u64, length: u64, size: u64) {
+    /// Notes that bytes of a file of this size are about to change, and perhaps the size.
+    pub(crate) fn will_change(&mut self, id: FileId, reach: Reach, size: u64) {
         let number = self.next();
         let Some(file) = self.files.get_mut(&id) else {
             return;
         };
-        let there = size.saturating_sub(offset).min(length);
+        let there = size.saturating_sub(reach.offset).min(reach.length);
         let mut bytes = vec![0_u8; usize::try_from(there).unwrap_or(0)];
         let mut done = 0;
         while done < bytes.len() {
             let rest = &mut bytes[done..];
-            let at = i64::try_from(offset).unwrap_or(i64::MAX) + done as i64;
+            let at = i64::try_from(reach.offset).unwrap_or(i64::MAX) + done as i64;
             // SAFETY: the buffer is as long as said.
             let read = unsafe {
                 libc::syscall(
@@ -211,7 +254,7 @@ impl Tracks {
         }
         file.unsynced.push(Overwritten {
             number,
-            offset,
+            reach,
             bytes,
             size,
         });
@@ -224,19 +267,32 @@ impl Tracks {
         }
     }
 
-    /// A file's bytes are durable up to a change.
-    pub(crate) fn synced(&mut self, id: FileId, up_to: u64) {
-        if let Some(file) = self.files.get_mut(&id) {
-            file.unsynced.retain(|change| change.number > up_to);
+    /// Whether a sync would cover something.
+    pub(crate) fn has_unsynced(&self, covered: &Covered) -> bool {
+        match covered {
+            Covered::Bytes(id) => {
+                let file = self.files.get(id);
+                file.is_some_and(|file| !file.unsynced.is_empty())
+            }
+            Covered::Names(folder) => self.names.iter().any(|name| name.folders.contains(folder)),
         }
     }
 
-    /// A folder's names are durable up to a change.
-    pub(crate) fn folder_synced(&mut self, folder: &Path, up_to: u64) {
-        for name in self.names.iter_mut().filter(|name| name.number <= up_to) {
-            name.folders.remove(folder);
+    /// A file's bytes or a folder's names are durable up to a change.
+    pub(crate) fn synced(&mut self, covered: &Covered, up_to: u64) {
+        match covered {
+            Covered::Bytes(id) => {
+                if let Some(file) = self.files.get_mut(id) {
+                    file.unsynced.retain(|change| change.number > up_to);
+                }
+            }
+            Covered::Names(folder) => {
+                for name in self.names.iter_mut().filter(|name| name.number <= up_to) {
+                    name.folders.remove(folder);
+                }
+                self.names.retain(|name| !name.folders.is_empty());
+            }
         }
-        self.names.retain(|name| !name.folders.is_empty());
     }
 
     /// A folder was removed: nobody can sync it any more, but who syncs the one above makes its end
@@ -304,16 +360,19 @@ impl Tracks {
     }
 
     fn undo(&mut self, machine: &Machine) -> String {
-        let (mut files, mut writes, mut bytes) = (0_usize, 0_usize, 0_usize);
+        let mut dice = machine.torn_by().map(Dice::new);
+        let mut toll = Toll::default();
         for file in self.files.values() {
-            files += usize::from(!file.unsynced.is_empty());
-            for change in file.unsynced.iter().rev() {
-                writes += 1;
-                bytes += change.bytes.len();
-                put_back(file.fd, change);
+            match &mut dice {
+                None => undo_all(file, &mut toll),
+                Some(dice) => undo_some(file, dice, &mut toll),
             }
         }
-        let names = std::mem::take(&mut self.names);
+        let mut names = std::mem::take(&mut self.names);
+        if let Some(dice) = &mut dice {
+            // A file system may have got to some of them, but not to a later one before.
+            names.drain(..dice.below(names.len() + 1));
+        }
         for name in names.iter().rev() {
             match &name.change {
                 NameChange::Created(path) => rename(path, &self.stash_name(machine)),
@@ -326,12 +385,53 @@ impl Tracks {
                 }
             }
         }
+        let Toll {
+            files,
+            writes,
+            torn,
+            bytes,
+        } = toll;
         format!(
-            "{{\"pid\":{},\"files\":{files},\"writes\":{writes},\"bytes\":{bytes},\"names\":{}}}\n",
+            "{{\"pid\":{},\"files\":{files},\"writes\":{writes},\"torn\":{torn},\"bytes\":{bytes},\"names\":{}}}\n",
             std::process::id(),
             names.len()
         )
     }
+}
+
+/// What was undone.
+#[derive(Default)]
+struct Toll {
+    files: usize,
+    writes: usize,
+    torn: usize,
+    bytes: usize,
+}
+
+fn undo_all(file: &TrackedFile, toll: &mut Toll) {
+    toll.files += usize::from(!file.unsynced.is_empty());
+    for change in file.unsynced.iter().rev() {
+        toll.writes += 1;
+        toll.bytes += change.bytes.len();
+        put_back(file.fd, change.reach.offset, &change.bytes);
+        resize(file.fd, change.size);
+    }
+}
+
+fn undo_some(file: &TrackedFile, dice: &mut Dice, toll: &mut Toll) {
+    let mut tear = Tear::default();
+    let writes = toll.writes;
+    for change in file.unsynced.iter().rev() {
+        let fate = tear.of(change, dice);
+        for (offset, bytes) in &fate.put_back {
+            toll.bytes += bytes.len();
+            put_back(file.fd, *offset, bytes);
+        }
+        resize(file.fd, fate.size);
+        toll.writes += usize::from(fate.undone);
+        toll.torn += usize::from(fate.undone && fate.kept);
+    }
+    toll.files += usize::from(toll.writes > writes);
 }
 
 fn folders_of<const N: usize>(paths: [&Path; N]) -> BTreeSet<PathBuf> {
@@ -342,11 +442,11 @@ fn folders_of<const N: usize>(paths: [&Path; N]) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-fn put_back(fd: RawFd, change: &Overwritten) {
+fn put_back(fd: RawFd, offset: u64, bytes: &[u8]) {
     let mut done = 0;
-    while done < change.bytes.len() {
-        let rest = &change.bytes[done..];
-        let at = i64::try_from(change.offset).unwrap_or(i64::MAX) + done as i64;
+    while done < bytes.len() {
+        let rest = &bytes[done..];
+        let at = i64::try_from(offset).unwrap_or(i64::MAX) + done as i64;
         // SAFETY: the buffer is as long as said.
         let written =
             unsafe { libc::syscall(libc::SYS_pwrite64, fd, rest.as_ptr(), rest.len(), at) };
@@ -355,14 +455,17 @@ fn put_back(fd: RawFd, change: &Overwritten) {
             _ => die("cannot put back what a write replaced"),
         }
     }
+}
+
+fn resize(fd: RawFd, size: u64) {
     // SAFETY: a number for a descriptor of our own.
-    let result = unsafe { libc::syscall(libc::SYS_ftruncate, fd, change.size) };
+    let result = unsafe { libc::syscall(libc::SYS_ftruncate, fd, size) };
     if result != 0 {
         die("cannot put back a file's size");
     }
 }
 
-/// Undoes everything that was not synced and ends the process.
+/// Undoes what was not synced and ends the process.
 ///
 /// Whoever calls it holds the lock, so nothing is changed any more.
 pub(crate) fn lose_power(machine: &Machine, tracks: &mut Tracks) -> ! {

@@ -35,6 +35,10 @@ pub(crate) struct LabRun {
     /// Keep the cluster's data in this new folder; else it is removed at the end
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
+    /// Start the nodes with this library, so that they can lose unsynced writes as power goes: that of
+    /// `cargo build --package keyrum-powerloss`
+    #[arg(long, value_name = "LIBRARY")]
+    pub(crate) power_loss: Option<PathBuf>,
     /// A program that is the workload: it finds the endpoint in AWS_ENDPOINT_URL, its calls are noted
     /// and judged. It runs as long as it likes, but no more than a minute longer than the faults
     #[arg(last = true, value_name = "COMMAND")]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keyrum_consensus::faults::{Direction, Effects, Fault, Party, With};
 use keyrum_lab::dice::Dice;
 use keyrum_lab::experiment::FaultWindow;
-use keyrum_lab::scenario::{self, FaultKind, FaultPlan, NodeChoice, Scenario, Stage};
+use keyrum_lab::scenario::{self, FaultKind, FaultPlan, NodeChoice, Scenario, Stage, Unsynced};
 use keyrum_lab::workload::recorder::Recorder;
 use keyrum_types::{NodeId, Region, UnixMillis};
 
@@ -18,6 +18,7 @@ use crate::cli::{NodeName, Shape};
 use crate::cluster;
 use crate::control::{Harm, Reply, Request};
 use crate::fault::{Steer, cuts};
+use crate::power::Loss;
 use crate::run;
 
 /// Shortest and longest of the faults that come by chance.
@@ -42,10 +43,10 @@ pub(super) struct Agenda {
 
 impl Agenda {
     /// Those that a scenario names and, fixed by the seed, those that come by chance.
-    pub(super) fn of(scenario: &Scenario, seed: u64, lasts: Duration) -> Self {
+    pub(super) fn of(scenario: &Scenario, stage: Stage, seed: u64, lasts: Duration) -> Self {
         let mut plan: Vec<_> = scenario.faults().cloned().collect();
         if let Some(random) = &scenario.random {
-            let kinds = random.kinds(Stage::Processes, &scenario.topology);
+            let kinds = random.kinds(stage, &scenario.topology);
             for region in scenario.topology.regions() {
                 let mut dice = Dice::new(seed, &format!("faults of {region}"));
                 let mut at = CALM;
@@ -55,7 +56,7 @@ impl Agenda {
                     let gap_ms = mean_ms * (50 + dice.below(101)) as f64 / 100.0;
                     at += Duration::from_secs_f64(gap_ms / 1_000.0);
                     let kind = dice.pick(&kinds);
-                    let fault = by_chance(kind, at, &region, &mut dice);
+                    let fault = by_chance(kind, stage, at, &region, &mut dice);
                     if at + fault.lasts.unwrap_or_default() + CALM > lasts {
                         break;
                     }
@@ -79,7 +80,13 @@ impl Agenda {
     }
 }
 
-fn by_chance(kind: FaultKind, at: Duration, region: &str, dice: &mut Dice) -> FaultPlan {
+fn by_chance(
+    kind: FaultKind,
+    stage: Stage,
+    at: Duration,
+    region: &str,
+    dice: &mut Dice,
+) -> FaultPlan {
     let mut fault = FaultPlan::new(kind, at);
     fault.region = Some(region.to_owned());
     if kind.lasts() {
@@ -91,6 +98,15 @@ fn by_chance(kind: FaultKind, at: Duration, region: &str, dice: &mut Dice) -> Fa
             true => NodeChoice::Leader,
             false => NodeChoice::Follower,
         });
+    }
+    // Only then, so that a seed's plan without a power loss stays what it was.
+    if stage == (Stage::Processes { power_loss: true }) {
+        if takes(scenario::Setting::Unsynced) {
+            fault.unsynced = Some(dice.pick(&[Unsynced::Kept, Unsynced::Lost, Unsynced::Torn]));
+        }
+        if matches!(kind, FaultKind::LostWrites | FaultKind::TornWrites) {
+            fault.after_syncs = Some(dice.below(12));
+        }
     }
     if takes(scenario::Setting::Latency) {
         fault.latency = Some(Duration::from_millis(dice.pick(&[20, 60, 200])));
@@ -121,9 +137,19 @@ enum Undo {
         restart: Vec<NodeName>,
     },
     Restart(Vec<NodeName>),
+    /// Give these power again.
+    Power(Dark),
     Resume(NodeName),
     /// Start it again; if it does not come up, another takes its place.
     Replace(NodeName),
+}
+
+/// Nodes whose power is cut.
+struct Dark {
+    nodes: Vec<NodeName>,
+    loss: Loss,
+    /// How many changes they lost; `None` if their power goes at a sync that may not have come.
+    undone: Option<u64>,
 }
 
 /// Puts faults in force and lifts them.
@@ -138,6 +164,10 @@ pub(super) struct Inflict {
     windows: Vec<FaultWindow>,
     /// Those in force: by number, with their place among the windows.
     in_force: BTreeMap<usize, (usize, Undo)>,
+    /// Of how writes are torn.
+    dice: Dice,
+    /// Nodes that did not start after a power loss, and what they said.
+    broken: Vec<String>,
 }
 
 impl Inflict {
@@ -147,6 +177,7 @@ impl Inflict {
         recorder: Recorder,
         seen: Seen,
         packets: Option<Packets>,
+        seed: u64,
     ) -> Self {
         Self {
             data,
@@ -156,7 +187,14 @@ impl Inflict {
             packets,
             windows: Vec::new(),
             in_force: BTreeMap::new(),
+            dice: Dice::new(seed, "torn writes"),
+            broken: Vec::new(),
         }
+    }
+
+    /// What a power loss left that no start gets over.
+    pub(super) fn broken(&self) -> Option<String> {
+        (!self.broken.is_empty()).then(|| self.broken.join("; "))
     }
 
     /// What went wrong, and when.
@@ -197,6 +235,9 @@ impl Inflict {
                 if matches!(undo, Undo::Restart(_) | Undo::Resume(_) | Undo::Replace(_)) {
                     window.effects = Some(1);
                 }
+                if let Undo::Power(dark) = &undo {
+                    window.effects = dark.undone;
+                }
                 self.in_force.insert(number, (self.windows.len(), undo));
             }
             Ok(None) => {
@@ -215,12 +256,15 @@ impl Inflict {
 
     /// `None`: it is done at once, and there is nothing to lift.
     async fn inflict(
-        &self,
+        &mut self,
         number: usize,
         steer: &Steer,
         target: &Target,
         fault: &FaultPlan,
     ) -> Result<Option<Undo>, Failure> {
+        if let Some(dark) = self.cut_power(steer, target, fault).await? {
+            return Ok(Some(Undo::Power(dark)));
+        }
         let node = || target.node.clone().ok_or("the Region has no leader now");
         let ms = |duration: Option<Duration>| {
             let ms = duration.unwrap_or_default().as_millis();
@@ -400,6 +444,45 @@ impl Inflict {
         Ok((true, held))
     }
 
+    /// Takes power away, if the fault is one that loses what was not synced.
+    async fn cut_power(
+        &mut self,
+        steer: &Steer,
+        target: &Target,
+        fault: &FaultPlan,
+    ) -> Result<Option<Dark>, Failure> {
+        let torn = match (fault.kind, fault.unsynced) {
+            (FaultKind::LostWrites, _) | (_, Some(Unsynced::Lost)) => false,
+            (FaultKind::TornWrites, _) | (_, Some(Unsynced::Torn)) => true,
+            _ => return Ok(None),
+        };
+        let nodes = match fault.kind {
+            FaultKind::Blackout => steer.of(&target.region),
+            _ => vec![target.node.clone().ok_or("the Region has no leader now")?],
+        };
+        let at_sync = matches!(fault.kind, FaultKind::LostWrites | FaultKind::TornWrites);
+        let loss = Loss {
+            torn_by: torn.then(|| self.dice.between(1, u64::from(u32::MAX)) as u32),
+            after_syncs: at_sync.then(|| fault.after_syncs.unwrap_or(0)),
+        };
+        let undone = self.dark(&nodes, loss).await?;
+        Ok(Some(Dark {
+            nodes,
+            loss,
+            undone,
+        }))
+    }
+
+    /// Has nodes lose their power. How many changes they lost, once they have ended.
+    async fn dark(&self, nodes: &[NodeName], loss: Loss) -> Result<Option<u64>, Failure> {
+        let nodes = nodes.iter().map(NodeName::to_string).collect();
+        match cluster::ask(&self.data, &Request::CutPower { nodes, loss }).await? {
+            Reply::Dark { undone } => Ok(Some(undone)),
+            Reply::Failed(why) => Err(why.into()),
+            _ => Ok(None),
+        }
+    }
+
     async fn end(&mut self, number: usize) -> Result<(), Failure> {
         let Some((place, undo)) = self.in_force.remove(&number) else {
             return Ok(());
@@ -430,6 +513,22 @@ impl Inflict {
             Undo::Restart(nodes) => {
                 for node in nodes {
                     self.ask(again, &node).await?;
+                }
+            }
+            Undo::Power(dark) => {
+                if dark.undone.is_none() {
+                    // A sync that never came takes no power: it goes now.
+                    let now = Loss {
+                        after_syncs: None,
+                        ..dark.loss
+                    };
+                    self.windows[place].effects = self.dark(&dark.nodes, now).await?;
+                }
+                for node in dark.nodes {
+                    if let Err(refused) = self.ask(again, &node).await {
+                        run::remark(&format!("{node} has power again: {refused}"));
+                        self.broken.push(refused.to_string());
+                    }
                 }
             }
             Undo::Resume(node) => self.ask(|node| Request::Resume { node }, &node).await?,

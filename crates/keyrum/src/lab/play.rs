@@ -40,7 +40,8 @@ const PROGRAM_LIMIT: Duration = Duration::from_secs(60);
 
 /// Plays a scenario. Exits 1 if a checker says what was not expected.
 pub(crate) async fn play(args: &LabRun) -> Result<ExitCode, Failure> {
-    let scenario = Scenario::load(&args.file, On::Processes)?;
+    let power_loss = args.power_loss.as_deref().map(library).transpose()?;
+    let scenario = Scenario::load(&args.file, on(power_loss.as_deref()))?;
     // Before anything is started, since it may start the command again.
     let packets = args.packets.then(Packets::open).transpose()?;
     let mut signals = Signals::catch()?;
@@ -62,8 +63,12 @@ pub(crate) async fn play(args: &LabRun) -> Result<ExitCode, Failure> {
     };
     let nodes = scenario.topology.nodes() * scenario.topology.regions().len() as u64;
     run::remark(&format!("{}: starts {nodes} nodes", scenario.title));
+    // The library knows files by their paths without symbolic links.
+    let root = folder.path().canonicalize()?;
     let played = tokio::select! {
-        played = experiment(&scenario, folder.path(), args, packets) => Some(played?),
+        played = experiment(&scenario, &root, power_loss.as_deref(), args, packets) => {
+            Some(played?)
+        }
         () = signals.next() => None,
     };
     let Some(experiment) = played else {
@@ -80,6 +85,40 @@ pub(crate) async fn play(args: &LabRun) -> Result<ExitCode, Failure> {
         run::remark(&format!("the cluster's data is in {}", kept.display()));
     }
     Ok(ExitCode::from(u8::from(!passed)))
+}
+
+fn on(power_loss: Option<&Path>) -> On {
+    On::Processes {
+        power_loss: power_loss.is_some(),
+    }
+}
+
+/// The library that takes the nodes' power, as the dynamic loader takes it.
+fn library(named: &Path) -> Result<PathBuf, Failure> {
+    let trouble = |why: &str| {
+        let named = named.display();
+        format!("--power-loss {named}: {why}; nothing was started")
+    };
+    if !cfg!(all(target_os = "linux", target_env = "gnu")) {
+        return Err(trouble("only Linux with glibc can preload it").into());
+    }
+    let how = "`cargo build --package keyrum-powerloss` makes target/debug/libkeyrum_powerloss.so";
+    let path = named
+        .canonicalize()
+        .map_err(|error| trouble(&format!("{error}; {how}")))?;
+    let known = path
+        .file_name()
+        .is_some_and(|name| name == "libkeyrum_powerloss.so");
+    if !known || !path.is_file() {
+        return Err(trouble(&format!("that is not the library; {how}")).into());
+    }
+    // A loader that cannot find what it is to preload goes on without.
+    if path.to_str().is_none_or(|path| path.contains([' ', ':'])) {
+        let why =
+            "the dynamic loader takes no path with a space or a colon; copy the library elsewhere";
+        return Err(trouble(why).into());
+    }
+    Ok(path)
 }
 
 /// Where the cluster's data is.
@@ -100,11 +139,13 @@ impl Folder {
 async fn experiment(
     scenario: &Scenario,
     folder: &Path,
+    power_loss: Option<&Path>,
     args: &LabRun,
     packets: Option<Packets>,
 ) -> Result<Experiment, Failure> {
     let world = World::real();
-    let cluster = Cluster::up(folder, &topology_of(scenario, args.packets)).await?;
+    let topology = topology_of(scenario, args.packets);
+    let cluster = Cluster::up(folder, &topology, power_loss).await?;
     let began = Instant::now();
     let since = move || u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     let recorder = Recorder::new(since, &*world.entropy);
@@ -138,7 +179,7 @@ async fn experiment(
         false => Some(Program::start(&args.command, &world, &cluster, &recorder, &regions).await?),
     };
     let lasts = Duration::from_secs_f64(scenario.minutes() * 60.0);
-    let agenda = Agenda::of(scenario, args.seed, lasts);
+    let agenda = Agenda::of(scenario, on(power_loss), args.seed, lasts);
     let mut show = Show {
         began,
         lasts,
@@ -151,6 +192,7 @@ async fn experiment(
             recorder.clone(),
             seen.clone(),
             packets,
+            args.seed,
         ),
         program,
     };
@@ -280,9 +322,10 @@ impl Show {
             }
         };
         let rested = wait(REST_LIMIT, all(|worker| worker.rests.get())).await;
-        let healed = match rested {
-            Ok(()) => wait(HEAL_LIMIT, || self.seen.unrest()).await,
-            unrested => unrested,
+        let healed = match (self.inflict.broken(), rested) {
+            (Some(broken), _) => Err(broken),
+            (None, Ok(())) => wait(HEAL_LIMIT, || self.seen.unrest()).await,
+            (None, unrested) => unrested,
         };
         if let Err(why) = healed {
             shown.unhealed = Some(why);

@@ -44,14 +44,24 @@ pub(super) struct Cluster {
 
 impl Cluster {
     /// Starts a cluster of this topology in an empty folder, and waits until each Region has a leader.
-    pub(super) async fn up(folder: &Path, topology: &str) -> Result<Self, Failure> {
+    /// With the library, its nodes can lose their power.
+    pub(super) async fn up(
+        folder: &Path,
+        topology: &str,
+        power_loss: Option<&Path>,
+    ) -> Result<Self, Failure> {
         let config = folder.join("topology.toml");
         std::fs::write(&config, topology)?;
         let (data, ready) = (folder.join("data"), folder.join("ready.json"));
         let output = folder.join("output");
         let told = std::fs::File::create(&output)?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["cluster", "up", "--config"])
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["cluster", "up"]);
+        if let Some(library) = power_loss {
+            command.arg("--power-loss").arg(library);
+        }
+        let mut child = command
+            .arg("--config")
             .arg(&config)
             .arg("--data")
             .arg(&data)

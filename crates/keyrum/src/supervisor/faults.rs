@@ -1,16 +1,25 @@
 //! Faults of processes, and of the files of those that have none.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keyrum_consensus::world;
 use keyrum_store::{self as store, Damage, StoreError};
+use tokio::time::Instant;
 
 use super::{Shared, Supervisor, Trouble};
 use crate::cli::NodeName;
 use crate::control::{Harm, Reply};
+use crate::power::Loss;
 use crate::process::Condition;
 use crate::run;
+
+/// How long power waits for a sync that it could go at.
+const SYNC_LIMIT: Duration = Duration::from_millis(500);
+
+/// How much later than the first node the others lose their power.
+const POWER_LOOK_EVERY: Duration = Duration::from_millis(1);
 
 impl Supervisor {
     /// Starts what was killed, or lets go on what was paused, after a time; unless somebody has
@@ -77,6 +86,49 @@ impl Supervisor {
             }
         }
         Reply::Healed { done, failed }
+    }
+
+    /// Takes the power of nodes away at one moment, and waits until they have ended: in the middle of their
+    /// work, so when the first of them is about to sync something, if one soon is. After some syncs:
+    /// does not wait, and the same without them tells later what was lost.
+    pub(super) async fn cut_power(
+        &self,
+        nodes: &BTreeSet<String>,
+        loss: Loss,
+    ) -> Result<Reply, Trouble> {
+        let mut held = Vec::new();
+        for node in nodes {
+            let (name, process) = self.named(node)?;
+            held.push((name, process.lock_owned().await));
+        }
+        let at_sync = Loss {
+            after_syncs: Some(loss.after_syncs.unwrap_or(0)),
+            ..loss
+        };
+        for (_, process) in &mut held {
+            process.lose_power(at_sync)?;
+        }
+        if loss.after_syncs.is_some() {
+            return Ok(Reply::Done("their power goes".to_owned()));
+        }
+        let deadline = Instant::now() + SYNC_LIMIT;
+        while !held.iter().any(|(_, process)| process.lost_power()) && Instant::now() < deadline {
+            tokio::time::sleep(POWER_LOOK_EVERY).await;
+        }
+        for (_, process) in &mut held {
+            process.lose_power(loss)?;
+        }
+        let (mut undone, mut failed) = (0, Ok(()));
+        for (name, mut process) in held {
+            match process.without_power().await {
+                Ok(changes) => undone += changes,
+                Err(error) => {
+                    failed = Err(Trouble::KeptPower { node: name, error });
+                }
+            }
+        }
+        self.note_processes()?;
+        failed.map(|()| Reply::Dark { undone })
     }
 
     /// Damages a file of a node that has no process.

@@ -146,7 +146,7 @@ impl Workload {
         }
         match (stage, own, self.known()) {
             (Stage::Simulation, true, _) => self.check_own(),
-            (Stage::Processes, true, _) => Err(
+            (Stage::Processes { .. }, true, _) => Err(
                 "these clients are the simulation's own, since only there each knows what every answer must be; choose another kind"
                     .to_owned(),
             ),

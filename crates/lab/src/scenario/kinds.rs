@@ -248,19 +248,19 @@ impl FaultKind {
             (Stage::Simulation, Self::Pause) => {
                 "a simulated node cannot stand still while time goes on; `stall` holds back all that it sends and gets, and `keyrum lab run` pauses processes"
             }
-            (Stage::Processes, Self::ClockOff | Self::ClockJump) => {
+            (Stage::Processes { .. }, Self::ClockOff | Self::ClockJump) => {
                 "processes have the machine's clock, which is not the lab's to move; `keyrum lab sim` does it"
             }
-            (Stage::Processes, Self::LostWrites | Self::TornWrites) => {
-                "what a killed process had written the kernel still writes, so only a machine without power loses it; `keyrum lab sim` does it"
+            (stage, Self::LostWrites | Self::TornWrites) => {
+                stage.keeps_unsynced().unwrap_or_default()
             }
-            (Stage::Processes, Self::Repeat | Self::Reorder) => {
+            (Stage::Processes { .. }, Self::Repeat | Self::Reorder) => {
                 "between processes TCP takes care that nothing comes twice or out of order; `keyrum lab sim` does it above TCP"
             }
-            (Stage::Processes, Self::SnapshotNow | Self::PurgeNow) => {
+            (Stage::Processes { .. }, Self::SnapshotNow | Self::PurgeNow) => {
                 "nodes choose themselves when they take a snapshot; `snapshot_every` has them take more, and `keyrum lab sim` chooses the moment"
             }
-            (Stage::Processes, Self::DomainKeyTurns) => {
+            (Stage::Processes { .. }, Self::DomainKeyTurns) => {
                 "only a simulation turns domain keys; `keyrum domain-key rotate` does it by hand"
             }
             _ => "",

@@ -244,7 +244,27 @@ pub enum Stage {
     /// `keyrum lab sim`.
     Simulation,
     /// `keyrum lab run`.
-    Processes,
+    Processes {
+        /// Whether the processes can lose what they have not synced: with `--power-loss`.
+        power_loss: bool,
+    },
+}
+
+impl Stage {
+    /// Why unsynced writes cannot be lost there, if they cannot.
+    fn keeps_unsynced(self) -> Option<&'static str> {
+        let here = cfg!(all(target_os = "linux", target_env = "gnu"));
+        match self {
+            Self::Simulation | Self::Processes { power_loss: true } => None,
+            Self::Processes { power_loss: false } if here => Some(
+                "what a killed process had written the kernel still writes; to lose it, `cargo build --package keyrum-powerloss` makes a library \
+                 (target/debug/libkeyrum_powerloss.so) that undoes it, and `keyrum lab run --power-loss LIBRARY` starts the nodes with it; or use `keyrum lab sim`",
+            ),
+            Self::Processes { power_loss: false } => Some(
+                "what a killed process had written the kernel still writes, and only on Linux with glibc there is a library that undoes it; use `keyrum lab sim`",
+            ),
+        }
+    }
 }
 
 /// Why there is no scenario.
@@ -371,17 +391,15 @@ impl Scenario {
         if fault.kind == FaultKind::CutCourier && fault.to.is_none() {
             return Err("it needs `to`, the other Region".to_owned());
         }
-        if fault.when.is_some() && stage == Stage::Processes {
+        if fault.when.is_some() && stage != Stage::Simulation {
             return Err(
                 "only a simulation sees what is under way in all Regions at an instant, so `when` is for `keyrum lab sim`"
                     .to_owned(),
             );
         }
-        if stage == Stage::Processes && !matches!(fault.unsynced, None | Some(Unsynced::Kept)) {
-            return Err(
-                "what a killed process had written the kernel still writes: `unsynced` other than \"kept\" is for `keyrum lab sim`"
-                    .to_owned(),
-            );
+        let loses = !matches!(fault.unsynced, None | Some(Unsynced::Kept));
+        if let Some(why) = stage.keeps_unsynced().filter(|_| loses) {
+            return Err(format!("`unsynced` other than \"kept\": {why}"));
         }
         if let Some(NodeChoice::Number(0)) = fault.node {
             return Err("nodes are numbered from 1".to_owned());

@@ -1,5 +1,8 @@
 use super::*;
 
+const PROCESSES: Stage = Stage::Processes { power_loss: false };
+const WITHOUT_POWER: Stage = Stage::Processes { power_loss: true };
+
 fn parse(text: &str, stage: Stage) -> Result<Scenario, String> {
     let parsed = Scenario::parse(Path::new("s.toml"), text, stage);
     parsed.map_err(|error| error.to_string())
@@ -111,7 +114,7 @@ fn a_scenario_is_what_its_file_says() {
     assert_eq!(plan.readers.unwrap().clients, 2);
     assert_eq!(scenario.expectations[0].verdict, ExpectedVerdict::False);
 
-    let least = parse("title = \"t\"", Stage::Processes).unwrap();
+    let least = parse("title = \"t\"", PROCESSES).unwrap();
     assert_eq!((least.minutes(), least.topology.nodes()), (1.0, 3));
     assert_eq!(least.topology.regions().len(), 3);
     assert!(least.random.is_none() && least.faults().next().is_none());
@@ -378,7 +381,25 @@ fn each_stage_takes_what_it_can_play() {
             simulation,
             "{rest}"
         );
-        assert_eq!(parse(&text, Stage::Processes).is_ok(), processes, "{rest}");
+        assert_eq!(parse(&text, PROCESSES).is_ok(), processes, "{rest}");
+    }
+    for loses in [
+        "kind = \"crash\"\nunsynced = \"lost\"",
+        "kind = \"blackout\"\nunsynced = \"torn\"",
+        "kind = \"lost-writes\"",
+        "kind = \"torn-writes\"\nafter_syncs = 2",
+    ] {
+        let text = format!("title = \"t\"\n[[fault]]\n{loses}\nat = \"1s\"\nfor = \"1s\"");
+        assert!(parse(&text, Stage::Simulation).is_ok(), "{loses}");
+        assert!(parse(&text, WITHOUT_POWER).is_ok(), "{loses}");
+        let words = parse(&text, PROCESSES).unwrap_err();
+        assert!(
+            words.contains("what a killed process had written"),
+            "{words}"
+        );
+        if cfg!(all(target_os = "linux", target_env = "gnu")) {
+            assert!(words.contains("--power-loss LIBRARY"), "{words}");
+        }
     }
     let all = with("[random]\nkinds = \"all\"\nper_minute = 1").unwrap();
     let random = all.random.as_ref().unwrap();
@@ -388,7 +409,9 @@ fn each_stage_takes_what_it_can_play() {
         !kinds(Stage::Simulation).contains(&FaultKind::Ring),
         "three nodes"
     );
-    assert!(kinds(Stage::Processes).contains(&FaultKind::Pause));
+    assert!(kinds(PROCESSES).contains(&FaultKind::Pause));
+    assert!(!kinds(PROCESSES).contains(&FaultKind::LostWrites));
+    assert!(kinds(WITHOUT_POWER).contains(&FaultKind::LostWrites));
 }
 
 /// Catches a file that explains every setting and lacks a kind, or cannot be played itself.
@@ -428,7 +451,7 @@ fn every_experiment_can_be_played() {
         let file = entry.unwrap().path();
         let text = std::fs::read_to_string(&file).unwrap();
         let on = |stage| Scenario::parse(&file, &text, stage);
-        let scenario = match (on(Stage::Simulation), on(Stage::Processes)) {
+        let scenario = match (on(Stage::Simulation), on(PROCESSES)) {
             (Ok(scenario), _) | (_, Ok(scenario)) => scenario,
             (Err(simulated), Err(processes)) => panic!("{simulated}; {processes}"),
         };
