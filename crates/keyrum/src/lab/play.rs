@@ -244,7 +244,7 @@ fn topology_of(scenario: &Scenario) -> String {
          propagation_delay = \"{delay_ms}ms\"\n"
     );
     if let Some(every) = topology.snapshot_every() {
-        text += &format!("snapshot_every = {every}\n");
+        text += &format!("snapshot_entries = {every}\n");
     }
     let nodes: Vec<_> = (1..=topology.nodes())
         .map(|id| format!("{{ id = {id} }}"))
