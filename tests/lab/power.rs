@@ -13,6 +13,8 @@ minutes = 0.2
 
 [topology]
 regions = 1
+# So that power goes during snapshots, too.
+snapshot_every = 100
 
 [[workload]]
 kind = "key-lifecycle"
@@ -99,7 +101,8 @@ fn without_the_library_a_power_loss_is_refused() {
 
     // Nor does any other cluster lose writes.
     let config = folder.path().join("topology.toml");
-    let topology = "port = 0\n[[region]]\nname = \"us-east-1\"\nnodes = [{ id = 1 }]\n";
+    let topology =
+        "port = 0\ncredentials = \"any\"\n[[region]]\nname = \"us-east-1\"\nnodes = [{ id = 1 }]\n";
     std::fs::write(&config, topology).unwrap();
     let mut up = Command::new(keyrum());
     up.args(["cluster", "up", "--config"]).arg(&config);

@@ -186,17 +186,17 @@ impl NodeProcess {
             // It had ended before.
             return Ok(0);
         }
-        if let Some(mut child) = self.child.take() {
-            if tokio::time::timeout(DARK_LIMIT, child.wait())
+        if let Some(mut child) = self.child.take()
+            && tokio::time::timeout(DARK_LIMIT, child.wait())
                 .await
                 .is_err()
-            {
-                child.kill().await?;
-                let limit = DARK_LIMIT.as_secs();
-                return Err(io::Error::other(format!(
-                    "it had no power and went on for {limit} s, so it was killed and nothing was lost: is the library that of `cargo build --package keyrum-powerloss`?"
-                )));
-            }
+        {
+            child.kill().await?;
+            self.condition = Condition::Killed;
+            let limit = DARK_LIMIT.as_secs();
+            return Err(io::Error::other(format!(
+                "it had no power and went on for {limit} s, so it was killed and nothing was lost: is the library that of `cargo build --package keyrum-powerloss`?"
+            )));
         }
         self.kills += 1;
         self.condition = Condition::Killed;

@@ -33,6 +33,9 @@ impl Dice {
 /// How a file's unsynced changes are torn. They come newest first.
 #[derive(Default)]
 pub(crate) struct Tear {
+    /// Whether the newest change has been looked at. At least one sector of it is undone, so that a power loss
+    /// that finds unsynced writes takes some.
+    begun: bool,
     /// Sectors whose newest bytes are on the disk: what was before no longer matters.
     settled: BTreeSet<u64>,
     /// Where the last byte ends that was kept.
@@ -56,13 +59,18 @@ impl Tear {
         let ends = reach.offset + reach.length;
         let mut kept = false;
         let mut undone = Vec::new();
+        let first = !std::mem::replace(&mut self.begun, true);
+        let gone = (first && reach.length > 0).then(|| {
+            let byte = dice.below(usize::try_from(reach.length).unwrap_or(usize::MAX));
+            (reach.offset + byte as u64) / SECTOR_BYTES
+        });
         let mut at = reach.offset;
         while at < ends {
             let sector = at / SECTOR_BYTES;
             let until = ends.min((sector + 1) * SECTOR_BYTES);
             if self.settled.contains(&sector) {
                 // A later write is there, over this one.
-            } else if reach.can_tear && dice.below(2) == 1 {
+            } else if reach.can_tear && dice.below(2) == 1 && gone != Some(sector) {
                 self.settled.insert(sector);
                 self.end = self.end.max(until);
                 kept = true;

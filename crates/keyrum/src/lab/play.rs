@@ -261,7 +261,7 @@ fn topology_of(scenario: &Scenario, own_addresses: bool) -> String {
          propagation_delay = \"{delay_ms}ms\"\n"
     );
     if let Some(every) = topology.snapshot_every() {
-        text += &format!("snapshot_every = {every}\n");
+        text += &format!("snapshot_entries = {every}\n");
     }
     for (number, region) in topology.regions().iter().enumerate() {
         let node = |id| match own_addresses {
