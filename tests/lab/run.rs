@@ -14,7 +14,9 @@ port=${AWS_ENDPOINT_URL##*:}
 exec 3<>/dev/tcp/127.0.0.1/$port
 printf '%s\r\n' 'POST / HTTP/1.1' 'Host: 127.0.0.1' 'X-Amz-Target: TrentService.CreateKey' \
   'Content-Type: application/x-amz-json-1.1' 'Content-Length: 2' 'Connection: close' \
-  'Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/kms/aws4_request' '' >&3
+  'X-Amz-Date: 20260101T000000Z' \
+  'Authorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/kms/aws4_request, SignedHeaders=host;x-amz-date, Signature=0000000000000000000000000000000000000000000000000000000000000000' \
+  '' >&3
 printf '{}' >&3
 grep -q '"KeyState":"Enabled"' <&3 || exit 9
 "#;

@@ -515,7 +515,10 @@ impl Inflict {
                     self.ask(again, &node).await?;
                 }
             }
-            Undo::Power(dark) => {
+            Undo::Power(mut dark) => {
+                // Another fault may have taken one out of its group.
+                let steer = Steer::find(&self.data)?;
+                dark.nodes.retain(|node| steer.nodes.contains_key(node));
                 if dark.undone.is_none() {
                     // A sync that never came takes no power: it goes now.
                     let now = Loss {

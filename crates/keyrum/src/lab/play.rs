@@ -203,11 +203,7 @@ async fn experiment(
     };
     let mut experiment = Experiment {
         title: scenario.title.clone(),
-        replay: format!(
-            "keyrum lab run {}{}",
-            args.file.display(),
-            if args.packets { " --packets" } else { "" }
-        ),
+        replay: replay(args),
         simulated: false,
         faults: show.inflict.take(),
         faults_until_us: shown.faults_until_us,
@@ -227,6 +223,18 @@ async fn experiment(
     experiment.logs = logs::read(&cluster.data).await;
     cluster.stop().await?;
     Ok(experiment)
+}
+
+/// The command that plays it again.
+fn replay(args: &LabRun) -> String {
+    let library = args.power_loss.as_deref();
+    let library = library.map(|library| format!(" --power-loss {}", library.display()));
+    format!(
+        "keyrum lab run {}{}{}",
+        args.file.display(),
+        if args.packets { " --packets" } else { "" },
+        library.unwrap_or_default()
+    )
 }
 
 /// The clients of a scenario's workloads; without any some of each kind. A program is in their place.
