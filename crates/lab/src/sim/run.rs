@@ -249,21 +249,32 @@ pub(super) struct Run {
 }
 
 impl Run {
+    /// Begins and ends faults whose time has come.
+    fn take_turns(&mut self) {
+        while let Some((at_ms, number, turn)) = self.agenda.pop_first() {
+            if at_ms > self.time.ms() {
+                self.agenda.insert((at_ms, number, turn));
+                break;
+            }
+            match (turn, self.plan[number].when) {
+                (Turn::Begin, When::Then) => self.begin(number),
+                (Turn::Begin, _) => self.armed.push(number),
+                (Turn::End, _) => self.end(number),
+            }
+        }
+    }
+
     /// The whole course of a run, up to the first thing that makes going on pointless.
     fn course(&mut self) -> Result<(), Finding> {
         while self.time.ms() < self.faults_until_ms {
-            while let Some((at_ms, number, turn)) = self.agenda.pop_first() {
-                if at_ms > self.time.ms() {
-                    self.agenda.insert((at_ms, number, turn));
-                    break;
-                }
-                match (turn, self.plan[number].when) {
-                    (Turn::Begin, When::Then) => self.begin(number),
-                    (Turn::Begin, _) => self.armed.push(number),
-                    (Turn::End, _) => self.end(number),
-                }
-            }
+            self.take_turns();
             self.step()?;
+        }
+        // What would have ended in the last step, too.
+        while let Some((_, number, turn)) = self.agenda.pop_first() {
+            if matches!(turn, Turn::End) && self.begun.contains(&number) {
+                self.end(number);
+            }
         }
         self.armed.clear();
         self.trace.line("run", "every fault is lifted");
