@@ -237,6 +237,36 @@ impl FaultKind {
         self.row().2
     }
 
+    /// The part of Keyrum that it strikes.
+    pub fn component(self) -> &'static str {
+        match self {
+            Self::Crash | Self::Blackout | Self::Pause | Self::Stall => "node",
+            Self::LostWrites
+            | Self::TornWrites
+            | Self::SyncFails
+            | Self::DiskFull
+            | Self::SlowDisk
+            | Self::BitFlip => "store",
+            Self::Isolate
+            | Self::OneWay
+            | Self::Halves
+            | Self::Minority
+            | Self::Bridge
+            | Self::Ring
+            | Self::CutPair
+            | Self::Slow
+            | Self::Lose
+            | Self::Repeat
+            | Self::Reorder => "consensus",
+            Self::MemberAdded | Self::MemberRemoved => "members",
+            Self::SnapshotNow | Self::PurgeNow => "snapshots",
+            Self::Sever | Self::CutCourier | Self::Delay | Self::Distant => "courier",
+            Self::CutClient => "API",
+            Self::ClockOff | Self::ClockJump | Self::TimePasses => "clock",
+            Self::DomainKeyTurns => "domain key",
+        }
+    }
+
     /// Whether it lasts, and is not done at once.
     pub fn lasts(self) -> bool {
         self.settings().contains(&Setting::For)

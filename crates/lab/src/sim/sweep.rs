@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::verdict::{Verdict, tell};
 use crate::checks::exercised::Figures;
+use crate::scenario::FaultKind;
 
 /// What many runs came to that differ in nothing but their seeds. Its `Display` is the report.
 #[derive(Debug, Clone, Default)]
@@ -85,32 +86,36 @@ impl Sweep {
 /// What faults came to, kind by kind. Its `Display` is for a terminal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultTable {
-    /// Kind, how often one began, how often one took effect, and how many effects they had.
-    rows: Vec<(String, u64, u64, u64)>,
+    /// What was struck, the kind, how often one began, how often one took effect, and how many effects
+    /// they had.
+    rows: Vec<(&'static str, String, u64, u64, u64)>,
 }
 
 /// What the columns are called.
-const COLUMNS: [&str; 4] = ["fault", "began", "took effect", "effects"];
+const COLUMNS: [&str; 5] = ["component", "fault", "began", "took effect", "effects"];
 
 impl FaultTable {
     fn of(figures: &Figures) -> Self {
         let row = |(kind, began): (&Cow<'static, str>, &u64)| {
             let of = |counts: &BTreeMap<_, u64>| counts.get(kind).copied().unwrap_or(0);
             let (took_effect, effects) = (of(&figures.took_effect), of(&figures.effects));
-            (kind.to_string(), *began, took_effect, effects)
+            let known = FaultKind::ALL
+                .into_iter()
+                .find(|known| known.name() == kind);
+            let component = known.map_or("", FaultKind::component);
+            (component, kind.to_string(), *began, took_effect, effects)
         };
-        Self {
-            rows: figures.faults.iter().map(row).collect(),
-        }
+        let mut rows: Vec<_> = figures.faults.iter().map(row).collect();
+        rows.sort();
+        Self { rows }
     }
 
     /// For a document.
     pub fn markdown(&self) -> String {
-        let [fault, began, took_effect, effects] = COLUMNS;
-        let mut text = format!("| {fault} | {began} | {took_effect} | {effects} |\n");
-        text += "|---|---:|---:|---:|\n";
-        for (kind, began, took_effect, effects) in &self.rows {
-            text += &format!("| {kind} | {began} | {took_effect} | {effects} |\n");
+        let mut text = format!("| {} |\n", COLUMNS.join(" | "));
+        text += "|---|---|---:|---:|---:|\n";
+        for (component, kind, began, took_effect, effects) in &self.rows {
+            text += &format!("| {component} | {kind} | {began} | {took_effect} | {effects} |\n");
         }
         text
     }
@@ -118,10 +123,16 @@ impl FaultTable {
 
 impl fmt::Display for FaultTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [fault, began, took_effect, effects] = COLUMNS;
-        writeln!(f, "  {fault:<18}{began:>8}{took_effect:>13}{effects:>10}")?;
-        for (kind, began, took_effect, effects) in &self.rows {
-            writeln!(f, "  {kind:<18}{began:>8}{took_effect:>13}{effects:>10}")?;
+        let [component, fault, began, took_effect, effects] = COLUMNS;
+        writeln!(
+            f,
+            "  {component:<12}{fault:<18}{began:>8}{took_effect:>13}{effects:>10}"
+        )?;
+        for (component, kind, began, took_effect, effects) in &self.rows {
+            writeln!(
+                f,
+                "  {component:<12}{kind:<18}{began:>8}{took_effect:>13}{effects:>10}"
+            )?;
         }
         Ok(())
     }
@@ -195,9 +206,9 @@ mod tests {
             calls: 10,
             ..Figures::default()
         };
-        figures.faults.insert("cut".into(), seed);
-        figures.took_effect.insert("cut".into(), seed - 2);
-        figures.effects.insert("cut".into(), 100);
+        figures.faults.insert("isolate".into(), seed);
+        figures.took_effect.insert("isolate".into(), seed - 2);
+        figures.effects.insert("isolate".into(), 100);
         Verdict {
             seed,
             minutes: 0.5,
@@ -238,7 +249,7 @@ mod tests {
             "3 seeds: 1 passed, 1 FAILED (5), 1 ended without a verdict (6)",
             "1.0 simulated minutes",
             "healed after 5 ms",
-            "faults: 9 cut (4 in vain)",
+            "faults: 9 isolate (4 in vain)",
             "calls: 20,",
         ] {
             assert!(text.contains(part), "{part:?} is not in: {text}");
@@ -255,12 +266,13 @@ mod tests {
         let table = sweep.table();
         assert_eq!(
             table.markdown(),
-            "| fault | began | took effect | effects |\n|---|---:|---:|---:|\n| cut | 9 | 5 | 200 |\n"
+            "| component | fault | began | took effect | effects |\n|---|---|---:|---:|---:|\n\
+             | consensus | isolate | 9 | 5 | 200 |\n"
         );
         let text = table.to_string();
         let last: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
-        assert_eq!(last, ["cut", "9", "5", "200"]);
-        assert_eq!(sweep.json()["figures"]["effects"]["cut"], 200);
+        assert_eq!(last, ["consensus", "isolate", "9", "5", "200"]);
+        assert_eq!(sweep.json()["figures"]["effects"]["isolate"], 200);
     }
 
     /// Catches a verdict that another process reads otherwise than it was written.
