@@ -170,10 +170,15 @@ const ONCE_FAILED: [u64; 2] = [55, 72];
 /// The same of all faults. A fault whose end fell into the last step was never lifted: the lab's own bug.
 const ONCE_FAILED_OF_ALL_FAULTS: [u64; 1] = [10_425];
 
+/// The same of three Regions. A message of a node whose disk failed right after it had applied what sends
+/// the message was taken for one that nobody had sent: the lab's own bug.
+const ONCE_FAILED_OF_THREE: [u64; 1] = [1_795_417_203];
+
 /// Catches a bug that is back.
 #[test]
 fn seeds_that_once_failed_pass() {
     all_pass(&ONCE_FAILED.map(|seed| Run::new(seed, 1, 1.0)));
+    all_pass(&ONCE_FAILED_OF_THREE.map(|seed| Run::new(seed, 3, 1.0)));
     all_pass(&ONCE_FAILED_OF_ALL_FAULTS.map(|seed| Run::of(seed, Path::new(ALL_FAULTS))));
 }
 

@@ -366,6 +366,12 @@ impl Run {
                     watched.replicas.note(place.node, index, digest)?;
                     moved_on |= watched.advance(index, state);
                 }
+                // A disk that takes an entry's history no more leaves it applied without a word, and
+                // its messages may have gone out: the entry is committed.
+                if ended {
+                    let status = live.group.status();
+                    moved_on |= watched.advance(status.digest_index, live.group.state());
+                }
             }
             match &life.ended {
                 _ if self.damaged.contains_key(&place) => {}
