@@ -1,12 +1,19 @@
 //! Signatures.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use aws_sdk_kms::operation::sign::builders::SignFluentBuilder;
 use aws_sdk_kms::operation::verify::builders::VerifyFluentBuilder;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType};
-use keyrum_tests::sdk::refused;
+use keyrum_tests::Dev;
+use keyrum_tests::sdk::{HERE, refused};
+use keyrum_tests::wait::until_true;
 use ring::digest;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use tokio::task::JoinSet;
 
 use crate::desk::{Desk, Key};
 
@@ -137,6 +144,46 @@ async fn ml_dsa_signs_a_mu() {
     // It is not the message itself.
     let call = verify(&desk, &key, algorithm, &mu, &signature);
     refused(call.send().await, INVALID, "");
+}
+
+/// Catches slow signatures that all others wait behind: then an Encrypt sees some thirty made for each
+/// core, and one or two otherwise.
+#[tokio::test]
+async fn an_encrypt_comes_before_slow_signatures() {
+    let dev = Dev::start(&["--ephemeral", "--nodes", "1", "--regions", HERE]).await;
+    let desk = Desk::at(&dev.ready.endpoint, "turns");
+    let (sealing, signing) = (desk.key().await, KeySpec::Rsa4096);
+    let signing = desk.key_of(signing, KeyUsageType::SignVerify).await;
+    let made = Arc::new(AtomicUsize::new(0));
+    let mut signers = JoinSet::new();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    for _ in 0..32 * cores {
+        let (call, made) = (
+            sign(&desk, &signing, "RSASSA_PSS_SHA_256", b"m"),
+            made.clone(),
+        );
+        signers.spawn(async move {
+            loop {
+                call.clone().send().await.unwrap();
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let all_sign = async || made.load(Ordering::Relaxed) > 32 * cores;
+    until_true("all signers have signed", Duration::from_secs(60), all_sign).await;
+    let mut meanwhile = Vec::new();
+    for _ in 0..21 {
+        let before = made.load(Ordering::Relaxed);
+        let call = desk.kms.encrypt().key_id(&sealing.id);
+        call.plaintext(Blob::new(b"m")).send().await.unwrap();
+        meanwhile.push(made.load(Ordering::Relaxed) - before);
+    }
+    signers.shutdown().await;
+    meanwhile.sort_unstable();
+    assert!(
+        meanwhile[10] <= 6 * cores,
+        "signatures made during an Encrypt: {meanwhile:?}"
+    );
 }
 
 /// Catches a refusal with the wrong code or text, or out of the real service's order.

@@ -4,13 +4,14 @@
 //! Production passes [`World::real`]; the simulation passes a network, a clock and entropy that a
 //! seed fixes. Nothing else in the workspace opens a socket or spawns a task (see `clippy.toml`).
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use keyrum_types::{Clock, Entropy, UnixMillis};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -108,6 +109,26 @@ impl Blocking {
         }
     }
 
+    /// Runs work that computes for a tenth of a millisecond or a few, such as an RSA signature, in
+    /// place: a thread of its own would cost more than it gains. Only as many take their turn at
+    /// once as the machine has cores, and a thread looks for other work between turns, so that
+    /// what else there is waits for a turn or two, not for all who want one.
+    pub async fn run_slow<T>(self, work: impl FnOnce() -> T) -> T {
+        if matches!(self, Self::Inline | Self::Slowed(_)) {
+            return work();
+        }
+        let _turn = SLOW.acquire().await.expect("turns never end");
+        if SLOW_FOR.get() >= SLOW_AT_ONCE {
+            // Comes back after the thread has asked its sockets and done all that was ready.
+            tokio::task::yield_now().await;
+            SLOW_FOR.set(Duration::ZERO);
+        }
+        let start = now();
+        let done = work();
+        SLOW_FOR.set(SLOW_FOR.get() + (now() - start));
+        done
+    }
+
     /// Runs work that computes for long, such as the search for an RSA key's primes, to its end,
     /// so that requests are not held up: on a thread of its own with a low priority, or in place.
     /// As many run at once as the machine has cores; others wait for their turn, and a caller
@@ -134,11 +155,32 @@ impl Blocking {
     }
 }
 
-/// The turns of [`Blocking::run_long`], shared by all nodes of a process: they share its cores.
-static LONG: LazyLock<Semaphore> = LazyLock::new(|| {
+/// As many turns as the machine has cores.
+fn turns() -> Semaphore {
     let cores = std::thread::available_parallelism();
     Semaphore::new(cores.map_or(1, std::num::NonZero::get))
-});
+}
+
+/// The turns of [`Blocking::run_long`], shared by all nodes of a process: they share its cores.
+static LONG: LazyLock<Semaphore> = LazyLock::new(turns);
+
+/// The turns of [`Blocking::run_slow`], shared likewise.
+static SLOW: LazyLock<Semaphore> = LazyLock::new(turns);
+
+/// How long a thread does slow work before it looks for other work. Unit: what one RSA_4096
+/// signature takes. To look costs 3 us, so not after each signature of a fifth of that.
+const SLOW_AT_ONCE: Duration = Duration::from_millis(1);
+
+thread_local! {
+    /// How long this thread did slow work since it looked for other work.
+    static SLOW_FOR: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// When it is, for how long work takes. Decides on nothing but the order of work.
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "this is the seam for the clock")]
+    Instant::now()
+}
 
 /// How much the calling thread steps back behind those that answer requests. Unit: the system's
 /// nice value, 0 to 19; with 5, a thread gets a third of what one of those gets when both want all.
@@ -271,6 +313,10 @@ impl Listener for TcpAcceptor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     /// Catches connections that come from another address than their node's.
@@ -287,6 +333,42 @@ mod tests {
             assert!(from.starts_with(expected), "{from}");
             drop(connected);
         }
+    }
+
+    /// Catches slow work that is done as long as there is any, however many others wait, or that
+    /// leaves the thread which answers.
+    #[tokio::test]
+    async fn slow_work_lets_others_go_first() {
+        const SLOW_CALLS: usize = 50;
+        let done = Arc::new(AtomicUsize::new(0));
+        let here = std::thread::current().id();
+        let calls: Vec<_> = (0..SLOW_CALLS)
+            .map(|_| {
+                let done = done.clone();
+                spawn(Blocking::Threads.run_slow(move || {
+                    let start = now();
+                    while now() - start < SLOW_AT_ONCE {
+                        std::hint::spin_loop();
+                    }
+                    done.fetch_add(1, Ordering::Relaxed);
+                    std::thread::current().id()
+                }))
+            })
+            .collect();
+        // Four times must the thread ask its sockets.
+        let (mut one, mut other) = tokio::net::UnixStream::pair().unwrap();
+        for _ in 0..4 {
+            one.write_all(b"?").await.unwrap();
+            let mut byte = [0];
+            other.read_exact(&mut byte).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let before = done.load(Ordering::Relaxed);
+        assert!(before < SLOW_CALLS / 2, "{before} came first");
+        for call in calls {
+            assert_eq!(call.await.unwrap(), here);
+        }
+        assert_eq!(done.load(Ordering::Relaxed), SLOW_CALLS);
     }
 
     /// Catches long work that runs on a thread which answers requests, or with the priority of one,

@@ -8,7 +8,8 @@
 //!
 //! Private keys are used in place, on the thread that answers: the slowest, RSA_4096, takes about
 //! a millisecond, and a thread of its own would cost two changes of thread and wait for the same
-//! cores. Only the search for RSA primes runs elsewhere (`generation`).
+//! cores. Slow ones take turns, so that others' calls do not wait for all of them. Only the search
+//! for RSA primes runs elsewhere (`generation`).
 
 use std::sync::Arc;
 
@@ -219,7 +220,9 @@ impl Service {
             return Err(ServiceError::DryRun);
         }
         let plaintext = &input.plaintext;
-        let ciphertext = self.seal_under(found, material, &wanted, plaintext, MadeBy::Encrypt)?;
+        let ciphertext = self
+            .seal_under(found, material, &wanted, plaintext, MadeBy::Encrypt)
+            .await?;
         self.note_use(ctx, &state, found, CryptographicOperation::Encrypt);
         let key_arn = key_arn(state.region(), found.account, found.id);
         Ok(EncryptOutput {
@@ -264,7 +267,7 @@ impl Service {
         }
         let found = found?;
         self.begin_use(ctx, found.key, found.material)?;
-        let plaintext = self.open(&found, &wanted)?;
+        let plaintext = self.open(&found, &wanted).await?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
@@ -337,13 +340,15 @@ impl Service {
         ctx.trace.use_of(from.key, from.material);
         ctx.trace.use_of(to, to_material);
         self.admit_uses(ctx, from.key, to)?;
-        let plaintext = self.open(&from, &source)?;
+        let plaintext = self.open(&from, &source).await?;
         destination.check_plaintext(to, plaintext.len())?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
         let made_by = MadeBy::Encrypt;
-        let ciphertext = self.seal_under(to, to_material, &destination, &plaintext, made_by)?;
+        let ciphertext = self
+            .seal_under(to, to_material, &destination, &plaintext, made_by)
+            .await?;
         for key in [from.key, to] {
             self.note_use(ctx, &state, key, CryptographicOperation::ReEncrypt);
         }
@@ -413,7 +418,9 @@ impl Service {
         }
         let plaintext = self.random(bytes);
         let made_by = MadeBy::GenerateDataKey;
-        let ciphertext = self.seal_under(found, material, &wanted, &plaintext, made_by)?;
+        let ciphertext = self
+            .seal_under(found, material, &wanted, &plaintext, made_by)
+            .await?;
         let plaintext = self.hand_over(plaintext, recipient.as_ref())?;
         self.note_use(ctx, &state, found, operation);
         let key_arn = key_arn(state.region(), found.account, found.id);
@@ -470,7 +477,7 @@ impl Service {
         random
     }
 
-    fn open(
+    async fn open(
         &self,
         found: &Opening<'_>,
         wanted: &Source<'_>,
@@ -480,13 +487,14 @@ impl Service {
                 Ok(parsed.decrypt(secret, wanted.context)?)
             }
             (Ready::Key(key), Sealed::Asymmetric(bytes)) => {
-                key.decrypt(wanted.algorithm, bytes).map_err(use_error)
+                self.in_turn(key, |key| key.decrypt(wanted.algorithm, bytes))
+                    .await
             }
             _ => Err(ServiceError::Internal),
         }
     }
 
-    fn seal_under(
+    async fn seal_under(
         &self,
         key: &Key,
         material: &NewMaterial,
@@ -503,23 +511,36 @@ impl Service {
                 ))
             }
             Ready::Key(key) => {
-                let made = key.encrypt(wanted.algorithm, plaintext, entropy);
-                made.map_err(use_error)
+                self.in_turn(key, |key| key.encrypt(wanted.algorithm, plaintext, entropy))
+                    .await
             }
         }
     }
 
     /// Uses a key of any spec but SYMMETRIC_DEFAULT.
-    fn use_key<T>(
+    async fn use_key<T>(
         &self,
         key: &Key,
         material: &NewMaterial,
         work: impl FnOnce(&UsableKey) -> Result<T, UseError>,
     ) -> Result<T, ServiceError> {
         match &*self.ready(key, material)? {
-            Ready::Key(key) => work(key).map_err(use_error),
+            Ready::Key(key) => self.in_turn(key, work).await,
             Ready::Secret(_) => Err(ServiceError::Internal),
         }
+    }
+
+    /// Uses a key taken apart, at once if it is fast, otherwise when its turn comes.
+    async fn in_turn<T>(
+        &self,
+        key: &UsableKey,
+        work: impl FnOnce(&UsableKey) -> Result<T, UseError>,
+    ) -> Result<T, ServiceError> {
+        let done = match key.is_slow() {
+            true => self.inner.world.blocking.run_slow(|| work(key)).await,
+            false => work(key),
+        };
+        done.map_err(use_error)
     }
 
     /// The material ready for use, from memory or prepared.

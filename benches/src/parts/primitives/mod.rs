@@ -7,7 +7,8 @@
 //! of its own, derived with one HMAC: 1 us more than the bare GCM. A request costs about 10 us of
 //! processor time above its primitive (`encrypt`: 15 us with one), so 15 us is what it may cost. An
 //! RSA_2048 key takes what its primes take, some 50 ms, and a millisecond for the log. With the
-//! search for primes on every core at low priority an Encrypt waits for a time slice at most: 5 ms.
+//! search for primes on every core at low priority an Encrypt waits for a time slice at most: 5 ms; beside
+//! many RSA_4096 signatures for one of them on each core and a time slice.
 
 mod compared;
 mod http;

@@ -103,9 +103,11 @@ impl Service {
             return Err(ServiceError::DryRun);
         }
         let entropy = &*self.inner.world.entropy;
-        let signature = self.use_key(key, material, |usable| {
-            usable.sign(algorithm, input.message_type, &input.message, entropy)
-        })?;
+        let signature = self
+            .use_key(key, material, |usable| {
+                usable.sign(algorithm, input.message_type, &input.message, entropy)
+            })
+            .await?;
         self.note_use(ctx, &state, key, operation);
         Ok(SignOutput {
             key_arn: key_arn(state.region(), key.account, key.id),
@@ -126,10 +128,12 @@ impl Service {
         let state = self.read_with(ctx, &signed.grant_tokens).await?;
         let (key, material, algorithm) = signed.check(ctx, &state, (operation, tokens))?;
         self.begin_use(ctx, key, material)?;
-        let valid = self.use_key(key, material, |usable| {
-            let message = &signed.message;
-            usable.verify(algorithm, signed.message_type, message, &input.signature)
-        })?;
+        let valid = self
+            .use_key(key, material, |usable| {
+                let message = &signed.message;
+                usable.verify(algorithm, signed.message_type, message, &input.signature)
+            })
+            .await?;
         if !valid {
             return Err(ServiceError::InvalidSignature);
         }
