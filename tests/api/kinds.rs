@@ -1,9 +1,14 @@
 //! Keys of every kind: made, described and used with everything that is theirs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyMetadata, KeySpec, KeyUsageType, OriginType};
 use keyrum_tests::Dev;
-use keyrum_tests::sdk::{patiently, refused};
+use keyrum_tests::sdk::{HERE, patiently, refused};
+use keyrum_tests::wait::{LONG, until_true};
+use tokio::task::JoinSet;
 
 use crate::desk::{Desk, Key};
 use crate::{agreement, asymmetric, macs, signing};
@@ -234,6 +239,47 @@ async fn other_combinations_are_refused() {
             refused(answer.await, "ValidationException", text);
         }
     }
+}
+
+/// Catches a refusal that comes only after primes were found for nothing: behind searches for others, of which
+/// there are as many as cores at once, that takes until some of these are over.
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_primes() {
+    const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow",
+        "Principal":{"AWS":"arn:aws:iam::999999999999:root"},"Action":"kms:*","Resource":"*"}]}"#;
+    let dev = Dev::start(&["--ephemeral", "--nodes", "1", "--regions", HERE]).await;
+    let desk = Desk::at(&dev.ready.endpoint, "primes");
+    let call = desk.kms.create_key().key_spec(KeySpec::Rsa2048);
+    let call = call.key_usage(KeyUsageType::SignVerify);
+    let made = Arc::new(AtomicUsize::new(0));
+    let mut searching = JoinSet::new();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    for _ in 0..8 * cores {
+        let (call, made) = (call.clone(), made.clone());
+        searching.spawn(async move {
+            loop {
+                // Primes may take longer than a call.
+                let new = call.clone().send().await.is_ok();
+                made.fetch_add(usize::from(new), Ordering::Relaxed);
+            }
+        });
+    }
+    let all_search = async || made.load(Ordering::Relaxed) > 8 * cores;
+    until_true("keys for all", LONG, all_search).await;
+    let mut meanwhile = Vec::new();
+    for _ in 0..9 {
+        let before = made.load(Ordering::Relaxed);
+        let refusal = call.clone().policy(POLICY).send().await;
+        let text = "The new key policy will not allow you to update the key policy in the future.";
+        refused(refusal, "MalformedPolicyDocumentException", text);
+        meanwhile.push(made.load(Ordering::Relaxed) - before);
+    }
+    searching.shutdown().await;
+    meanwhile.sort_unstable();
+    assert!(
+        meanwhile[4] <= 2 * cores,
+        "keys made for others during a refusal: {meanwhile:?}"
+    );
 }
 
 /// Catches a public key that is kept from its owner while the key is disabled, or shown when it is

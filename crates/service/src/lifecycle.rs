@@ -1,10 +1,11 @@
 //! Operations that make keys, show them, and take them through their states.
 
+use keyrum_consensus::ReadMode;
 use keyrum_state::{
-    Caller, Command, Event, KeyRef, NoFacts, Refusal, State, permit_account, permit_key,
+    Caller, Command, Event, KeyRef, NoFacts, Refusal, State, decide, permit_account, permit_key,
 };
 use keyrum_types::{
-    KeyId, KeySpec, KeyState, KeyUsage, Origin, Region, UnixMillis, WaitingDays, key_arn,
+    KeyFamily, KeyId, KeySpec, KeyState, KeyUsage, Origin, Region, UnixMillis, WaitingDays, key_arn,
 };
 
 use crate::custom_tags::{self, Custom};
@@ -144,16 +145,19 @@ impl Service {
             custom =
                 custom_tags::take(tags, input.multi_region, kind.spec, kind.origin, partition)?;
         }
-        let secret = match (custom.material, kind.origin) {
-            (Some(given), _) => Some(given),
-            (None, Origin::External) => None,
-            (None, Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore) => {
-                Some(self.generate(kind.spec).await?)
-            }
+        let command = |key, material| Command::CreateKey {
+            key,
+            spec: kind.spec,
+            usage: kind.usage,
+            origin: kind.origin,
+            description: input.description.clone().unwrap_or_default(),
+            policy: input.policy.clone(),
+            bypass_lockout_check: input.bypass_lockout_check,
+            tags: input.tags.clone(),
+            material,
         };
         let entropy = &*self.inner.world.entropy;
-        let mut draws = 0;
-        loop {
+        let draw = || {
             let mut random = [0; 16];
             entropy.fill(&mut random);
             let key = match (custom.id, input.multi_region) {
@@ -161,20 +165,29 @@ impl Service {
                 (None, true) => KeyId::multi_region(random),
                 (None, false) => KeyId::single_region(random),
             };
-            let name = KeyRef { account, id: key };
+            KeyRef { account, id: key }
+        };
+        let secret = match (custom.material, kind.origin) {
+            (Some(given), _) => Some(given),
+            (None, Origin::External) => None,
+            (None, Origin::AwsKms | Origin::AwsCloudhsm | Origin::ExternalKeyStore) => {
+                if kind.spec.family() == KeyFamily::Rsa {
+                    // Nobody should wait for primes to be told no. Other material stands in for them.
+                    let name = draw();
+                    let stand_in = self.new_symmetric_material(name);
+                    self.refuse_early(ctx, &command(name.id, Some(stand_in)))
+                        .await?;
+                }
+                Some(self.generate(kind.spec).await?)
+            }
+        };
+        let mut draws = 0;
+        loop {
+            let name = draw();
+            let key = name.id;
             let material = secret.as_ref();
             let material = material.map(|secret| self.seal_material(name, secret));
-            let command = Command::CreateKey {
-                key,
-                spec: kind.spec,
-                usage: kind.usage,
-                origin: kind.origin,
-                description: input.description.clone().unwrap_or_default(),
-                policy: input.policy.clone(),
-                bypass_lockout_check: input.bypass_lockout_check,
-                tags: input.tags.clone(),
-                material,
-            };
+            let command = command(key, material);
             draws += 1;
             match self.propose(ctx, command).await {
                 Err(ServiceError::Refused(Refusal::KeyExists { .. })) if custom.id.is_some() => {
@@ -192,6 +205,26 @@ impl Service {
                     return created.ok_or_else(|| missing_event("CreateKey"));
                 }
             }
+        }
+    }
+
+    /// Refuses what the log would refuse as it stands. What depends on the draw of an id, or on who
+    /// seals, is left to the log.
+    async fn refuse_early(
+        &self,
+        ctx: &RequestContext,
+        command: &Command,
+    ) -> Result<(), ServiceError> {
+        let (group, caller) = (&self.inner.group, self.caller_for_log(ctx));
+        let now = self.inner.world.clock.now();
+        if decide(&group.state(), Some(&caller), now, command).is_ok() {
+            return Ok(());
+        }
+        // This node may be behind.
+        let state = group.read(ReadMode::Linearizable).await?;
+        match decide(&state, Some(&caller), now, command) {
+            Ok(_) | Err(Refusal::KeyExists { .. } | Refusal::SealingRetired { .. }) => Ok(()),
+            Err(refusal) => Err(ServiceError::Refused(refusal)),
         }
     }
 
