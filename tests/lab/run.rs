@@ -120,6 +120,24 @@ fn a_program_is_the_workload() {
     );
 }
 
+/// Catches a run that fails since a node which stopped for one fault was taken out of its group by another.
+#[test]
+fn a_node_that_left_meanwhile_is_not_started_again() {
+    let scenario = "title = \"gone\"\nminutes = 0.15\n[topology]\nregions = 1\nnodes = 3\n\
+                    [[workload]]\nkind = \"key-lifecycle\"\nclients = 1\n\
+                    [[fault]]\nkind = \"crash\"\nnode = 3\nat = \"1s\"\nfor = \"4s\"\n\
+                    [[fault]]\nkind = \"member-removed\"\nnode = 3\nat = \"2s\"\n";
+    let (output, experiment, _) = run(scenario, &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(experiment.faults.len(), 2);
+    assert!(
+        experiment
+            .calls
+            .iter()
+            .any(|call| matches!(call.outcome, Outcome::Done(_)))
+    );
+}
+
 /// Catches families of processes that nobody judges, or whose logs are not read.
 #[test]
 fn logs_tell_how_many_primaries_there_were() {

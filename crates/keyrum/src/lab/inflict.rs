@@ -506,19 +506,17 @@ impl Inflict {
                 let stopped = !restart.is_empty();
                 // A node that stopped for a fault cannot tell how often it took effect.
                 self.windows[place].effects = Some(if stopped { 1.max(sum) } else { sum });
-                for node in restart {
+                for node in self.left_of(restart)? {
                     self.ask(again, &node).await?;
                 }
             }
             Undo::Restart(nodes) => {
-                for node in nodes {
+                for node in self.left_of(nodes)? {
                     self.ask(again, &node).await?;
                 }
             }
             Undo::Power(mut dark) => {
-                // Another fault may have taken one out of its group.
-                let steer = Steer::find(&self.data)?;
-                dark.nodes.retain(|node| steer.nodes.contains_key(node));
+                dark.nodes = self.left_of(dark.nodes)?;
                 if dark.undone.is_none() {
                     // A sync that never came takes no power: it goes now.
                     let now = Loss {
@@ -534,11 +532,22 @@ impl Inflict {
                     }
                 }
             }
-            Undo::Resume(node) => self.ask(|node| Request::Resume { node }, &node).await?,
+            Undo::Resume(node) => {
+                for node in self.left_of(vec![node])? {
+                    self.ask(|node| Request::Resume { node }, &node).await?;
+                }
+            }
             Undo::Replace(node) => self.replace(&node).await?,
         }
         self.windows[place].until_us = Some(self.recorder.now_us());
         Ok(())
+    }
+
+    /// Those of these nodes that no other fault has taken out of their group meanwhile.
+    fn left_of(&self, mut nodes: Vec<NodeName>) -> Result<Vec<NodeName>, Failure> {
+        let steer = Steer::find(&self.data)?;
+        nodes.retain(|node| steer.nodes.contains_key(node));
+        Ok(nodes)
     }
 
     /// Starts a node again whose disk was damaged. One that refuses is replaced.
