@@ -1,16 +1,12 @@
 //! Keys of every kind: made, described and used with everything that is theirs.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeyMetadata, KeySpec, KeyUsageType, OriginType};
 use keyrum_tests::Dev;
 use keyrum_tests::sdk::{HERE, patiently, refused};
-use keyrum_tests::wait::{LONG, until_true};
-use tokio::task::JoinSet;
 
 use crate::desk::{Desk, Key};
+use crate::rush::Rush;
 use crate::{agreement, asymmetric, macs, signing};
 
 /// Every spec with each of its usages and the algorithms that these lead to, for Regions outside
@@ -251,34 +247,23 @@ async fn a_refusal_does_not_wait_for_primes() {
     let desk = Desk::at(&dev.ready.endpoint, "primes");
     let call = desk.kms.create_key().key_spec(KeySpec::Rsa2048);
     let call = call.key_usage(KeyUsageType::SignVerify);
-    let made = Arc::new(AtomicUsize::new(0));
-    let mut searching = JoinSet::new();
     let cores = std::thread::available_parallelism().unwrap().get();
-    for _ in 0..8 * cores {
-        let (call, made) = (call.clone(), made.clone());
-        searching.spawn(async move {
-            loop {
-                // Primes may take longer than a call.
-                let new = call.clone().send().await.is_ok();
-                made.fetch_add(usize::from(new), Ordering::Relaxed);
-            }
-        });
-    }
-    let all_search = async || made.load(Ordering::Relaxed) > 8 * cores;
-    until_true("keys for all", LONG, all_search).await;
-    let mut meanwhile = Vec::new();
-    for _ in 0..9 {
-        let before = made.load(Ordering::Relaxed);
+    let made = call.clone();
+    // Primes may take longer than a call.
+    let rush = Rush::start(8 * cores, move || {
+        let call = made.clone().send();
+        async { call.await.is_ok() }
+    });
+    let rush = rush.await;
+    let before = rush.before(async || {
         let refusal = call.clone().policy(POLICY).send().await;
         let text = "The new key policy will not allow you to update the key policy in the future.";
         refused(refusal, "MalformedPolicyDocumentException", text);
-        meanwhile.push(made.load(Ordering::Relaxed) - before);
-    }
-    searching.shutdown().await;
-    meanwhile.sort_unstable();
+    });
+    let before = before.await;
     assert!(
-        meanwhile[4] <= 2 * cores,
-        "keys made for others during a refusal: {meanwhile:?}"
+        before <= 2 * cores,
+        "{before} keys were made for others first"
     );
 }
 

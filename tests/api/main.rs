@@ -31,6 +31,7 @@ mod quotas;
 mod raw;
 mod recipients;
 mod rotation;
+mod rush;
 mod seed;
 mod signing;
 mod sts;

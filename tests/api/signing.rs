@@ -1,21 +1,16 @@
 //! Signatures.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
 use aws_sdk_kms::operation::sign::builders::SignFluentBuilder;
 use aws_sdk_kms::operation::verify::builders::VerifyFluentBuilder;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::{KeySpec, KeyUsageType, MessageType};
 use keyrum_tests::Dev;
 use keyrum_tests::sdk::{HERE, refused};
-use keyrum_tests::wait::until_true;
 use ring::digest;
 use ring::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
-use tokio::task::JoinSet;
 
 use crate::desk::{Desk, Key};
+use crate::rush::Rush;
 
 const INVALID: &str = "KMSInvalidSignatureException";
 
@@ -146,44 +141,35 @@ async fn ml_dsa_signs_a_mu() {
     refused(call.send().await, INVALID, "");
 }
 
-/// Catches slow signatures that all others wait behind: then an Encrypt sees some thirty made for each
-/// core, and one or two otherwise.
+/// Catches slow signatures that all others wait behind, also those who only verify one: then some thirty are
+/// made for each core meanwhile, and one or two otherwise.
 #[tokio::test]
-async fn an_encrypt_comes_before_slow_signatures() {
+async fn short_calls_come_before_slow_signatures() {
     let dev = Dev::start(&["--ephemeral", "--nodes", "1", "--regions", HERE]).await;
     let desk = Desk::at(&dev.ready.endpoint, "turns");
     let (sealing, signing) = (desk.key().await, KeySpec::Rsa4096);
     let signing = desk.key_of(signing, KeyUsageType::SignVerify).await;
-    let made = Arc::new(AtomicUsize::new(0));
-    let mut signers = JoinSet::new();
     let cores = std::thread::available_parallelism().unwrap().get();
-    for _ in 0..32 * cores {
-        let (call, made) = (
-            sign(&desk, &signing, "RSASSA_PSS_SHA_256", b"m"),
-            made.clone(),
-        );
-        signers.spawn(async move {
-            loop {
-                call.clone().send().await.unwrap();
-                made.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
-    let all_sign = async || made.load(Ordering::Relaxed) > 32 * cores;
-    until_true("all signers have signed", Duration::from_secs(60), all_sign).await;
-    let mut meanwhile = Vec::new();
-    for _ in 0..21 {
-        let before = made.load(Ordering::Relaxed);
+    let signed = sign(&desk, &signing, "RSASSA_PSS_SHA_256", b"m");
+    let signature = signed.clone().send().await.unwrap().signature.unwrap();
+    let rush = Rush::start(32 * cores, move || {
+        let call = signed.clone().send();
+        async { call.await.is_ok() }
+    });
+    let rush = rush.await;
+    let before = rush.before(async || {
         let call = desk.kms.encrypt().key_id(&sealing.id);
         call.plaintext(Blob::new(b"m")).send().await.unwrap();
-        meanwhile.push(made.load(Ordering::Relaxed) - before);
-    }
-    signers.shutdown().await;
-    meanwhile.sort_unstable();
-    assert!(
-        meanwhile[10] <= 6 * cores,
-        "signatures made during an Encrypt: {meanwhile:?}"
-    );
+    });
+    let before = before.await;
+    assert!(before <= 6 * cores, "{before} signatures were made first");
+    let before = rush.before(async || {
+        let (algorithm, signature) = ("RSASSA_PSS_SHA_256", signature.as_ref());
+        let call = verify(&desk, &signing, algorithm, b"m", signature);
+        call.send().await.unwrap();
+    });
+    let before = before.await;
+    assert!(before <= 6 * cores, "{before} signatures were made first");
 }
 
 /// Catches a refusal with the wrong code or text, or out of the real service's order.

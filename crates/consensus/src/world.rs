@@ -11,12 +11,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use keyrum_types::{Clock, Entropy, UnixMillis};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
 
 /// A future that owns what it needs, or borrows for `'a`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -123,9 +124,9 @@ impl Blocking {
             tokio::task::yield_now().await;
             SLOW_FOR.set(Duration::ZERO);
         }
-        let start = now();
+        let start = Instant::now();
         let done = work();
-        SLOW_FOR.set(SLOW_FOR.get() + (now() - start));
+        SLOW_FOR.set(SLOW_FOR.get() + start.elapsed());
         done
     }
 
@@ -174,12 +175,6 @@ const SLOW_AT_ONCE: Duration = Duration::from_millis(1);
 thread_local! {
     /// How long this thread did slow work since it looked for other work.
     static SLOW_FOR: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-}
-
-/// When it is, for how long work takes. Decides on nothing but the order of work.
-fn now() -> Instant {
-    #[expect(clippy::disallowed_methods, reason = "this is the seam for the clock")]
-    Instant::now()
 }
 
 /// How much the calling thread steps back behind those that answer requests. Unit: the system's
@@ -346,8 +341,8 @@ mod tests {
             .map(|_| {
                 let done = done.clone();
                 spawn(Blocking::Threads.run_slow(move || {
-                    let start = now();
-                    while now() - start < SLOW_AT_ONCE {
+                    let start = Instant::now();
+                    while start.elapsed() < SLOW_AT_ONCE {
                         std::hint::spin_loop();
                     }
                     done.fetch_add(1, Ordering::Relaxed);

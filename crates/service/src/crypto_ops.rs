@@ -220,9 +220,7 @@ impl Service {
             return Err(ServiceError::DryRun);
         }
         let plaintext = &input.plaintext;
-        let ciphertext = self
-            .seal_under(found, material, &wanted, plaintext, MadeBy::Encrypt)
-            .await?;
+        let ciphertext = self.seal_under(found, material, &wanted, plaintext, MadeBy::Encrypt)?;
         self.note_use(ctx, &state, found, CryptographicOperation::Encrypt);
         let key_arn = key_arn(state.region(), found.account, found.id);
         Ok(EncryptOutput {
@@ -346,9 +344,7 @@ impl Service {
             return Err(ServiceError::DryRun);
         }
         let made_by = MadeBy::Encrypt;
-        let ciphertext = self
-            .seal_under(to, to_material, &destination, &plaintext, made_by)
-            .await?;
+        let ciphertext = self.seal_under(to, to_material, &destination, &plaintext, made_by)?;
         for key in [from.key, to] {
             self.note_use(ctx, &state, key, CryptographicOperation::ReEncrypt);
         }
@@ -418,9 +414,7 @@ impl Service {
         }
         let plaintext = self.random(bytes);
         let made_by = MadeBy::GenerateDataKey;
-        let ciphertext = self
-            .seal_under(found, material, &wanted, &plaintext, made_by)
-            .await?;
+        let ciphertext = self.seal_under(found, material, &wanted, &plaintext, made_by)?;
         let plaintext = self.hand_over(plaintext, recipient.as_ref())?;
         self.note_use(ctx, &state, found, operation);
         let key_arn = key_arn(state.region(), found.account, found.id);
@@ -494,7 +488,7 @@ impl Service {
         }
     }
 
-    async fn seal_under(
+    fn seal_under(
         &self,
         key: &Key,
         material: &NewMaterial,
@@ -511,14 +505,27 @@ impl Service {
                 ))
             }
             Ready::Key(key) => {
-                self.in_turn(key, |key| key.encrypt(wanted.algorithm, plaintext, entropy))
-                    .await
+                let made = key.encrypt(wanted.algorithm, plaintext, entropy);
+                made.map_err(use_error)
             }
         }
     }
 
-    /// Uses a key of any spec but SYMMETRIC_DEFAULT.
-    async fn use_key<T>(
+    /// Uses a key of any spec but SYMMETRIC_DEFAULT, at once.
+    fn use_key<T>(
+        &self,
+        key: &Key,
+        material: &NewMaterial,
+        work: impl FnOnce(&UsableKey) -> Result<T, UseError>,
+    ) -> Result<T, ServiceError> {
+        match &*self.ready(key, material)? {
+            Ready::Key(key) => work(key).map_err(use_error),
+            Ready::Secret(_) => Err(ServiceError::Internal),
+        }
+    }
+
+    /// Uses the private half of a key pair, when its turn comes if it is slow.
+    async fn use_private<T>(
         &self,
         key: &Key,
         material: &NewMaterial,
@@ -530,7 +537,6 @@ impl Service {
         }
     }
 
-    /// Uses a key taken apart, at once if it is fast, otherwise when its turn comes.
     async fn in_turn<T>(
         &self,
         key: &UsableKey,

@@ -114,7 +114,7 @@ impl Service {
         check_algorithm(listed, input.algorithm.name(), key)?;
         self.begin_use(ctx, key, material)?;
         let shared_secret = self
-            .use_key(key, material, |usable| usable.agree(&input.public_key))
+            .use_private(key, material, |usable| usable.agree(&input.public_key))
             .await?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
@@ -152,7 +152,7 @@ impl Service {
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
-        let secret = self.use_key(key, material, UsableKey::encapsulate).await?;
+        let secret = self.use_key(key, material, UsableKey::encapsulate)?;
         self.note_use(ctx, &state, key, wanted.operation);
         Ok(EncapsulateOutput {
             key_arn: key_arn(state.region(), key.account, key.id),
@@ -181,11 +181,9 @@ impl Service {
         let listed = listed.contains(&input.algorithm);
         check_algorithm(listed, input.algorithm.name(), key)?;
         self.begin_use(ctx, key, material)?;
-        let shared_secret = self
-            .use_key(key, material, |usable| {
-                usable.decapsulate(&input.ciphertext)
-            })
-            .await?;
+        let shared_secret = self.use_key(key, material, |usable| {
+            usable.decapsulate(&input.ciphertext)
+        })?;
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }

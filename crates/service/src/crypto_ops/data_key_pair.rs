@@ -112,9 +112,8 @@ impl Service {
             return Err(ServiceError::Internal);
         };
         let made_by = MadeBy::GenerateDataKey;
-        let private_key_ciphertext = self
-            .seal_under(found, material, &wanted, &private_key, made_by)
-            .await?;
+        let private_key_ciphertext =
+            self.seal_under(found, material, &wanted, &private_key, made_by)?;
         let private_key = self.hand_over(private_key, recipient.as_ref())?;
         self.note_use(ctx, &state, found, operation);
         Ok(GenerateDataKeyPairOutput {

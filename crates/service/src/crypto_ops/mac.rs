@@ -80,11 +80,9 @@ impl Service {
         if input.dry_run {
             return Err(ServiceError::DryRun);
         }
-        let mac = self
-            .use_key(key, material, |usable| {
-                usable.mac(input.algorithm, &input.message)
-            })
-            .await?;
+        let mac = self.use_key(key, material, |usable| {
+            usable.mac(input.algorithm, &input.message)
+        })?;
         self.note_use(ctx, &state, key, operation);
         Ok(MacOutput {
             key_arn: key_arn(state.region(), key.account, key.id),
@@ -105,11 +103,9 @@ impl Service {
         let state = self.read_with(ctx, &asked.grant_tokens).await?;
         let (key, material) = asked.check(ctx, &state, (operation, tokens))?;
         self.begin_use(ctx, key, material)?;
-        let valid = self
-            .use_key(key, material, |usable| {
-                usable.verify_mac(asked.algorithm, &asked.message, &input.mac)
-            })
-            .await?;
+        let valid = self.use_key(key, material, |usable| {
+            usable.verify_mac(asked.algorithm, &asked.message, &input.mac)
+        })?;
         if !valid {
             return Err(ServiceError::InvalidMac);
         }

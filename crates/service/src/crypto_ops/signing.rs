@@ -104,7 +104,7 @@ impl Service {
         }
         let entropy = &*self.inner.world.entropy;
         let signature = self
-            .use_key(key, material, |usable| {
+            .use_private(key, material, |usable| {
                 usable.sign(algorithm, input.message_type, &input.message, entropy)
             })
             .await?;
@@ -128,12 +128,10 @@ impl Service {
         let state = self.read_with(ctx, &signed.grant_tokens).await?;
         let (key, material, algorithm) = signed.check(ctx, &state, (operation, tokens))?;
         self.begin_use(ctx, key, material)?;
-        let valid = self
-            .use_key(key, material, |usable| {
-                let message = &signed.message;
-                usable.verify(algorithm, signed.message_type, message, &input.signature)
-            })
-            .await?;
+        let valid = self.use_key(key, material, |usable| {
+            let message = &signed.message;
+            usable.verify(algorithm, signed.message_type, message, &input.signature)
+        })?;
         if !valid {
             return Err(ServiceError::InvalidSignature);
         }
