@@ -30,6 +30,7 @@ mod status;
 mod storage_suite;
 mod taken;
 mod tls_credentials;
+mod turns;
 mod types;
 pub mod world;
 

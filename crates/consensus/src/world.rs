@@ -4,7 +4,6 @@
 //! Production passes [`World::real`]; the simulation passes a network, a clock and entropy that a
 //! seed fixes. Nothing else in the workspace opens a socket or spawns a task (see `clippy.toml`).
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,7 +16,8 @@ use keyrum_types::{Clock, Entropy, UnixMillis};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::Instant;
+
+use crate::turns::Turns;
 
 /// A future that owns what it needs, or borrows for `'a`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -111,23 +111,13 @@ impl Blocking {
     }
 
     /// Runs work that computes for a tenth of a millisecond or a few, such as an RSA signature, in
-    /// place: a thread of its own would cost more than it gains. Only as many take their turn at
-    /// once as the machine has cores, and a thread looks for other work between turns, so that
-    /// what else there is waits for a turn or two, not for all who want one.
+    /// place: a thread of its own would cost more than it gains. Callers take turns, see
+    /// [`Turns`](crate::turns::Turns).
     pub async fn run_slow<T>(self, work: impl FnOnce() -> T) -> T {
         if matches!(self, Self::Inline | Self::Slowed(_)) {
             return work();
         }
-        let _turn = SLOW.acquire().await.expect("turns never end");
-        if SLOW_FOR.get() >= SLOW_AT_ONCE {
-            // Comes back after the thread has asked its sockets and done all that was ready.
-            tokio::task::yield_now().await;
-            SLOW_FOR.set(Duration::ZERO);
-        }
-        let start = Instant::now();
-        let done = work();
-        SLOW_FOR.set(SLOW_FOR.get() + start.elapsed());
-        done
+        SLOW.run(work).await
     }
 
     /// Runs work that computes for long, such as the search for an RSA key's primes, to its end,
@@ -156,26 +146,16 @@ impl Blocking {
     }
 }
 
-/// As many turns as the machine has cores.
-fn turns() -> Semaphore {
-    let cores = std::thread::available_parallelism();
-    Semaphore::new(cores.map_or(1, std::num::NonZero::get))
+/// As many as the machine has cores.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// The turns of [`Blocking::run_long`], shared by all nodes of a process: they share its cores.
-static LONG: LazyLock<Semaphore> = LazyLock::new(turns);
+static LONG: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(cores()));
 
 /// The turns of [`Blocking::run_slow`], shared likewise.
-static SLOW: LazyLock<Semaphore> = LazyLock::new(turns);
-
-/// How long a thread does slow work before it looks for other work. Unit: what one RSA_4096
-/// signature takes. To look costs 3 us, so not after each signature of a fifth of that.
-const SLOW_AT_ONCE: Duration = Duration::from_millis(1);
-
-thread_local! {
-    /// How long this thread did slow work since it looked for other work.
-    static SLOW_FOR: Cell<Duration> = const { Cell::new(Duration::ZERO) };
-}
+static SLOW: LazyLock<Turns> = LazyLock::new(|| Turns::new(cores()));
 
 /// How much the calling thread steps back behind those that answer requests. Unit: the system's
 /// nice value, 0 to 19; with 5, a thread gets a third of what one of those gets when both want all.
@@ -308,10 +288,6 @@ impl Listener for TcpAcceptor {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
     use super::*;
 
     /// Catches connections that come from another address than their node's.
@@ -328,42 +304,6 @@ mod tests {
             assert!(from.starts_with(expected), "{from}");
             drop(connected);
         }
-    }
-
-    /// Catches slow work that is done as long as there is any, however many others wait, or that
-    /// leaves the thread which answers.
-    #[tokio::test]
-    async fn slow_work_lets_others_go_first() {
-        const SLOW_CALLS: usize = 50;
-        let done = Arc::new(AtomicUsize::new(0));
-        let here = std::thread::current().id();
-        let calls: Vec<_> = (0..SLOW_CALLS)
-            .map(|_| {
-                let done = done.clone();
-                spawn(Blocking::Threads.run_slow(move || {
-                    let start = Instant::now();
-                    while start.elapsed() < SLOW_AT_ONCE {
-                        std::hint::spin_loop();
-                    }
-                    done.fetch_add(1, Ordering::Relaxed);
-                    std::thread::current().id()
-                }))
-            })
-            .collect();
-        // Four times must the thread ask its sockets.
-        let (mut one, mut other) = tokio::net::UnixStream::pair().unwrap();
-        for _ in 0..4 {
-            one.write_all(b"?").await.unwrap();
-            let mut byte = [0];
-            other.read_exact(&mut byte).await.unwrap();
-            tokio::task::yield_now().await;
-        }
-        let before = done.load(Ordering::Relaxed);
-        assert!(before < SLOW_CALLS / 2, "{before} came first");
-        for call in calls {
-            assert_eq!(call.await.unwrap(), here);
-        }
-        assert_eq!(done.load(Ordering::Relaxed), SLOW_CALLS);
     }
 
     /// Catches long work that runs on a thread which answers requests, or with the priority of one,
@@ -385,14 +325,16 @@ mod tests {
         assert_eq!(priority(), before, "{lowered}");
         assert_eq!(Blocking::Inline.run_long(work).await.unwrap().0, here);
 
-        let turns = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let (said, free) = oneshot::channel();
         let held = spawn(Blocking::Threads.run_long(move || {
             let _ = said.send(LONG.available_permits());
             wait.recv()
         }));
-        assert!(free.await.unwrap() < turns, "it has a turn while it works");
+        assert!(
+            free.await.unwrap() < cores(),
+            "it has a turn while it works"
+        );
         go.send(()).unwrap();
         held.await.unwrap().unwrap().unwrap();
         let panics = Blocking::Threads.run_long(|| panic!("as it should"));
