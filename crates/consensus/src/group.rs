@@ -22,7 +22,7 @@ use crate::digests;
 use crate::domain::{self, OtherDomainKey};
 use crate::handler::NodeHandler;
 use crate::links::{Links, PeerName, Purpose};
-use crate::log_storage::LogStorage;
+use crate::log_storage::{LogStorage, Promise};
 use crate::machine::{HistoryEntry, Machine, Shared};
 use crate::network::Factory;
 use crate::peers::{self, PeerClient, lock};
@@ -165,6 +165,10 @@ pub(crate) struct Inner {
     pub(crate) mutations_stopped: ArcSwapOption<String>,
     /// openraft's view of itself, as of its last step.
     pub(crate) metrics: Metrics,
+    /// Whom this node follows.
+    pub(crate) promise: Promise,
+    /// How many questions to each other node have no answer yet: whether it still follows.
+    pub(crate) asked: Arc<Mutex<BTreeMap<NodeId, u32>>>,
     /// The last term of which this node, leading it, has applied the first entry; 0 for none.
     pub(crate) lease_term: AtomicU64,
     /// Whether this node has asked another to lead.
@@ -181,6 +185,9 @@ pub(crate) type Neighbours = BTreeMap<Region, BTreeMap<NodeId, (String, PeerClie
 /// How to reach the other nodes.
 pub(crate) struct Directory {
     region: Region,
+    /// The last index that this node, leading, told another one is committed: so much may be applied there
+    /// while it is not here yet.
+    pub(crate) told: AtomicU64,
     configured: BTreeMap<NodeId, String>,
     learned: Mutex<BTreeMap<NodeId, String>>,
     clients: Mutex<BTreeMap<NodeId, PeerClient>>,
@@ -193,6 +200,7 @@ impl Directory {
     fn new(config: &GroupConfig, links: Links, world: World) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             region: config.region.clone(),
+            told: AtomicU64::new(0),
             configured: config.peers.clone(),
             learned: Mutex::default(),
             clients: Mutex::default(),
@@ -288,6 +296,7 @@ impl Group {
             opened.map_err(|error| StartError::Storage(error.to_string()))?
         };
         let log = LogStorage::new(store.clone(), world.blocking);
+        let promise = log.promise();
         let directory = Directory::new(&config, links.clone(), world.clone());
         let raft_config = raft_config(&config).map_err(StartError::Raft)?;
         let mut seed = [0; 8];
@@ -320,6 +329,8 @@ impl Group {
             leader: watch::Sender::new(None),
             mutations_stopped: ArcSwapOption::empty(),
             metrics,
+            promise,
+            asked: Arc::default(),
             lease_term: AtomicU64::new(0),
             handing_over: AtomicBool::new(false),
             neighbours: Mutex::default(),

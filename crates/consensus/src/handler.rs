@@ -150,8 +150,7 @@ async fn carry_out(
             Ok(codec::encode(&answer))
         }
         Kind::ReadIndex => {
-            let lease: bool = question(body)?;
-            let answer: ReadAnswer = inner.read_index_here(lease).await;
+            let answer: ReadAnswer = inner.answer_reader(question(body)?).await;
             Ok(codec::encode(&answer))
         }
         Kind::Clock => {

@@ -3,15 +3,18 @@
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keyrum_store::{LogRow, Store, StoreError};
+use keyrum_types::NodeId;
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use tokio::time::Instant;
 
 use crate::codec;
+use crate::peers::lock;
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 use crate::world::{Blocking, spawn};
 
@@ -19,11 +22,28 @@ use crate::world::{Blocking, spawn};
 /// memory. At least one entry is read whatever its size.
 const READ_BYTES_MAX: usize = 4 << 20;
 
+/// Whom a node votes for, or follows, in which term: what it is about to keep, so that whoever asks hears of
+/// it before any other node does.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Promise(Arc<Mutex<Option<(u64, NodeId)>>>);
+
+impl Promise {
+    pub(crate) fn get(&self) -> Option<(u64, NodeId)> {
+        *lock(&self.0)
+    }
+
+    fn set(&self, vote: &Vote) {
+        let leader = &vote.leader_id;
+        *lock(&self.0) = Some((leader.term, leader.node_id));
+    }
+}
+
 /// The log and vote of one node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct LogStorage {
     store: Store,
     blocking: Blocking,
+    promise: Promise,
     /// When the last of the syncs ends that a slow simulated disk has under way.
     slow_until: Option<Instant>,
 }
@@ -33,8 +53,14 @@ impl LogStorage {
         Self {
             store,
             blocking,
+            promise: Promise::default(),
             slow_until: None,
         }
+    }
+
+    /// What this node promises from now on; openraft reads the vote that is kept before all else.
+    pub(crate) fn promise(&self) -> Promise {
+        self.promise.clone()
     }
 
     /// When a sync that begins now is to end if the simulated disk is slow: after those under way.
@@ -94,7 +120,14 @@ impl RaftLogReader<TypeConfig> for LogStorage {
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
         let bytes = self.store.vote().map_err(io::Error::other)?;
-        Ok(bytes.map(|bytes| codec::decode(&bytes)).transpose()?)
+        let vote = bytes.map(|bytes| codec::decode(&bytes)).transpose()?;
+        // Never back to what is kept, should one be under way.
+        if let Some(vote) = &vote
+            && self.promise.get().is_none()
+        {
+            self.promise.set(vote);
+        }
+        Ok(vote)
     }
 
     async fn limited_get_log_entries(
@@ -129,6 +162,8 @@ impl RaftLogStorage<TypeConfig> for LogStorage {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        // Before it is kept, and so before anybody is told.
+        self.promise.set(vote);
         let bytes = codec::encode(vote);
         self.blocking(move |store| store.save_vote(bytes)).await
     }

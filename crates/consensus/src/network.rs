@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use keyrum_types::NodeId;
@@ -53,6 +54,7 @@ impl Factory {
         self.directory.learn(target, &node.addr);
         Client {
             target,
+            directory: self.directory.clone(),
             calls: self.directory.client(target, purpose),
         }
     }
@@ -61,6 +63,7 @@ impl Factory {
 /// Calls one node on openraft's behalf.
 pub(crate) struct Client {
     target: NodeId,
+    directory: Arc<Directory>,
     calls: PeerClient,
 }
 
@@ -97,6 +100,10 @@ impl RaftNetworkV2<TypeConfig> for Client {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
+        if let Some(committed) = rpc.leader_commit {
+            let told = &self.directory.told;
+            told.fetch_max(committed.index, Ordering::SeqCst);
+        }
         let timeout = match rpc.entries.is_empty() {
             true => option.soft_ttl(),
             false => option.soft_ttl().max(APPEND_TIMEOUT_MIN),

@@ -1,21 +1,22 @@
 //! Reads: a consistent view of the state, as fresh as the caller asks.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keyrum_state::State;
-use keyrum_types::LogIndex;
 use keyrum_types::planted::{self, Bug};
+use keyrum_types::{LogIndex, NodeId};
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::ReadPolicy;
 use openraft::{Instant as _, ServerState};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::group::{Group, Inner, LEASE};
 use crate::limit::give_up_at;
-use crate::peers::{Kind, lock};
+use crate::peers::{CallError, Kind, lock};
 use crate::world::spawn;
 
 /// How long a reader waits; together with the way there and back an answer comes within 5 s.
@@ -26,6 +27,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long one round, to the leader and to its followers, may take.
 const ROUND_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Most questions to one node whether it follows that have no answer yet. More than all nodes' readers have
+/// under way at once; fewer than what a frozen node would be asked meanwhile.
+const ASKED_MAX: u32 = 16;
 
 /// How fresh a read is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -57,11 +62,24 @@ pub enum ReadError {
     },
 }
 
-/// What a leader answers a node that asks for a read index.
-#[derive(Debug, Serialize, Deserialize)]
+/// What a node asks another one for the sake of a read. The first two are what a program that knows no more
+/// takes for a truth value; it refuses the third, and the call fails.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum ReadQuestion {
+    /// The leader: the read index, by a round to a quorum.
+    Index,
+    /// The leader: the read index, by its lease if it holds one.
+    LeaseIndex,
+    /// Anybody: whether it follows this leader of this term, and has voted for no other since.
+    Follows(u64, NodeId),
+}
+
+/// The answer.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ReadAnswer {
     Index(LogIndex),
     NotNow,
+    Follows(bool),
 }
 
 /// Readers that share a round: those that come while one is under way all join the next.
@@ -87,11 +105,11 @@ impl Group {
             ReadMode::Eventual => return Ok(inner.shared.eventual_view().state.clone()),
             ReadMode::Linearizable => &inner.read_index,
             ReadMode::Lease => {
-                // The view first: while the lease holds, no other leader has acknowledged
-                // anything that is not in it.
-                let view = inner.shared.view();
-                if inner.holds_lease() {
-                    return Ok(view.state.clone());
+                if let Some(index) = inner.index_by_lease() {
+                    let view = inner.shared.view();
+                    if view.index >= index {
+                        return Ok(view.state.clone());
+                    }
                 }
                 &inner.lease
             }
@@ -162,9 +180,13 @@ async fn one_round(inner: &Arc<Inner>, lease: bool) -> Option<LogIndex> {
         return inner.ask_raft().await;
     }
     let peer = inner.directory.requests(leader);
-    match peer.call(Kind::ReadIndex, &lease, ROUND_TIMEOUT).await {
+    let question = match lease {
+        true => ReadQuestion::LeaseIndex,
+        false => ReadQuestion::Index,
+    };
+    match peer.call(Kind::ReadIndex, &question, ROUND_TIMEOUT).await {
         Ok(ReadAnswer::Index(index)) => Some(index),
-        Ok(ReadAnswer::NotNow) => None,
+        Ok(ReadAnswer::NotNow | ReadAnswer::Follows(_)) => None,
         Err(error) => {
             tracing::debug!(%error, "no read index from the leader");
             None
@@ -192,11 +214,104 @@ impl Inner {
             && acked.elapsed() < LEASE
     }
 
+    /// How far this Region's log may be known to anybody as carried out, if this node leads and has applied
+    /// its term's first entry: callers are answered when an entry is applied here, but another node may
+    /// apply it earlier, once it is told.
+    fn acknowledged(&self) -> LogIndex {
+        let told = self.directory.told.load(Ordering::SeqCst);
+        told.max(self.shared.view().index)
+    }
+
+    /// A read index by the lease. It is looked at twice: after the first time this node knows all of earlier
+    /// terms; until the second no other leader has acknowledged anything.
+    fn index_by_lease(&self) -> Option<LogIndex> {
+        if !self.holds_lease() {
+            return None;
+        }
+        let index = self.acknowledged();
+        self.holds_lease().then_some(index)
+    }
+
+    /// A read index by a round of this node's own, to which followers answer at once: openraft's is a
+    /// heartbeat, and that is answered only when all appended before it is on the follower's disk. `None`
+    /// if no quorum says that it follows, or if this node has yet to learn that it leads.
+    ///
+    /// Another leader that was elected before this began has the votes of a majority, and one of those
+    /// nodes is asked here: a node says whom it follows as soon as it begins to keep its vote, so before
+    /// anybody counts it.
+    async fn ask_followers(&self) -> Option<LogIndex> {
+        let me = self.config.node;
+        let (term, quorums) = {
+            let metrics = self.metrics.borrow_watched();
+            // Of an earlier term's entries this node knows all once it has applied its own first one.
+            if metrics.state != ServerState::Leader
+                || metrics.current_term != self.lease_term.load(Ordering::Acquire)
+            {
+                return None;
+            }
+            let membership = metrics.membership_config.membership();
+            (metrics.current_term, membership.get_joint_config().clone())
+        };
+        if self.promise.get() != Some((term, me)) {
+            return None;
+        }
+        let index = self.acknowledged();
+        let voters: BTreeSet<NodeId> = quorums.iter().flatten().copied().collect();
+        let (say, mut said) = mpsc::channel(voters.len().max(1));
+        for node in voters.into_iter().filter(|node| *node != me) {
+            let asked = self.asked.clone();
+            {
+                let mut asked = lock(&asked);
+                let open = asked.entry(node).or_default();
+                if *open >= ASKED_MAX {
+                    continue;
+                }
+                *open += 1;
+            }
+            let (peer, say) = (self.directory.requests(node), say.clone());
+            // Goes on when nobody waits for it any more, so that its connection is not taken for sound.
+            spawn(async move {
+                let question = ReadQuestion::Follows(term, me);
+                let answer: Result<ReadAnswer, _> =
+                    peer.call(Kind::ReadIndex, &question, ROUND_TIMEOUT).await;
+                if let Some(open) = lock(&asked).get_mut(&node) {
+                    *open -= 1;
+                }
+                let follows = match answer {
+                    Ok(answer) => answer == ReadAnswer::Follows(true),
+                    // An older program does not know the question.
+                    Err(CallError::Failed { .. }) => false,
+                    Err(CallError::Unreachable { .. } | CallError::NoAnswer { .. }) => return,
+                };
+                let _ = say.send((node, follows)).await;
+            });
+        }
+        drop(say);
+        let mut following = BTreeSet::from([me]);
+        let is_quorum = |following: &BTreeSet<NodeId>| {
+            let has_majority = |voters: &BTreeSet<NodeId>| {
+                voters.intersection(following).count() > voters.len() / 2
+            };
+            quorums.iter().all(has_majority)
+        };
+        while !is_quorum(&following) {
+            match said.recv().await? {
+                (node, true) => following.insert(node),
+                // Others may never answer.
+                (_, false) => return None,
+            };
+        }
+        Some(index)
+    }
+
     async fn ask_raft(&self) -> Option<LogIndex> {
         if planted::is(Bug::ReadWithoutReadIndex) {
             return Some(self.shared.live().index());
         }
-        // Without a lease that this node can judge itself, a round to a quorum is always right.
+        if let Some(index) = self.ask_followers().await {
+            return Some(index);
+        }
+        // Without a term that this node can judge itself, openraft's round to a quorum is always right.
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => {
                 let read = linearizer.read_log_id();
@@ -214,11 +329,19 @@ impl Inner {
         }
     }
 
-    /// Answers another node's round.
-    pub(crate) async fn read_index_here(self: &Arc<Self>, lease: bool) -> ReadAnswer {
-        let index = self.shared.live().index();
-        if lease && self.holds_lease() {
-            return ReadAnswer::Index(index);
+    /// Answers another node that reads.
+    pub(crate) async fn answer_reader(&self, question: ReadQuestion) -> ReadAnswer {
+        match question {
+            // At once: it waits neither for this node's disk nor for what is being applied.
+            ReadQuestion::Follows(term, leader) => {
+                return ReadAnswer::Follows(self.promise.get() == Some((term, leader)));
+            }
+            ReadQuestion::LeaseIndex => {
+                if let Some(index) = self.index_by_lease() {
+                    return ReadAnswer::Index(index);
+                }
+            }
+            ReadQuestion::Index => {}
         }
         let round = tokio::time::timeout(ROUND_TIMEOUT, self.ask_raft()).await;
         match round {
@@ -227,3 +350,7 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "reads_tests.rs"]
+mod tests;
