@@ -52,6 +52,12 @@ const PAUSE_HELD: Duration = Duration::from_millis(100);
 const FORGET_AFTER: Duration = Duration::from_millis(100);
 const FORGET_MESSAGES: u64 = 1024;
 
+/// From the begin of a delivery of so many messages to that of the next, unless more are waiting already.
+/// Each delivery is an entry of the other Region's log; this is longer than from one part of the families
+/// that are rotated to the next, so that what ends one part's rotations rides with what begins another's.
+const GATHER_MESSAGES: usize = 4;
+const GATHER: Duration = Duration::from_millis(30);
+
 /// How many points in time are kept to tell how long messages have waited.
 const SIGHTINGS_MAX: usize = 1024;
 
@@ -82,6 +88,23 @@ pub(crate) struct Route {
     failed: bool,
     /// What the other Region has taken and this one's log has not forgotten yet.
     taken: Option<Taken>,
+    gathering: Gathering,
+}
+
+/// How long messages gather before the next delivery begins.
+#[derive(Default)]
+struct Gathering(Option<Instant>);
+
+impl Gathering {
+    /// Notes that a delivery of so many messages begins now; `brings_all` if no more wait.
+    fn begin(&mut self, now: Instant, messages: usize, brings_all: bool) {
+        self.0 = (messages >= GATHER_MESSAGES && brings_all).then(|| now + GATHER);
+    }
+
+    /// When the next delivery may begin, unless it may now.
+    fn until(&self, now: Instant) -> Option<Instant> {
+        self.0.filter(|until| *until > now)
+    }
 }
 
 /// What a Region said that its log has taken.
@@ -99,6 +122,7 @@ impl Route {
             first: None,
             failed: false,
             taken: None,
+            gathering: Gathering::default(),
         }
     }
 }
@@ -224,6 +248,14 @@ impl Service {
             return Ok(false);
         };
         self.inner.couriers.sight(&to, *oldest, channel);
+        if let Some(until) = route.gathering.until(Instant::now()) {
+            sleep_until(until).await;
+            // More may have come meanwhile.
+            return Ok(true);
+        }
+        let brings_all = batch.last().is_some_and(|(last, _)| *last == channel.sent);
+        let gathering = &mut route.gathering;
+        gathering.begin(Instant::now(), batch.len(), brings_all);
         if route.failed {
             let question = Delivery {
                 after: 0,
@@ -681,6 +713,23 @@ mod tests {
         };
         let incarnation = Default::default();
         (number, Arc::new(Message::Tombstone { key, incarnation }))
+    }
+
+    /// Catches messages that do not gather, and those that wait for more although their Region has to catch
+    /// up, or a caller of a single change waits for them.
+    #[test]
+    fn messages_gather_after_a_delivery_of_several() {
+        let start = Instant::now();
+        let mut gathering = Gathering::default();
+        assert_eq!(gathering.until(start), None);
+        gathering.begin(start, GATHER_MESSAGES, true);
+        assert_eq!(gathering.until(start), Some(start + GATHER));
+        assert_eq!(gathering.until(start + GATHER), None);
+        gathering.begin(start, MESSAGES_MAX, false);
+        assert_eq!(gathering.until(start), None, "more are waiting already");
+        gathering.begin(start, GATHER_MESSAGES, true);
+        gathering.begin(start, GATHER_MESSAGES - 1, true);
+        assert_eq!(gathering.until(start), None, "few");
     }
 
     /// Catches a delivery without bound, an order that is lost, and one large message that never
