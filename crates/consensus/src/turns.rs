@@ -8,8 +8,8 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 /// How long a thread works in turns before the answers go out and it looks for other work. One RSA_4096
-/// signature takes as long, or six of RSA_2048: their answers together cost 5 % less of a processor than
-/// one by one, since the code in between is found in the core's caches. Longer would save 1 % more.
+/// signature takes as long, or six of RSA_2048: these and their answers together cost some 5 % less of a
+/// processor than one by one, since the code in between is found in the core's caches.
 const AT_ONCE: Duration = Duration::from_micros(1_500);
 
 thread_local! {
