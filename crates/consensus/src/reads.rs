@@ -197,7 +197,7 @@ async fn one_round(inner: &Arc<Inner>, lease: bool) -> Option<LogIndex> {
 impl Inner {
     /// Whether this node leads under a lease, and all that earlier leaders acknowledged is
     /// applied here: then what it has applied is as fresh as a linearizable read, as long as no
-    /// clock runs away. False is always safe: the long way asks openraft.
+    /// clock runs away. False is always safe: the long way is a round to a quorum.
     fn holds_lease(&self) -> bool {
         let metrics = self.metrics.borrow_watched();
         let Some(acked) = &metrics.last_quorum_acked else {
