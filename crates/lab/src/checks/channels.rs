@@ -63,7 +63,7 @@ fn pairs<'s>(cut: &[&'s State]) -> Vec<(&'s State, &'s State)> {
 #[derive(Default)]
 struct Outbox {
     sent: u64,
-    waiting: BTreeMap<u64, Subject>,
+    waiting: BTreeMap<u64, Message>,
     /// What was forgotten because the other Region has it.
     delivered: BTreeSet<u64>,
 }
@@ -98,15 +98,17 @@ fn subject(message: &Message) -> Subject {
 
 impl Outbox {
     fn send(&mut self, message: &Message) {
-        let subject = subject(message);
-        if subject != Subject::Lasting && self.waiting.values().any(|other| *other == subject) {
-            if matches!(subject, Subject::Tombstone(_)) {
-                return;
-            }
-            self.waiting.retain(|_, other| *other != subject);
+        let about = subject(message);
+        // A tombstone that waits is not repeated; one of an earlier incarnation is replaced.
+        let repeats = |other: &Message| matches!(about, Subject::Tombstone(_)) && other == message;
+        if self.waiting.values().any(repeats) {
+            return;
+        }
+        if about != Subject::Lasting {
+            self.waiting.retain(|_, other| subject(other) != about);
         }
         self.sent += 1;
-        self.waiting.insert(self.sent, subject);
+        self.waiting.insert(self.sent, message.clone());
     }
 }
 
@@ -147,7 +149,7 @@ impl Ledger {
                 for outbox in self.outboxes.values_mut() {
                     outbox
                         .waiting
-                        .retain(|_, other| *other != Subject::Record(*key));
+                        .retain(|_, other| subject(other) != Subject::Record(*key));
                 }
             }
             _ => {}
@@ -236,6 +238,17 @@ mod tests {
         }
     }
 
+    fn tombstone(version: u64) -> Event {
+        let incarnation = Stamp { epoch: 1, version };
+        let message = Message::Tombstone {
+            key: key(1),
+            incarnation,
+        };
+        Event::MessagesSent {
+            sent: vec![(region("eu-west-1"), message)],
+        }
+    }
+
     fn taken(number: u64) -> Event {
         Event::MessageTaken {
             from: region("us-east-1"),
@@ -279,6 +292,12 @@ mod tests {
         let good = [three(), vec![delivered(3)]].concat();
         assert_eq!(found(good.clone(), vec![taken(2), taken(3)]), [""; 0]);
         assert_eq!(found(three(), vec![]), [""; 0], "nothing was forgotten");
+        let tombstones = vec![tombstone(1), tombstone(1), tombstone(2), delivered(2)];
+        assert_eq!(
+            found(tombstones, vec![taken(2)]),
+            [""; 0],
+            "one is not repeated, that of a later incarnation replaces it"
+        );
         let wrong = |receiver| found(good.clone(), receiver).len();
         assert_eq!(wrong(vec![taken(3)]), 1, "one lost");
         assert_eq!(wrong(vec![taken(2), taken(2), taken(3)]), 1, "twice");
