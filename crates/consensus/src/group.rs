@@ -27,6 +27,7 @@ use crate::machine::{HistoryEntry, Machine, Shared};
 use crate::network::Factory;
 use crate::peers::{self, PeerClient, lock};
 use crate::reads::{ReadError, ReadMode, Rounds};
+use crate::tasks::Tasks;
 use crate::tls_credentials::{self, TlsStatus};
 use crate::types::{Metrics, Peer, Raft, Runtime};
 use crate::world::{Listener, World, spawn};
@@ -305,7 +306,10 @@ impl Group {
             directory: directory.clone(),
         };
         let starting = Raft::new(config.node, Arc::new(raft_config), factory, log, machine);
-        let raft = Runtime::scope(u64::from_le_bytes(seed), starting)
+        let starting = Runtime::scope(u64::from_le_bytes(seed), starting);
+        let raft = world
+            .tasks
+            .in_background(starting)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
 
@@ -352,9 +356,13 @@ impl Group {
             is_new,
             inner.closing.subscribe(),
         ));
-        spawn(async move { accept_peers(&mut *listener, links, handler, closing).await });
-        spawn(monitor(inner.clone(), inner.closing.subscribe()));
-        spawn(digests::compare_forever(
+        let tasks = inner.world.tasks.clone();
+        let accepting = tasks.clone();
+        spawn(async move {
+            accept_peers(&mut *listener, links, handler, accepting, closing).await;
+        });
+        tasks.spawn_background(monitor(inner.clone(), inner.closing.subscribe()));
+        tasks.spawn_background(digests::compare_forever(
             inner.clone(),
             inner.closing.subscribe(),
         ));
@@ -417,6 +425,11 @@ impl Group {
     /// The latest state this node has applied; possibly stale.
     pub fn state(&self) -> Arc<State> {
         self.inner.shared.view().state.clone()
+    }
+
+    /// Whether identities are declared in the latest state this node has applied.
+    pub fn has_identities(&self) -> bool {
+        self.inner.shared.identities.load(Ordering::Relaxed)
     }
 
     /// Whether this node leads its group, as far as it knows.
@@ -703,6 +716,7 @@ async fn accept_peers(
     listener: &mut dyn Listener,
     links: Links,
     handler: Arc<NodeHandler>,
+    tasks: Tasks,
     mut closing: watch::Receiver<bool>,
 ) {
     loop {
@@ -720,6 +734,7 @@ async fn accept_peers(
             }
         };
         let (links, handler, mut closing) = (links.clone(), handler.clone(), closing.clone());
+        let tasks = tasks.clone();
         // Before it is made: it may be made with older TLS credentials than there are then.
         let changes = links.credentials().map(|credentials| credentials.changes());
         let former = async move {
@@ -739,7 +754,11 @@ async fn accept_peers(
                             _ => handler,
                         };
                         let in_order = matches!(purpose, Purpose::Replication | Purpose::Snapshot);
-                        peers::serve(stream, in_order, handler, former).await;
+                        let serve = peers::serve(stream, in_order, handler, former);
+                        match purpose {
+                            Purpose::Requests => serve.await,
+                            _ => tasks.in_background(serve).await,
+                        }
                     }
                     // A peer that goes away before it has greeted is nobody's fault.
                     Err(error) if went_away(&error) => {

@@ -29,6 +29,7 @@ mod status;
 #[cfg(test)]
 mod storage_suite;
 mod taken;
+pub mod tasks;
 mod tls_credentials;
 mod turns;
 mod types;

@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use arc_swap::ArcSwapOption;
@@ -36,9 +37,13 @@ const DIGESTS_KEPT: usize = 8192;
 pub(crate) struct Shared {
     /// What is applied. Held while entries are, never across an await.
     live: Mutex<Live>,
+    /// Whether entries are being applied.
+    applying: AtomicBool,
     /// A clone of `live`, made by the first reader after a change: while nobody reads, entries
     /// change the maps in place instead of copying what a view still holds.
     view: ArcSwapOption<View>,
+    /// The index of the newest view that anybody has been given.
+    shown: AtomicU64,
     /// What eventual reads see instead, if they lag behind.
     pub(crate) past: OnceLock<Past>,
     /// The index of the last entry applied; readers wait on it.
@@ -47,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) outbox: watch::Sender<u64>,
     /// How many keys there are.
     pub(crate) keys: AtomicU64,
+    /// Whether there are identities.
+    pub(crate) identities: AtomicBool,
     /// How far the Region's clock was moved ahead, in milliseconds.
     pub(crate) clock_offset_ms: AtomicU64,
     digests: Mutex<VecDeque<(LogIndex, Digest)>>,
@@ -65,6 +72,33 @@ impl Live {
     /// The log index the state reflects.
     pub(crate) fn index(&self) -> LogIndex {
         self.last_applied.map_or(0, |id| id.index)
+    }
+}
+
+/// `live`, while it is changed.
+struct Changing<'s> {
+    live: MutexGuard<'s, Live>,
+    applying: &'s AtomicBool,
+}
+
+impl Deref for Changing<'_> {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        &self.live
+    }
+}
+
+impl DerefMut for Changing<'_> {
+    fn deref_mut(&mut self) -> &mut Live {
+        &mut self.live
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        // Before the lock goes, which is after this.
+        self.applying.store(false, Ordering::Release);
     }
 }
 
@@ -88,6 +122,22 @@ impl Shared {
         self.view_of(&self.live())
     }
 
+    /// The latest state, unless entries are being applied: for whoever need not wait for them on a thread
+    /// that others want too.
+    pub(crate) fn view_at_once(&self) -> Option<Arc<View>> {
+        let view = self.view.load_full();
+        if view.is_none() && self.applying.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(view.unwrap_or_else(|| self.view()))
+    }
+
+    /// How far the log may be known to somebody as applied here: by an answer, or by a view.
+    pub(crate) fn seen(&self) -> LogIndex {
+        let shown = self.shown.load(Ordering::SeqCst);
+        shown.max(*self.applied.borrow())
+    }
+
     /// The view of `live`, which is held: nothing changes.
     pub(crate) fn view_of(&self, live: &Live) -> Arc<View> {
         // Another reader may have been here.
@@ -98,18 +148,23 @@ impl Shared {
             state: Arc::new(live.state.clone()),
             index: live.index(),
         });
+        self.shown.store(view.index, Ordering::SeqCst);
         self.view.store(Some(view.clone()));
         view
     }
 
     /// `live`, to change it.
-    fn changing(&self) -> MutexGuard<'_, Live> {
+    fn changing(&self) -> Changing<'_> {
         let live = self.live();
+        self.applying.store(true, Ordering::Release);
         if let Some(past) = self.past.get() {
             past.keep(|| self.view_of(&live));
         }
         self.view.store(None);
-        live
+        Changing {
+            live,
+            applying: &self.applying,
+        }
     }
 
     /// The digest right after an entry, if it is still known.
@@ -126,6 +181,8 @@ impl Shared {
     fn note_figures(&self, live: &Live) {
         let state = &live.state;
         self.keys.store(state.total_keys(), Ordering::Relaxed);
+        self.identities
+            .store(state.identity_book().is_some(), Ordering::Relaxed);
         self.clock_offset_ms
             .store(state.clock_offset_ms(), Ordering::Relaxed);
     }
@@ -301,6 +358,7 @@ impl Machine {
         }
         let index = last_applied.map_or(0, |id| id.index);
         let (digest, keys) = (state.digest(), state.total_keys());
+        let identities = AtomicBool::new(state.identity_book().is_some());
         let clock_offset_ms = AtomicU64::new(state.clock_offset_ms());
         let shared = Arc::new(Shared {
             live: Mutex::new(Live {
@@ -308,11 +366,14 @@ impl Machine {
                 last_applied,
                 membership,
             }),
+            applying: AtomicBool::new(false),
             view: ArcSwapOption::empty(),
+            shown: AtomicU64::new(0),
             past: OnceLock::new(),
             applied: watch::Sender::new(index),
             outbox: watch::Sender::new(0),
             keys: AtomicU64::new(keys),
+            identities,
             clock_offset_ms,
             digests: Mutex::new(VecDeque::new()),
             snapshot_index: AtomicU64::new(index),

@@ -230,9 +230,15 @@ impl PeerClient {
         Ok(connection)
     }
 
-    /// Makes a connection, whatever there is already. Boxed, since a connection makes the next one.
+    /// Makes a connection, whatever there is already, where it is to be served: readers wait for answers
+    /// to requests, whoever asked first. Boxed, since a connection makes the next one.
     fn connect(&self) -> BoxFuture<'_, Result<Arc<Connection>, CallError>> {
-        Box::pin(self.connect_now())
+        let (client, tasks) = (self.clone(), &self.inner.world.tasks);
+        let connect = async move { client.connect_now().await };
+        match self.inner.purpose {
+            Purpose::Requests => Box::pin(tasks.in_serving(connect)),
+            _ => Box::pin(tasks.in_background(connect)),
+        }
     }
 
     async fn connect_now(&self) -> Result<Arc<Connection>, CallError> {

@@ -122,7 +122,8 @@ impl Group {
             !std::mem::replace(&mut waiting.running, true)
         };
         if start {
-            spawn(run_rounds(
+            // Others will share it, whoever begins it.
+            inner.world.tasks.spawn_serving(run_rounds(
                 inner.clone(),
                 rounds.clone(),
                 mode == ReadMode::Lease,
@@ -134,16 +135,24 @@ impl Group {
                 return Err(inner.stop_reason().map_or(ReadError::NoQuorum, stopped));
             }
         };
-        let view = inner.shared.view();
-        if view.index >= index {
+        let mut applied = inner.shared.applied.subscribe();
+        if let Some(view) = inner.shared.view_at_once()
+            && view.index >= index
+        {
             return Ok(view.state.clone());
         }
-        let mut applied = inner.shared.applied.subscribe();
-        let there = applied.wait_for(|applied| *applied >= index);
-        match tokio::time::timeout_at(deadline, there).await {
-            Ok(Ok(_)) => Ok(self.state()),
-            Ok(Err(_)) | Err(_) => Err(ReadError::NoQuorum),
-        }
+        // What is being applied is told as soon as that is done. Whoever has waited for it waits on his
+        // thread too, so that the next entries do not come first for ever.
+        let there = async {
+            loop {
+                applied.changed().await.ok()?;
+                if *applied.borrow_and_update() >= index {
+                    return Some(self.state());
+                }
+            }
+        };
+        let state = tokio::time::timeout_at(deadline, there).await;
+        state.ok().flatten().ok_or(ReadError::NoQuorum)
     }
 }
 
@@ -219,7 +228,7 @@ impl Inner {
     /// apply it earlier, once it is told.
     fn acknowledged(&self) -> LogIndex {
         let told = self.directory.told.load(Ordering::SeqCst);
-        told.max(self.shared.view().index)
+        told.max(self.shared.seen())
     }
 
     /// A read index by the lease. It is looked at twice: after the first time this node knows all of earlier
@@ -316,7 +325,7 @@ impl Inner {
             Ok(linearizer) => {
                 let read = linearizer.read_log_id();
                 // A read index is at or after the first entry of the leader's term.
-                if self.shared.live().index() >= read.index() {
+                if self.shared.seen() >= read.index() {
                     let term = read.committed_leader_id().term;
                     self.lease_term.store(term, Ordering::Release);
                 }

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::tasks::Tasks;
 use crate::turns::Turns;
 
 /// A future that owns what it needs, or borrows for `'a`.
@@ -138,7 +139,7 @@ impl Blocking {
         let thread = std::thread::Builder::new().name("keyrum-long".to_owned());
         thread.spawn(move || {
             let _turn = turn;
-            step_back();
+            step_back(LONG_WORK_NICE);
             // Nobody may wait for it any more.
             let _ = done.send(work());
         })?;
@@ -157,18 +158,19 @@ static LONG: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(cores()));
 /// The turns of [`Blocking::run_slow`], shared likewise.
 static SLOW: LazyLock<Turns> = LazyLock::new(|| Turns::new(cores()));
 
-/// How much the calling thread steps back behind those that answer requests. Unit: the system's
-/// nice value, 0 to 19; with 5, a thread gets a third of what one of those gets when both want all.
-/// More would be no better for them, and would stop long work behind other programs' load.
-#[cfg(target_os = "linux")]
-const LONG_WORK_NICE: i32 = 5;
+/// How much a thread with long work steps back. Unit: the system's nice value, 0 to 19; with 8, it gets half
+/// of what a background task's gets when both want all, and a sixth of what one gets that answers callers.
+/// More would stop long work behind other programs' load.
+const LONG_WORK_NICE: i32 = 8;
 
-/// Lowers the calling thread's priority. Only Linux has priorities of threads; elsewhere the call
-/// would mean the whole process.
-fn step_back() {
+/// Lowers the calling thread's priority to this nice value, unless it is as low. Only Linux has priorities
+/// of threads; elsewhere the call would mean the whole process.
+pub(crate) fn step_back(nice: i32) {
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, LONG_WORK_NICE) {
-        tracing::debug!(%error, "long work keeps its priority");
+    if rustix::process::getpriority_process(None).is_ok_and(|now| now < nice)
+        && let Err(error) = rustix::process::setpriority_process(None, nice)
+    {
+        tracing::debug!(%error, "a thread keeps its priority");
     }
 }
 
@@ -183,10 +185,12 @@ pub struct World {
     pub network: Arc<dyn Network>,
     /// How blocking work is run.
     pub blocking: Blocking,
+    /// Where tasks run.
+    pub tasks: Tasks,
 }
 
 impl World {
-    /// The machine's own clock, randomness, TCP and threads.
+    /// The machine's own clock, randomness, TCP and threads; all tasks run on the same.
     pub fn real() -> Self {
         #[expect(clippy::disallowed_methods, reason = "this is the seam for randomness")]
         let random = ring::rand::SystemRandom::new();
@@ -195,11 +199,12 @@ impl World {
             entropy: Arc::new(SystemEntropy(random)),
             network: Arc::new(Tcp { from: None }),
             blocking: Blocking::Threads,
+            tasks: Tasks::together(),
         }
     }
 }
 
-/// Starts a task: the one place that does, so that the simulation owns every task.
+/// Starts a task where its starter runs: the one place that does, so that the simulation owns every task.
 pub fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
 where
     F: Future + Send + 'static,

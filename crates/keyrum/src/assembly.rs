@@ -384,12 +384,13 @@ impl Running {
                 return Err(error);
             }
         };
+        let tasks = &world.tasks;
         let ticking = service.clone();
-        let clock = world::spawn(async move { ticking.run_clock().await });
+        let clock = tasks.spawn_background(async move { ticking.run_clock().await });
         let keeping = service.clone();
-        let domain_key = world::spawn(async move { keeping.run_domain_key().await });
+        let domain_key = tasks.spawn_background(async move { keeping.run_domain_key().await });
         let carrying = service.clone();
-        let courier = world::spawn(async move { carrying.run_courier().await });
+        let courier = tasks.spawn_background(async move { carrying.run_courier().await });
         Ok(Self {
             name: name.clone(),
             service,

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use futures_util::future::{join_all, try_join_all};
+use keyrum_consensus::tasks::Tasks;
 use keyrum_consensus::world::{self, BoxFuture, World};
 use keyrum_crypto::Unlock;
 use keyrum_server::http::Server;
@@ -50,9 +51,12 @@ fn regions(args: &cli::Dev) -> Result<Vec<Region>, Failure> {
 }
 
 /// Runs the cluster until it is told to stop.
-pub(crate) async fn run(args: cli::Dev) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(args: cli::Dev, tasks: Tasks) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
-    let world = World::real();
+    let world = World {
+        tasks,
+        ..World::real()
+    };
     let regions = regions(&args)?;
     let mut topology = Topology::uniform(&regions, args.nodes, args.port, args.bind, args.account)?;
     topology.propagation_delay = args.propagation_delay;

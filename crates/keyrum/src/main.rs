@@ -37,6 +37,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use keyrum_consensus::tasks::{Tasks, background_threads};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Verb};
@@ -85,10 +86,17 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    let background = match &verb {
+        Verb::Dev(_) | Verb::Node(_) => Some(background_threads()?),
+        _ => None,
+    };
     let code = runtime.block_on(async {
+        let tasks = background
+            .as_ref()
+            .map_or_else(Tasks::together, Tasks::apart);
         match verb {
-            Verb::Dev(args) => dev::run(args).await,
-            Verb::Node(args) => node::run(args).await,
+            Verb::Dev(args) => dev::run(args, tasks).await,
+            Verb::Node(args) => node::run(args, tasks).await,
             Verb::Cluster(verb) => cluster::run(verb).await,
             Verb::Log(cli::Log::Show(args)) => operate::show_log(args).await,
             Verb::Clock(cli::Clock::Advance(args)) => operate::advance_clock(args).await,
@@ -103,7 +111,9 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
         }
     });
     // Work that blocks, such as a flush, may still be under way; the stores were closed in order.
-    runtime.shutdown_background();
+    for runtime in std::iter::once(runtime).chain(background) {
+        runtime.shutdown_background();
+    }
     code
 }
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use keyrum_consensus::tasks::Tasks;
 use keyrum_consensus::world::World;
 use tokio::io::AsyncReadExt;
 
@@ -16,12 +17,15 @@ use crate::topology::Topology;
 use crate::unlock;
 
 /// Runs the node until it is told to stop, or stops by itself.
-pub(crate) async fn run(args: cli::Node) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(args: cli::Node, tasks: Tasks) -> Result<ExitCode, Failure> {
     let mut signals = Signals::catch()?;
     if args.supervised {
         wake_when_orphaned();
     }
-    let world = World::real();
+    let world = World {
+        tasks,
+        ..World::real()
+    };
     let handed_over = match args.supervised {
         true => Some(unlock::handed_over()?),
         false => None,

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use keyrum_consensus::tasks::Tasks;
 use keyrum_consensus::world::{Blocking, BoxFuture, BoxStream, Listener, Network, World, spawn};
 use keyrum_service::{AssumeRoleInput, AssumeRoleOutput, RequestContext, TemporaryCredentials};
 use keyrum_state::Caller;
@@ -33,6 +34,7 @@ pub(crate) fn world() -> World {
         entropy: Arc::new(Counting(AtomicU64::new(1))),
         network: Arc::new(Memory::default()),
         blocking: Blocking::Inline,
+        tasks: Tasks::together(),
     }
 }
 

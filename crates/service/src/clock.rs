@@ -22,9 +22,9 @@ const LOOK_MS_MAX: u64 = 60_000;
 const RETRY_MS: u64 = 1_000;
 
 /// Pause after rotations of keys with replicas, on the node that leads. With
-/// [`crate::rotation::FAMILIES_AT_ONCE`] it bounds them to 375 a second: each costs every Region's
+/// [`crate::rotation::FAMILIES_AT_ONCE`] it bounds them to 400 a second: each costs every Region's
 /// log several entries, nobody waits for it, and callers of the same nodes should not notice.
-const FAMILIES_PAUSE: Duration = Duration::from_millis(16);
+const FAMILIES_PAUSE: Duration = Duration::from_millis(15);
 
 /// Shortest time between two searches for kept material whose key can no longer be used.
 const FORGET_MS: u64 = 5_000;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyrum_consensus::tasks::Tasks;
 use keyrum_consensus::world::{self, Blocking, Slowness, World};
 use keyrum_consensus::{Group, GroupConfig, Links, ReadMode};
 use keyrum_crypto::{
@@ -276,6 +277,7 @@ impl Machine {
             entropy: Arc::new(SeededEntropy::new(*seed, &format!("{host} boot {boot}"))),
             network: Arc::new(network),
             blocking: Blocking::Slowed(self.slowness),
+            tasks: Tasks::together(),
         };
         let keyring = self.kept_domain_key();
         let region_key = |number| RegionKey::generate(&secret(*seed, "region key", number));

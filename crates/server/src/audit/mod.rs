@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use keyrum_consensus::world::{World, spawn};
+use keyrum_consensus::world::World;
 use keyrum_service::{RequestContext, Service};
 use keyrum_types::{LogIndex, Region};
 use tokio::sync::watch;
@@ -144,7 +144,9 @@ impl Audit {
             told: watch::Sender::new(through),
             closing: watch::Sender::new(false),
         }));
-        spawn(tell_forever(audit.clone(), known));
+        world
+            .tasks
+            .spawn_background(tell_forever(audit.clone(), known));
         Ok(audit)
     }
 

@@ -83,7 +83,7 @@ impl LookUps {
 impl Service {
     /// Whether identities are declared at all, as far as this node knows.
     pub fn has_identities(&self) -> bool {
-        self.inner.group.state().identity_book().is_some()
+        self.inner.group.has_identities()
     }
 
     /// Finds an access key, permanent or, with its token, temporary. An unknown one is looked for in the

@@ -1,0 +1,194 @@
+//! Two kinds of tasks: those that somebody waits for, and those that go on beside them.
+//!
+//! What a caller is told without a change to the log (a read, a cryptographic operation) needs this node's
+//! memory and a question to others. It would wait for a processor behind what the Region does anyway:
+//! entries appended and applied, messages carried to other Regions. So that goes on on threads of its own,
+//! which step back.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
+
+use crate::world::{spawn, step_back};
+
+/// How far background threads step back behind those that answer callers. Unit: the system's nice value;
+/// with 5, one gets a third of what one of those gets when both want all.
+const BACKGROUND_NICE: i32 = 5;
+
+/// Where tasks run.
+#[derive(Clone, Default)]
+pub struct Tasks(Option<Apart>);
+
+#[derive(Clone)]
+struct Apart {
+    serving: Handle,
+    background: Handle,
+}
+
+impl fmt::Debug for Tasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Some(_) => "Tasks(apart)",
+            None => "Tasks(together)",
+        })
+    }
+}
+
+impl Tasks {
+    /// All on the threads of whoever starts them: for a simulation, which has one.
+    pub fn together() -> Self {
+        Self(None)
+    }
+
+    /// Background tasks on threads of their own. To be called on a thread that answers callers.
+    pub fn apart(background: &Runtime) -> Self {
+        Self(Some(Apart {
+            serving: Handle::current(),
+            background: background.handle().clone(),
+        }))
+    }
+
+    /// Starts a task that callers wait for.
+    pub fn spawn_serving<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        match &self.0 {
+            Some(apart) => apart.serving.spawn(future),
+            None => spawn(future),
+        }
+    }
+
+    /// Starts a task that goes on beside callers.
+    pub fn spawn_background<F>(&self, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        match &self.0 {
+            Some(apart) => apart.background.spawn(future),
+            None => spawn(future),
+        }
+    }
+
+    /// Does something among what callers wait for, with all tasks that it starts.
+    pub(crate) async fn in_serving<F>(&self, future: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        match &self.0 {
+            Some(apart) => on(&apart.serving, future).await,
+            None => future.await,
+        }
+    }
+
+    /// Does something in the background, with all tasks that it starts.
+    pub(crate) async fn in_background<F>(&self, future: F) -> F::Output
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        match &self.0 {
+            Some(apart) => on(&apart.background, future).await,
+            None => future.await,
+        }
+    }
+}
+
+/// Does something on other threads; it ends when nobody waits for it any more, as it would here.
+async fn on<F>(runtime: &Handle, future: F) -> F::Output
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    struct Ending<T>(JoinHandle<T>);
+    impl<T> Drop for Ending<T> {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+    let mut task = Ending(runtime.spawn(future));
+    match (&mut task.0).await {
+        Ok(value) => value,
+        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+        // Those threads are gone: the process ends.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Threads for background tasks: as many as the machine has cores.
+pub fn background_threads() -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("keyrum-back")
+        .on_thread_start(|| step_back(BACKGROUND_NICE))
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn here() -> String {
+        std::thread::current().name().unwrap_or_default().to_owned()
+    }
+
+    /// Catches tasks that run among the others, whoever starts them, and one that a waiter who is gone
+    /// leaves behind.
+    #[test]
+    fn each_kind_has_its_threads() {
+        let serving = Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("serving")
+            .build()
+            .unwrap();
+        let background = background_threads().unwrap();
+        let ended = serving.block_on(async {
+            let tasks = Tasks::apart(&background);
+            assert_eq!(tasks.in_background(async { here() }).await, "keyrum-back");
+            assert_eq!(
+                tasks.spawn_background(async { here() }).await.unwrap(),
+                "keyrum-back"
+            );
+            let again = tasks.clone();
+            let back_and_forth = async move { again.in_serving(async { here() }).await };
+            assert_eq!(tasks.in_background(back_and_forth).await, "serving");
+            let again = tasks.clone();
+            let started = async move { again.spawn_serving(async { here() }).await.unwrap() };
+            assert_eq!(tasks.in_background(started).await, "serving");
+
+            let (held, ended) = oneshot::channel::<()>();
+            let waits = tasks.in_background(async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            });
+            let waited = tokio::time::timeout(Duration::from_millis(20), waits).await;
+            assert!(waited.is_err());
+            tokio::time::timeout(Duration::from_secs(20), ended).await
+        });
+        assert!(ended.expect("nobody waits: it ends").is_err());
+        background.shutdown_background();
+    }
+
+    /// Catches background threads that do not step back.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn background_threads_step_back() {
+        let background = background_threads().unwrap();
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        let before = nice();
+        let there = background.block_on(background.spawn(async move { nice() }));
+        assert_eq!(there.unwrap(), before.max(BACKGROUND_NICE));
+        assert_eq!(nice(), before, "the others stay");
+        background.shutdown_background();
+    }
+}
