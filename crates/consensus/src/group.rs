@@ -619,6 +619,11 @@ impl Inner {
         self.stop.borrow().as_ref().map(|reason| reason.0.clone())
     }
 
+    /// Changes when this node stops by itself.
+    pub(crate) fn stop_watch(&self) -> watch::Receiver<Option<StopReason>> {
+        self.stop.subscribe()
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         *self.closing.borrow()
     }

@@ -42,8 +42,8 @@ pub(crate) struct Shared {
     /// A clone of `live`, made by the first reader after a change: while nobody reads, entries
     /// change the maps in place instead of copying what a view still holds.
     view: ArcSwapOption<View>,
-    /// The index of the newest view that anybody has been given.
-    shown: AtomicU64,
+    /// The log index that `live` reflects, known before anybody can see any of it.
+    index: AtomicU64,
     /// What eventual reads see instead, if they lag behind.
     pub(crate) past: OnceLock<Past>,
     /// The index of the last entry applied; readers wait on it.
@@ -76,9 +76,9 @@ impl Live {
 }
 
 /// `live`, while it is changed.
-struct Changing<'s> {
+pub(crate) struct Changing<'s> {
     live: MutexGuard<'s, Live>,
-    applying: &'s AtomicBool,
+    shared: &'s Shared,
 }
 
 impl Deref for Changing<'_> {
@@ -97,8 +97,9 @@ impl DerefMut for Changing<'_> {
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        // Before the lock goes, which is after this.
-        self.applying.store(false, Ordering::Release);
+        // The lock goes after this.
+        self.shared.index.store(self.live.index(), Ordering::SeqCst);
+        self.shared.applying.store(false, Ordering::Release);
     }
 }
 
@@ -122,8 +123,8 @@ impl Shared {
         self.view_of(&self.live())
     }
 
-    /// The latest state, unless entries are being applied: for whoever need not wait for them on a thread
-    /// that others want too.
+    /// The latest state, but usually nothing while entries are being applied: for whoever can wait for them
+    /// without a thread that others want too.
     pub(crate) fn view_at_once(&self) -> Option<Arc<View>> {
         let view = self.view.load_full();
         if view.is_none() && self.applying.load(Ordering::Acquire) {
@@ -132,10 +133,10 @@ impl Shared {
         Some(view.unwrap_or_else(|| self.view()))
     }
 
-    /// How far the log may be known to somebody as applied here: by an answer, or by a view.
-    pub(crate) fn seen(&self) -> LogIndex {
-        let shown = self.shown.load(Ordering::SeqCst);
-        shown.max(*self.applied.borrow())
+    /// The log index that the latest state reflects. Nobody has been told of a later entry, or shown what it
+    /// did, by this node.
+    pub(crate) fn index(&self) -> LogIndex {
+        self.index.load(Ordering::SeqCst)
     }
 
     /// The view of `live`, which is held: nothing changes.
@@ -148,23 +149,19 @@ impl Shared {
             state: Arc::new(live.state.clone()),
             index: live.index(),
         });
-        self.shown.store(view.index, Ordering::SeqCst);
         self.view.store(Some(view.clone()));
         view
     }
 
     /// `live`, to change it.
-    fn changing(&self) -> Changing<'_> {
+    pub(crate) fn changing(&self) -> Changing<'_> {
         let live = self.live();
         self.applying.store(true, Ordering::Release);
         if let Some(past) = self.past.get() {
             past.keep(|| self.view_of(&live));
         }
         self.view.store(None);
-        Changing {
-            live,
-            applying: &self.applying,
-        }
+        Changing { live, shared: self }
     }
 
     /// The digest right after an entry, if it is still known.
@@ -368,7 +365,7 @@ impl Machine {
             }),
             applying: AtomicBool::new(false),
             view: ArcSwapOption::empty(),
-            shown: AtomicU64::new(0),
+            index: AtomicU64::new(index),
             past: OnceLock::new(),
             applied: watch::Sender::new(index),
             outbox: watch::Sender::new(0),

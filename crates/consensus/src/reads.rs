@@ -13,6 +13,7 @@ use openraft::raft::ReadPolicy;
 use openraft::{Instant as _, ServerState};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::group::{Group, Inner, LEASE};
 use crate::limit::give_up_at;
@@ -100,59 +101,23 @@ impl Group {
         if let Some(reason) = inner.stop_reason() {
             return Err(stopped(reason));
         }
-        let rounds = match mode {
+        let lease = match mode {
             ReadMode::Local => return Ok(self.state()),
             ReadMode::Eventual => return Ok(inner.shared.eventual_view().state.clone()),
-            ReadMode::Linearizable => &inner.read_index,
-            ReadMode::Lease => {
-                if let Some(index) = inner.index_by_lease() {
-                    let view = inner.shared.view();
-                    if view.index >= index {
-                        return Ok(view.state.clone());
-                    }
-                }
-                &inner.lease
-            }
+            ReadMode::Linearizable => false,
+            ReadMode::Lease => true,
         };
         let deadline = give_up_at(READ_LIMIT);
-        let (reader, index) = oneshot::channel();
-        let start = {
-            let mut waiting = lock(&rounds.0);
-            waiting.readers.push(reader);
-            !std::mem::replace(&mut waiting.running, true)
+        let by_lease = lease.then(|| inner.index_by_lease()).flatten();
+        let index = match by_lease {
+            Some(index) => Some(index),
+            None => inner.index_by_round(lease, deadline).await,
         };
-        if start {
-            // Others will share it, whoever begins it.
-            inner.world.tasks.spawn_serving(run_rounds(
-                inner.clone(),
-                rounds.clone(),
-                mode == ReadMode::Lease,
-            ));
-        }
-        let index = match tokio::time::timeout_at(deadline, index).await {
-            Ok(Ok(index)) => index,
-            Ok(Err(_)) | Err(_) => {
-                return Err(inner.stop_reason().map_or(ReadError::NoQuorum, stopped));
-            }
+        let state = match index {
+            Some(index) => inner.state_at(index, deadline).await,
+            None => None,
         };
-        let mut applied = inner.shared.applied.subscribe();
-        if let Some(view) = inner.shared.view_at_once()
-            && view.index >= index
-        {
-            return Ok(view.state.clone());
-        }
-        // What is being applied is told as soon as that is done. Whoever has waited for it waits on his
-        // thread too, so that the next entries do not come first for ever.
-        let there = async {
-            loop {
-                applied.changed().await.ok()?;
-                if *applied.borrow_and_update() >= index {
-                    return Some(self.state());
-                }
-            }
-        };
-        let state = tokio::time::timeout_at(deadline, there).await;
-        state.ok().flatten().ok_or(ReadError::NoQuorum)
+        state.ok_or_else(|| inner.stop_reason().map_or(ReadError::NoQuorum, stopped))
     }
 }
 
@@ -204,6 +169,52 @@ async fn one_round(inner: &Arc<Inner>, lease: bool) -> Option<LogIndex> {
 }
 
 impl Inner {
+    /// A read index by a round, shared with others who read; `None` if there is none in time.
+    async fn index_by_round(self: &Arc<Self>, lease: bool, deadline: Instant) -> Option<LogIndex> {
+        let rounds = match lease {
+            true => &self.lease,
+            false => &self.read_index,
+        };
+        let (reader, index) = oneshot::channel();
+        let start = {
+            let mut waiting = lock(&rounds.0);
+            waiting.readers.push(reader);
+            !std::mem::replace(&mut waiting.running, true)
+        };
+        if start {
+            // Others will share it, whoever begins it.
+            let running = run_rounds(self.clone(), rounds.clone(), lease);
+            self.world.tasks.spawn_serving(running);
+        }
+        tokio::time::timeout_at(deadline, index).await.ok()?.ok()
+    }
+
+    /// The state once it reflects an entry; `None` if it does not in time, or never will.
+    async fn state_at(&self, index: LogIndex, deadline: Instant) -> Option<Arc<State>> {
+        let mut applied = self.shared.applied.subscribe();
+        if let Some(view) = self.shared.view_at_once()
+            && view.index >= index
+        {
+            return Some(view.state.clone());
+        }
+        // What is being applied is told as soon as that is done. After that, a reader takes its chance with
+        // the next entries on its thread, or those might always come first.
+        let there = async {
+            loop {
+                applied.changed().await.ok()?;
+                if *applied.borrow_and_update() >= index {
+                    return Some(self.shared.view().state.clone());
+                }
+            }
+        };
+        let mut stop = self.stop_watch();
+        tokio::select! {
+            biased;
+            state = tokio::time::timeout_at(deadline, there) => state.ok().flatten(),
+            _ = stop.wait_for(Option::is_some) => None,
+        }
+    }
+
     /// Whether this node leads under a lease, and all that earlier leaders acknowledged is
     /// applied here: then what it has applied is as fresh as a linearizable read, as long as no
     /// clock runs away. False is always safe: the long way is a round to a quorum.
@@ -224,11 +235,11 @@ impl Inner {
     }
 
     /// How far this Region's log may be known to anybody as carried out, if this node leads and has applied
-    /// its term's first entry: callers are answered when an entry is applied here, but another node may
-    /// apply it earlier, once it is told.
+    /// its term's first entry: callers are answered, and shown what it did, when an entry is applied here,
+    /// but another node may apply it earlier, once it is told.
     fn acknowledged(&self) -> LogIndex {
         let told = self.directory.told.load(Ordering::SeqCst);
-        told.max(self.shared.seen())
+        told.max(self.shared.index())
     }
 
     /// A read index by the lease. It is looked at twice: after the first time this node knows all of earlier
@@ -325,7 +336,7 @@ impl Inner {
             Ok(linearizer) => {
                 let read = linearizer.read_log_id();
                 // A read index is at or after the first entry of the leader's term.
-                if self.shared.seen() >= read.index() {
+                if self.shared.index() >= read.index() {
                     let term = read.committed_leader_id().term;
                     self.lease_term.store(term, Ordering::Release);
                 }

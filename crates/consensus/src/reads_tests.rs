@@ -150,3 +150,38 @@ fn an_older_program_refuses_what_it_does_not_know() {
         assert!(decode::<bool>(&question).is_err());
     }
 }
+
+/// Catches a read that waits for entries being applied on a thread that other callers want, one that
+/// never learns that they are applied, and an index below what a view already shows.
+#[tokio::test]
+async fn a_read_beside_entries_being_applied_waits_without_a_thread() {
+    let alone = BTreeMap::from([(1, "127.0.0.1:0".to_owned())]);
+    let group = start(1, &alone, World::real()).await;
+    group.ready().await.unwrap();
+    group.read(ReadMode::Linearizable).await.unwrap();
+    assert!(group.inner.ask_followers().await.is_some());
+    for mode in [ReadMode::Linearizable, ReadMode::Lease] {
+        let shared = group.inner.shared.clone();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let (begun, begins) = oneshot::channel();
+        let applying = std::thread::Builder::new().spawn(move || {
+            let _changing = shared.changing();
+            let _ = begun.send(());
+            // A read that blocks blocks whoever would say go.
+            gone.recv_timeout(Duration::from_secs(5)).is_ok()
+        });
+        begins.await.unwrap();
+        let mut read = std::pin::pin!(group.read(mode));
+        let early = timeout(Duration::from_millis(50), &mut read).await;
+        assert!(early.is_err(), "{mode:?}: read while entries are applied");
+        go.send(()).unwrap();
+        let said_in_time = applying.unwrap().join().unwrap();
+        assert!(said_in_time, "{mode:?}: it held up its thread");
+        let shared = &group.inner.shared;
+        shared.applied.send_replace(shared.index());
+        timeout(LIMIT, read).await.unwrap().unwrap();
+    }
+    let shared = &group.inner.shared;
+    assert!(group.inner.ask_followers().await >= Some(shared.view().index));
+    group.shutdown().await;
+}

@@ -3,7 +3,8 @@
 //! What a caller is told without a change to the log (a read, a cryptographic operation) needs this node's
 //! memory and a question to others. It would wait for a processor behind what the Region does anyway:
 //! entries appended and applied, messages carried to other Regions. So that goes on on threads of its own,
-//! which step back.
+//! which step back. Changes to the log are made there; where many come, their callers wait for the log, not
+//! for a processor.
 
 use std::fmt;
 use std::future::Future;
@@ -43,10 +44,10 @@ impl Tasks {
         Self(None)
     }
 
-    /// Background tasks on threads of their own. To be called on a thread that answers callers.
-    pub fn apart(background: &Runtime) -> Self {
+    /// Each kind on threads of its own.
+    pub fn apart(serving: &Runtime, background: &Runtime) -> Self {
         Self(Some(Apart {
-            serving: Handle::current(),
+            serving: serving.handle().clone(),
             background: background.handle().clone(),
         }))
     }
@@ -58,7 +59,7 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         match &self.0 {
-            Some(apart) => apart.serving.spawn(future),
+            Some(apart) => spawn_on(&apart.serving, future),
             None => spawn(future),
         }
     }
@@ -70,7 +71,7 @@ impl Tasks {
         F::Output: Send + 'static,
     {
         match &self.0 {
-            Some(apart) => apart.background.spawn(future),
+            Some(apart) => spawn_on(&apart.background, future),
             None => spawn(future),
         }
     }
@@ -100,6 +101,18 @@ impl Tasks {
     }
 }
 
+fn spawn_on<F>(runtime: &Handle, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the seam for tasks of each kind"
+    )]
+    runtime.spawn(future)
+}
+
 /// Does something on other threads; it ends when nobody waits for it any more, as it would here.
 async fn on<F>(runtime: &Handle, future: F) -> F::Output
 where
@@ -112,7 +125,7 @@ where
             self.0.abort();
         }
     }
-    let mut task = Ending(runtime.spawn(future));
+    let mut task = Ending(spawn_on(runtime, future));
     match (&mut task.0).await {
         Ok(value) => value,
         Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
@@ -153,7 +166,7 @@ mod tests {
             .unwrap();
         let background = background_threads().unwrap();
         let ended = serving.block_on(async {
-            let tasks = Tasks::apart(&background);
+            let tasks = Tasks::apart(&serving, &background);
             assert_eq!(tasks.in_background(async { here() }).await, "keyrum-back");
             assert_eq!(
                 tasks.spawn_background(async { here() }).await.unwrap(),
@@ -186,7 +199,7 @@ mod tests {
         let background = background_threads().unwrap();
         let nice = || rustix::process::getpriority_process(None).unwrap();
         let before = nice();
-        let there = background.block_on(background.spawn(async move { nice() }));
+        let there = background.block_on(spawn_on(background.handle(), async move { nice() }));
         assert_eq!(there.unwrap(), before.max(BACKGROUND_NICE));
         assert_eq!(nice(), before, "the others stay");
         background.shutdown_background();

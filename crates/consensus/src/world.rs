@@ -2,7 +2,8 @@
 //! clock and entropy of `keyrum-types`.
 //!
 //! Production passes [`World::real`]; the simulation passes a network, a clock and entropy that a
-//! seed fixes. Nothing else in the workspace opens a socket or spawns a task (see `clippy.toml`).
+//! seed fixes. Nothing else in the workspace opens a socket, and only [`crate::tasks`] spawns a task too (see
+//! `clippy.toml`).
 
 use std::future::Future;
 use std::io;
@@ -204,7 +205,8 @@ impl World {
     }
 }
 
-/// Starts a task where its starter runs: the one place that does, so that the simulation owns every task.
+/// Starts a task where its starter runs: with [`Tasks`] the one place that does, so that the simulation owns
+/// every task.
 pub fn spawn<F>(future: F) -> tokio::task::JoinHandle<F::Output>
 where
     F: Future + Send + 'static,

@@ -90,10 +90,12 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Dev(_) | Verb::Node(_) => Some(background_threads()?),
         _ => None,
     };
+    let tasks = background
+        .as_ref()
+        .map_or_else(Tasks::together, |background| {
+            Tasks::apart(&runtime, background)
+        });
     let code = runtime.block_on(async {
-        let tasks = background
-            .as_ref()
-            .map_or_else(Tasks::together, Tasks::apart);
         match verb {
             Verb::Dev(args) => dev::run(args, tasks).await,
             Verb::Node(args) => node::run(args, tasks).await,
@@ -111,7 +113,7 @@ fn start(verb: Verb) -> Result<ExitCode, Failure> {
         }
     });
     // Work that blocks, such as a flush, may still be under way; the stores were closed in order.
-    for runtime in std::iter::once(runtime).chain(background) {
+    for runtime in background.into_iter().chain([runtime]) {
         runtime.shutdown_background();
     }
     code
