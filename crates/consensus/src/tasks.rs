@@ -16,8 +16,9 @@ use tokio::task::JoinHandle;
 use crate::world::{spawn, step_back};
 
 /// How far background threads step back behind those that answer callers. Unit: the system's nice value;
-/// with 5, one gets a third of what one of those gets when both want all.
-const BACKGROUND_NICE: i32 = 5;
+/// with 3, one gets half of what one of those gets when both want all. More would help callers little, and
+/// make changes wait behind other programs' load.
+const BACKGROUND_NICE: i32 = 3;
 
 /// Where tasks run.
 #[derive(Clone, Default)]

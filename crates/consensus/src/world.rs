@@ -159,10 +159,10 @@ static LONG: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(cores()));
 /// The turns of [`Blocking::run_slow`], shared likewise.
 static SLOW: LazyLock<Turns> = LazyLock::new(|| Turns::new(cores()));
 
-/// How much a thread with long work steps back. Unit: the system's nice value, 0 to 19; with 8, it gets half
-/// of what a background task's gets when both want all, and a sixth of what one gets that answers callers.
+/// How much a thread with long work steps back. Unit: the system's nice value, 0 to 19; with 6, it gets half
+/// of what a background task's gets when both want all, and a quarter of what one gets that answers callers.
 /// More would stop long work behind other programs' load.
-const LONG_WORK_NICE: i32 = 8;
+const LONG_WORK_NICE: i32 = 6;
 
 /// Lowers the calling thread's priority to this nice value, unless it is as low. Only Linux has priorities
 /// of threads; elsewhere the call would mean the whole process.
