@@ -6,12 +6,11 @@
 //! which step back. Changes to the log are made there; where many come, their callers wait for the log, not
 //! for a processor.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
 
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::world::{spawn, step_back};
 
@@ -21,22 +20,13 @@ use crate::world::{spawn, step_back};
 const BACKGROUND_NICE: i32 = 3;
 
 /// Where tasks run.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Tasks(Option<Apart>);
 
 #[derive(Clone)]
 struct Apart {
     serving: Handle,
     background: Handle,
-}
-
-impl fmt::Debug for Tasks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            Some(_) => "Tasks(apart)",
-            None => "Tasks(together)",
-        })
-    }
 }
 
 impl Tasks {
@@ -53,85 +43,76 @@ impl Tasks {
         }))
     }
 
+    fn serving(&self) -> Option<&Handle> {
+        self.0.as_ref().map(|apart| &apart.serving)
+    }
+
+    fn background(&self) -> Option<&Handle> {
+        self.0.as_ref().map(|apart| &apart.background)
+    }
+
     /// Starts a task that callers wait for.
-    pub fn spawn_serving<F>(&self, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        match &self.0 {
-            Some(apart) => spawn_on(&apart.serving, future),
-            None => spawn(future),
-        }
+    pub fn spawn_serving<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        spawn_on(self.serving(), future)
     }
 
     /// Starts a task that goes on beside callers.
-    pub fn spawn_background<F>(&self, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        match &self.0 {
-            Some(apart) => spawn_on(&apart.background, future),
-            None => spawn(future),
-        }
+    pub fn spawn_background<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        spawn_on(self.background(), future)
     }
 
     /// Does something among what callers wait for, with all tasks that it starts.
-    pub(crate) async fn in_serving<F>(&self, future: F) -> F::Output
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        match &self.0 {
-            Some(apart) => on(&apart.serving, future).await,
-            None => future.await,
-        }
+    pub(crate) async fn in_serving<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        on(self.serving(), future).await
     }
 
     /// Does something in the background, with all tasks that it starts.
-    pub(crate) async fn in_background<F>(&self, future: F) -> F::Output
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        match &self.0 {
-            Some(apart) => on(&apart.background, future).await,
-            None => future.await,
-        }
+    pub(crate) async fn in_background<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        on(self.background(), future).await
     }
 }
 
-fn spawn_on<F>(runtime: &Handle, future: F) -> JoinHandle<F::Output>
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
+fn spawn_on<T: Send + 'static>(
+    runtime: Option<&Handle>,
+    future: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the seam for tasks of each kind"
     )]
-    runtime.spawn(future)
+    match runtime {
+        Some(runtime) => runtime.spawn(future),
+        None => spawn(future),
+    }
 }
 
 /// Does something on other threads; it ends when nobody waits for it any more, as it would here.
-async fn on<F>(runtime: &Handle, future: F) -> F::Output
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    struct Ending<T>(JoinHandle<T>);
-    impl<T> Drop for Ending<T> {
-        fn drop(&mut self) {
-            self.0.abort();
-        }
-    }
-    let mut task = Ending(spawn_on(runtime, future));
-    match (&mut task.0).await {
-        Ok(value) => value,
-        Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+async fn on<T: Send + 'static>(
+    runtime: Option<&Handle>,
+    future: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let Some(runtime) = runtime else {
+        return future.await;
+    };
+    let mut task = JoinSet::new();
+    task.spawn_on(future, runtime);
+    match task.join_next().await {
+        Some(Ok(value)) => value,
+        Some(Err(failed)) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
         // Those threads are gone: the process ends.
-        Err(_) => std::future::pending().await,
+        Some(Err(_)) | None => std::future::pending().await,
     }
 }
 
@@ -200,7 +181,7 @@ mod tests {
         let background = background_threads().unwrap();
         let nice = || rustix::process::getpriority_process(None).unwrap();
         let before = nice();
-        let there = background.block_on(spawn_on(background.handle(), async move { nice() }));
+        let there = background.block_on(spawn_on(Some(background.handle()), async move { nice() }));
         assert_eq!(there.unwrap(), before.max(BACKGROUND_NICE));
         assert_eq!(nice(), before, "the others stay");
         background.shutdown_background();

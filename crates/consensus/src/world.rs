@@ -166,6 +166,7 @@ const LONG_WORK_NICE: i32 = 6;
 
 /// Lowers the calling thread's priority to this nice value, unless it is as low. Only Linux has priorities
 /// of threads; elsewhere the call would mean the whole process.
+#[cfg_attr(not(target_os = "linux"), expect(unused_variables))]
 pub(crate) fn step_back(nice: i32) {
     #[cfg(target_os = "linux")]
     if rustix::process::getpriority_process(None).is_ok_and(|now| now < nice)
