@@ -1,6 +1,7 @@
 //! How this crate's records become bytes: a format version, then bincode. The only user of
 //! bincode here.
 
+use keyrum_state::codec::Appending;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,7 +39,7 @@ pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// Appends the record to `header`.
 pub(crate) fn encode_frame<T: Serialize>(mut header: Vec<u8>, value: &T) -> Vec<u8> {
     header.push(FORMAT);
-    bincode::serde::encode_into_std_write(value, &mut header, bincode::config::standard())
+    bincode::serde::encode_into_writer(value, Appending(&mut header), bincode::config::standard())
         .expect("writing to memory cannot fail, and every record type is serializable");
     header
 }

@@ -15,7 +15,7 @@ use keyrum_state::{
     RequestId, State,
 };
 use keyrum_store::{LogRow, SnapshotReader, Store, StoreError};
-use keyrum_types::{AccountId, LogIndex, NodeId, Region, UnixMillis};
+use keyrum_types::{AccountId, LogIndex, NodeId, Region, UnixMillis, byte_string};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use serde::{Deserialize, Serialize};
@@ -232,6 +232,7 @@ struct HistoryRow {
     at: UnixMillis,
     caller: Option<String>,
     command: String,
+    #[serde(with = "byte_string")]
     events: Vec<u8>,
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use keyrum_state::Applied;
-use keyrum_types::NodeId;
+use keyrum_types::{NodeId, byte_string};
 use openraft::impls::TokioRuntime;
 use serde::{Deserialize, Serialize};
 
@@ -39,36 +39,8 @@ pub(crate) type Snapshot =
 /// A proposal as `keyrum_state::codec` encodes it. Encoded once, by the node that took the
 /// request; the log, the peers and the disk carry these bytes, and each replica decodes them
 /// once, when it applies them.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct EncodedProposal(pub(crate) Arc<[u8]>);
-
-impl Serialize for EncodedProposal {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for EncodedProposal {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Bytes;
-        impl serde::de::Visitor<'_> for Bytes {
-            type Value = EncodedProposal;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the bytes of a proposal")
-            }
-
-            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-                Ok(EncodedProposal(bytes.into()))
-            }
-
-            fn visit_byte_buf<E: serde::de::Error>(self, bytes: Vec<u8>) -> Result<Self::Value, E> {
-                Ok(EncodedProposal(bytes.into()))
-            }
-        }
-        deserializer.deserialize_bytes(Bytes)
-    }
-}
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct EncodedProposal(#[serde(with = "byte_string")] pub(crate) Arc<[u8]>);
 
 /// Shown as a length: a proposal may carry a caller's texts, which have no place in a trace.
 impl fmt::Debug for EncodedProposal {

@@ -296,7 +296,7 @@ impl DomainKeyring {
             .seal_in_place_separate_tag(nonce, Aad::from(&aad), &mut sealed[SECRET_AT..])
             .expect("AES-GCM takes every plaintext under 64 GiB");
         sealed.extend_from_slice(tag.as_ref());
-        SealedMaterial(sealed.into_boxed_slice())
+        SealedMaterial(sealed.into())
     }
 
     /// Opens what [`DomainKeyring::seal`] made for the same key and material.

@@ -246,7 +246,7 @@ impl Wrapping {
             .seal_in_place_separate_tag(nonce, aad, &mut wrapped[SECRET_AT..])
             .expect("AES-GCM takes every plaintext under 64 GiB");
         wrapped.extend_from_slice(tag.as_ref());
-        SealedMaterial(wrapped.into_boxed_slice())
+        SealedMaterial(wrapped.into())
     }
 }
 

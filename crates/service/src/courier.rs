@@ -230,8 +230,8 @@ impl Service {
             let channel = state.channel(&to);
             let taken = route.taken.map_or(0, |taken| taken.through);
             let after = taken.max(channel.delivered);
-            let waiting = state.outbox(&to).skip_while(|(number, _)| *number <= after);
-            (channel, after, first_batch(waiting))
+            let batch = first_batch(state.outbox_after(&to, after));
+            (channel, after, batch)
         };
         if let Some(taken) = route.taken {
             let many = taken.through.saturating_sub(channel.delivered) >= FORGET_MESSAGES;

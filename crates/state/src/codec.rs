@@ -5,6 +5,8 @@
 
 mod snapshot;
 
+use std::cell::Cell;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -22,6 +24,9 @@ const WITH_DETAILS: u8 = 2;
 /// The largest record or chunk that is read, in bytes. A command holds at most a policy of
 /// 32 KiB, a description and 50 tags; a snapshot's chunk about 1 MiB.
 pub const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// How much room [`encoded`] keeps.
+const ROOM_BYTES_MAX: usize = 64 << 10;
 
 const CONFIG: bincode::config::Configuration = bincode::config::standard();
 /// Reads what [`CONFIG`] writes, without trusting a length to be as large as it says.
@@ -79,9 +84,40 @@ pub(crate) fn encode<T: Serialize>(record: &T) -> Vec<u8> {
     bytes
 }
 
+/// Shows a record's bytes to somebody who keeps none of them: without room of their own, for what is done
+/// many times in a command.
+pub(crate) fn encoded<T: Serialize, R>(record: &T, show: impl FnOnce(&[u8]) -> R) -> R {
+    thread_local! {
+        static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    let mut bytes = ROOM.take();
+    bytes.clear();
+    bytes.push(FORMAT_VERSION);
+    append(&mut bytes, record);
+    let shown = show(&bytes);
+    // A large one is rare, and not kept.
+    bytes.shrink_to(ROOM_BYTES_MAX);
+    ROOM.set(bytes);
+    shown
+}
+
 fn append<T: Serialize>(bytes: &mut Vec<u8>, record: &T) {
-    bincode::serde::encode_into_std_write(record, bytes, CONFIG)
+    bincode::serde::encode_into_writer(record, Appending(bytes), CONFIG)
         .expect("records are plain data and memory takes every write");
+}
+
+/// Where bincode writes: single bytes most of all, so each must not be a call.
+pub struct Appending<'b>(pub &'b mut Vec<u8>);
+
+impl bincode::enc::write::Writer for Appending<'_> {
+    #[inline(always)]
+    fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
+        match bytes {
+            [byte] => self.0.push(*byte),
+            bytes => self.0.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
 }
 
 fn strip_version(bytes: &[u8]) -> Result<&[u8], CodecError> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use keyrum_types::{
     AccountId, AliasName, Fingerprint, GrantId, KeyId, KeySpec, KeyUsage, MaterialId, NodeId,
@@ -207,7 +208,7 @@ impl NewMaterial {
     pub(crate) fn gone(id: MaterialId) -> Self {
         Self {
             id,
-            sealed: SealedMaterial(Box::default()),
+            sealed: SealedMaterial(Arc::default()),
         }
     }
 }

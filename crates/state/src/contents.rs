@@ -36,7 +36,7 @@ pub struct State {
     registers: Registers,
     keys: Map<KeyRef, Arc<Key>>,
     key_counts: Map<AccountId, u32>,
-    due: Map<(UnixMillis, KeyRef), ()>,
+    due: ByDate,
     aliases: Map<(AccountId, AliasName), Alias>,
     aliases_by_key: Map<(KeyRef, AliasName), ()>,
     /// AWS managed keys and the aliases that make them such.
@@ -44,8 +44,8 @@ pub struct State {
     windows: Map<NodeId, Window>,
     answers: Map<(NodeId, u64), Arc<[u8]>>,
     rotations: Map<KeyRef, Arc<Rotation>>,
-    /// Keys that are to be rotated, by date; of two kinds of rows, see [`State::rotation_date`].
-    rotations_due: Map<(UnixMillis, KeyRef), ()>,
+    /// Keys that are to be rotated, by date; of two kinds of rows: the key's and its rotation's.
+    rotations_due: ByDate,
     families: Map<KeyRef, Arc<Family>>,
     /// For each key, the greatest incarnation that was deleted here.
     buried: Map<KeyRef, Stamp>,
@@ -56,9 +56,9 @@ pub struct State {
     last_uses: Map<KeyRef, LastUse>,
     imports: Map<KeyRef, Arc<Imports>>,
     awaited: Map<KeyRef, Arc<Awaited>>,
-    /// Keys with material that expires, by the first date; of two kinds of rows, see
-    /// [`State::expiry`].
-    expiring: Map<(UnixMillis, KeyRef), ()>,
+    /// Keys with material that expires, by the first date; of two kinds of rows: the key's
+    /// and its imports'.
+    expiring: ByDate,
     grants: Grants,
     identities: Identities,
     domain_key: Map<u32, DomainKeyVersion>,
@@ -73,6 +73,26 @@ impl fmt::Debug for State {
             .field("aliases", &self.aliases.size())
             .field("digest", &self.digest)
             .finish_non_exhaustive()
+    }
+}
+
+type ByDate = Map<(UnixMillis, KeyRef), ()>;
+
+/// Enters a key under a date in place of another.
+fn move_date(
+    index: &mut ByDate,
+    key: KeyRef,
+    former: Option<UnixMillis>,
+    date: Option<UnixMillis>,
+) {
+    if former == date {
+        return;
+    }
+    if let Some(former) = former {
+        index.remove_mut(&(former, key));
+    }
+    if let Some(date) = date {
+        index.insert_mut((date, key), ());
     }
 }
 
@@ -346,7 +366,19 @@ impl State {
         &'s self,
         to: &Region,
     ) -> impl Iterator<Item = (u64, &'s Arc<Message>)> + use<'s> {
-        let range = self.outbox.range((to.clone(), 0)..=(to.clone(), u64::MAX));
+        self.outbox_after(to, 0)
+    }
+
+    /// The same, of what has a greater number than `after`.
+    pub fn outbox_after<'s>(
+        &'s self,
+        to: &Region,
+        after: u64,
+    ) -> impl Iterator<Item = (u64, &'s Arc<Message>)> + use<'s> {
+        let (start, end) = ((to.clone(), after), (to.clone(), u64::MAX));
+        let range = self
+            .outbox
+            .range((Bound::Excluded(start), Bound::Included(end)));
         range.map(|((_, number), message)| (*number, message))
     }
 
@@ -549,17 +581,14 @@ impl State {
                 Some(Row::Registers(former))
             }
             Row::Key(key) => {
-                let former = self.take_key_from_indexes(key.reference());
-                if let Some(deletion) = &key.deletion {
-                    self.due.insert_mut((deletion.due, key.reference()), ());
-                }
+                let name = key.reference();
+                let former = self.keys.get(&name).map(Arc::clone);
+                self.index_key(name, former.as_deref(), Some(key));
                 if former.is_none() {
                     let count = self.key_counts.get(&key.account).copied().unwrap_or(0);
                     self.key_counts.insert_mut(key.account, count + 1);
                 }
-                self.keys.insert_mut(key.reference(), Arc::clone(key));
-                self.index_rotation(key.reference());
-                self.index_expiry(key.reference());
+                self.keys.insert_mut(name, Arc::clone(key));
                 former.map(Row::Key)
             }
             Row::Alias {
@@ -600,10 +629,13 @@ impl State {
                 })
             }
             Row::Rotation { key, rotation } => {
-                let former = self.take_rotation_from_index(*key);
+                let former = self.rotations.get(key).map(Arc::clone);
+                self.index_rotation(*key, former.as_deref(), Some(rotation));
                 self.rotations.insert_mut(*key, Arc::clone(rotation));
-                self.index_rotation(*key);
-                former
+                former.map(|rotation| Row::Rotation {
+                    key: *key,
+                    rotation,
+                })
             }
             Row::Family { key, family } => {
                 let former = self.families.get(key).map(Arc::clone);
@@ -645,10 +677,10 @@ impl State {
                 former.map(|last| Row::LastUse { key: *key, last })
             }
             Row::Imports { key, imports } => {
-                let former = self.take_imports_from_index(*key);
+                let former = self.imports.get(key).map(Arc::clone);
+                self.index_imports(*key, former.as_deref(), Some(imports));
                 self.imports.insert_mut(*key, Arc::clone(imports));
-                self.index_expiry(*key);
-                former
+                former.map(|imports| Row::Imports { key: *key, imports })
             }
             Row::Awaited { key, awaited } => {
                 let former = self.awaited.get(key).map(Arc::clone);
@@ -684,7 +716,8 @@ impl State {
     pub(crate) fn remove(&mut self, name: RowName<'_>) {
         let former = match name {
             RowName::Key(key) => {
-                let former = self.take_key_from_indexes(key);
+                let former = self.keys.get(&key).map(Arc::clone);
+                self.index_key(key, former.as_deref(), None);
                 if former.is_some() {
                     match self.key_counts.get(&key.account).copied().unwrap_or(0) {
                         0 | 1 => _ = self.key_counts.remove_mut(&key.account),
@@ -714,9 +747,10 @@ impl State {
                 })
             }
             RowName::Rotation(key) => {
-                let former = self.take_rotation_from_index(key);
+                let former = self.rotations.get(&key).map(Arc::clone);
+                self.index_rotation(key, former.as_deref(), None);
                 self.rotations.remove_mut(&key);
-                former
+                former.map(|rotation| Row::Rotation { key, rotation })
             }
             RowName::Family(key) => {
                 let former = self.families.get(&key).map(Arc::clone);
@@ -730,9 +764,10 @@ impl State {
                 former.map(|last| Row::LastUse { key, last })
             }
             RowName::Imports(key) => {
-                let former = self.take_imports_from_index(key);
+                let former = self.imports.get(&key).map(Arc::clone);
+                self.index_imports(key, former.as_deref(), None);
                 self.imports.remove_mut(&key);
-                former
+                former.map(|imports| Row::Imports { key, imports })
             }
             RowName::Awaited(key) => {
                 let former = self.awaited.get(&key).map(Arc::clone);
@@ -775,54 +810,28 @@ impl State {
         })
     }
 
-    fn take_key_from_indexes(&mut self, key: KeyRef) -> Option<Arc<Key>> {
-        let former = Arc::clone(self.keys.get(&key)?);
-        if let Some(deletion) = &former.deletion {
-            self.due.remove_mut(&(deletion.due, key));
-        }
-        if let Some(date) = self.rotation_date(key) {
-            self.rotations_due.remove_mut(&(date, key));
-        }
-        if let Some(date) = self.expiry(key) {
-            self.expiring.remove_mut(&(date, key));
-        }
-        Some(former)
+    /// Enters what a key's row says by date, in place of what the former one said.
+    fn index_key(&mut self, name: KeyRef, former: Option<&Key>, row: Option<&Key>) {
+        let date = |key: Option<&Key>| Some(key?.deletion?.due);
+        move_date(&mut self.due, name, date(former), date(row));
+        let rotation = self.rotations.get(&name);
+        let date = |key: Option<&Key>| rotation::due_date(key?, rotation?);
+        move_date(&mut self.rotations_due, name, date(former), date(row));
+        let imports = self.imports.get(&name);
+        let date = |key: Option<&Key>| import::due_date(key?, imports?);
+        move_date(&mut self.expiring, name, date(former), date(row));
     }
 
-    fn take_imports_from_index(&mut self, key: KeyRef) -> Option<Row> {
-        if let Some(date) = self.expiry(key) {
-            self.expiring.remove_mut(&(date, key));
-        }
-        let imports = Arc::clone(self.imports(key)?);
-        Some(Row::Imports { key, imports })
+    fn index_rotation(&mut self, name: KeyRef, former: Option<&Rotation>, row: Option<&Rotation>) {
+        let key = self.keys.get(&name);
+        let date = |rotation: Option<&Rotation>| rotation::due_date(key?, rotation?);
+        move_date(&mut self.rotations_due, name, date(former), date(row));
     }
 
-    /// Enters a key whose row or whose imports' was just written.
-    fn index_expiry(&mut self, key: KeyRef) {
-        if let Some(date) = self.expiry(key) {
-            self.expiring.insert_mut((date, key), ());
-        }
-    }
-
-    fn take_rotation_from_index(&mut self, key: KeyRef) -> Option<Row> {
-        if let Some(date) = self.rotation_date(key) {
-            self.rotations_due.remove_mut(&(date, key));
-        }
-        let rotation = Arc::clone(self.rotation(key)?);
-        Some(Row::Rotation { key, rotation })
-    }
-
-    /// When a key is to be rotated, as the rows say now.
-    fn rotation_date(&self, key: KeyRef) -> Option<UnixMillis> {
-        let rotation = self.rotations.get(&key)?;
-        rotation::due_date(self.keys.get(&key)?, rotation)
-    }
-
-    /// Enters a key whose row or whose rotation's was just written.
-    fn index_rotation(&mut self, key: KeyRef) {
-        if let Some(date) = self.rotation_date(key) {
-            self.rotations_due.insert_mut((date, key), ());
-        }
+    fn index_imports(&mut self, name: KeyRef, former: Option<&Imports>, row: Option<&Imports>) {
+        let key = self.keys.get(&name);
+        let date = |imports: Option<&Imports>| import::due_date(key?, imports?);
+        move_date(&mut self.expiring, name, date(former), date(row));
     }
 
     fn take_alias_from_indexes(&mut self, account: AccountId, name: &AliasName) -> Option<Row> {

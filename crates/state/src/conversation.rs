@@ -18,7 +18,7 @@ use keyrum_types::{KeyState, MultiRegionRole, Region, UnixMillis, key_arn};
 
 use crate::access::{Call, Permitted};
 use crate::event::FamilyChange;
-use crate::family::{Entry, Family, Initial, Message, Transit, held, rotation_of};
+use crate::family::{Entry, Family, Initial, Message, Transit, all_held, held, rotation_of};
 use crate::rotation::{self, Rotation};
 use crate::{Event, Key, KeyRef, Outcome, Refusal, State, evolve};
 
@@ -226,7 +226,13 @@ fn after(state: &State, events: &[Event]) -> State {
 
 /// The primary's own log is its confirmation.
 fn confirm_own(family: &mut Family, own: &Region, key: &Key, rotation: &Rotation) {
-    if let Some(entry) = family.roster.get_mut(own) {
+    let confirmed = |entry: &Entry| {
+        let mut held = all_held(key, rotation);
+        entry.initial.is_none() && held.all(|material| entry.confirmed.contains(&material.id))
+    };
+    if !family.roster.get(own).is_none_or(confirmed)
+        && let Some(entry) = family.entry_mut(own)
+    {
         entry.confirmed.extend(held(key, rotation));
         entry.initial = None;
     }
@@ -285,7 +291,7 @@ pub(crate) fn replicate(call: &Call<'_>, key: KeyRef, new: &NewReplica<'_>) -> O
             tags,
         })),
     };
-    family.roster.insert(new.region.clone(), entry);
+    Arc::make_mut(&mut family.roster).insert(new.region.clone(), entry);
     let change = FamilyChange::ReplicaAdded {
         region: new.region.clone(),
     };

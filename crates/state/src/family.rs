@@ -73,7 +73,7 @@ pub struct Family {
     /// The primary's Region.
     pub primary: Region,
     /// All members, this Region's too.
-    pub roster: BTreeMap<Region, Entry>,
+    pub roster: Arc<BTreeMap<Region, Entry>>,
     /// Which member of this Region this is.
     pub incarnation: Stamp,
     /// How far a move of the primary has come, as seen from here.
@@ -123,7 +123,7 @@ pub struct FamilyRecord {
     /// Who is primary from then on.
     pub primary: Region,
     /// All members.
-    pub roster: BTreeMap<Region, Entry>,
+    pub roster: Arc<BTreeMap<Region, Entry>>,
     /// Every version of the material, oldest first; the last is current.
     pub materials: Vec<MaterialId>,
     /// What rotation is set to and has done.
@@ -339,12 +339,17 @@ impl Family {
         Self {
             stamp,
             primary: state.region().clone(),
-            roster: [(state.region().clone(), own)].into(),
+            roster: Arc::new([(state.region().clone(), own)].into()),
             incarnation: stamp,
             transit: Transit::Settled,
             refused: None,
             wait_days: None,
         }
+    }
+
+    /// What is kept of a member, to change it.
+    pub(crate) fn entry_mut(&mut self, region: &Region) -> Option<&mut Entry> {
+        Arc::make_mut(&mut self.roster).get_mut(region)
     }
 
     /// Whether this Region's log writes the family's records.

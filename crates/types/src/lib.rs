@@ -5,6 +5,7 @@
 
 mod alias;
 mod arn;
+pub mod byte_string;
 #[macro_use]
 mod key;
 mod fingerprint;

@@ -1,15 +1,18 @@
 //! Key material as it may be stored and sent: sealed.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::byte_string;
 
 /// One version of a KMS key's material, sealed under the Region's domain key by `crypto`.
 ///
 /// The bytes are opaque outside `crypto`, which writes a format version, the domain key's
 /// version, a nonce and the ciphertext with its tag. Safe to log, but shown as a length only.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SealedMaterial(pub Box<[u8]>);
+pub struct SealedMaterial(#[serde(with = "byte_string")] pub Arc<[u8]>);
 
 impl SealedMaterial {
     /// The version of the domain key that it is sealed under: the four bytes, big-endian, after the

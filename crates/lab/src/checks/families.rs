@@ -156,7 +156,7 @@ impl Shared {
         let family = state.family(name);
         let rotation = state.rotation(name).map(|row| (**row).clone());
         let rotation = rotation.unwrap_or_default();
-        let entries = family.into_iter().flat_map(|family| &family.roster);
+        let entries = family.into_iter().flat_map(|family| family.roster.iter());
         Self {
             primary: family.map(|family| family.primary.clone()),
             roster: entries

@@ -142,7 +142,7 @@ impl Run {
                 let pending = state.rotation(name).and_then(|row| row.pending.as_ref());
                 if let Some(pending) = pending.filter(|_| family.primary == *own) {
                     let id = pending.material.id;
-                    for (region, entry) in &family.roster {
+                    for (region, entry) in family.roster.iter() {
                         if region != own && !entry.confirmed.contains(&id) {
                             add(region, What::Rotation(id));
                         }

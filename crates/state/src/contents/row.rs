@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keyrum_types::planted::{self, Bug};
-use keyrum_types::{AccountId, AliasName, GrantId, NodeId, Region, UnixMillis};
+use keyrum_types::{AccountId, AliasName, GrantId, NodeId, Region, UnixMillis, byte_string};
 use serde::{Deserialize, Serialize};
 
 use crate::channel::Channel;
@@ -31,6 +31,7 @@ pub(crate) enum Row {
     Answer {
         node: NodeId,
         sequence: u64,
+        #[serde(with = "byte_string")]
         outcome: Arc<[u8]>,
     },
     /// Absent while nobody has done anything about the key's rotation.

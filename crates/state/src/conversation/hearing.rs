@@ -68,14 +68,13 @@ fn first_effect(state: &State, from: &Region, message: &Message, at: UnixMillis)
         } => led(state, *key)
             .filter(|(_, family)| is_entry(family, from, *incarnation))
             .and_then(|(key, mut family)| {
-                let entry = family.roster.get_mut(from)?;
-                let was_creating = entry.confirmed.is_empty();
-                let before = entry.confirmed.len();
-                entry.confirmed.extend(materials.iter().copied());
-                entry.initial = None;
-                if entry.confirmed.len() == before {
+                if materials.is_subset(&family.roster.get(from)?.confirmed) {
                     return None;
                 }
+                let entry = family.entry_mut(from)?;
+                let was_creating = entry.confirmed.is_empty();
+                entry.confirmed.extend(materials.iter().copied());
+                entry.initial = None;
                 let mut sent = Vec::new();
                 if was_creating {
                     family.stamp = family.stamp.next();
@@ -132,7 +131,7 @@ fn replica_gone(
     region: &Region,
     at: UnixMillis,
 ) -> Vec<Event> {
-    family.roster.remove(region);
+    Arc::make_mut(&mut family.roster).remove(region);
     family.stamp = family.stamp.next();
     let alone = family.roster.len() == 1;
     let wait = family.wait_days.take_if(|_| alone);

@@ -5,6 +5,8 @@
 mod print;
 mod world;
 
+use std::sync::Arc;
+
 use keyrum_state::{Message, Stamp, State};
 use stateright::{Checker, Model, Property};
 use world::{Ask, Asks, CHANNELS, Flaw, Step, World};
@@ -74,7 +76,7 @@ fn forge(flaw: Flaw, receiver: &State, message: &mut Message) {
         }
         (Flaw::Revive, Message::Record { record, .. }) => {
             let mut forged = (**record).clone();
-            if let Some(entry) = forged.roster.get_mut(receiver.region())
+            if let Some(entry) = Arc::make_mut(&mut forged.roster).get_mut(receiver.region())
                 && let Some(buried) = receiver.buried(record.key)
                 && entry.incarnation <= buried
             {
