@@ -207,6 +207,24 @@ mod tests {
     use super::*;
     use crate::{Caller, Command, RequestId};
 
+    /// Catches bytes that earlier programs' records hold and this one's would not, or the other way round.
+    #[test]
+    fn a_string_of_bytes_is_written_as_bytes_one_by_one() {
+        #[derive(Serialize)]
+        struct Each(Vec<u8>, u8);
+
+        #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+        struct Whole(#[serde(with = "keyrum_types::byte_string")] Vec<u8>, u8);
+
+        for length in [0, 1, 250, 251, 70_000] {
+            let bytes = vec![7; length];
+            let each = encode(&Each(bytes.clone(), 9));
+            let whole = Whole(bytes, 9);
+            assert!(encode(&whole) == each, "{length} bytes");
+            assert_eq!(decode(&each), Ok(whole));
+        }
+    }
+
     /// Catches details of a caller that are lost on the way into the log, and a proposal without any
     /// that an older program could not read.
     #[test]
