@@ -17,14 +17,16 @@ use keyrum_state::{
 use keyrum_store::{LogRow, SnapshotReader, Store, StoreError};
 use keyrum_types::{AccountId, LogIndex, NodeId, Region, UnixMillis, byte_string};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use openraft::{EntryPayload, OptionalSend};
+use openraft::{EntryPayload, Membership, OptionalSend};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::codec;
 use crate::past::Past;
 use crate::peers::lock;
-use crate::types::{ApplyResult, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::types::{
+    ApplyResult, LogId, Peer, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
+};
 use crate::world::Blocking;
 
 /// Entries applied before readers get a turn and callers their answers; about half a millisecond.
@@ -46,7 +48,9 @@ pub(crate) struct Shared {
     index: AtomicU64,
     /// What eventual reads see instead, if they lag behind.
     pub(crate) past: OnceLock<Past>,
-    /// The index of the last entry applied; readers wait on it.
+    /// The index of the last entry that readers may see; they wait on it.
+    pub(crate) shown: watch::Sender<LogIndex>,
+    /// The index of the last entry applied: told after `shown`, once history has it.
     pub(crate) applied: watch::Sender<LogIndex>,
     /// Counts when a message for another Region may have come to wait; couriers wait on it.
     pub(crate) outbox: watch::Sender<u64>,
@@ -277,18 +281,23 @@ impl HistoryEntry {
 
 /// The row of what a proposal did. Regions below feature level 4 may have members that read the first
 /// format only.
-fn history_bytes(proposal: Proposal, events: &[Event], state: &State) -> Vec<u8> {
+fn history_bytes(circumstances: Circumstances, events: &[Event]) -> Vec<u8> {
+    let Circumstances {
+        proposal,
+        at,
+        level,
+    } = circumstances;
     let (caller, account, mut details) = match proposal.caller {
         Some(caller) => (Some(caller.arn), Some(caller.account), caller.details),
         None => (None, None, CallerDetails::default()),
     };
     let row = HistoryRow {
-        at: state.clock(),
+        at,
         command: proposal.command.name().to_owned(),
         caller,
         events: keyrum_state::codec::encode_events(events),
     };
-    if state.feature_level() < AUTHORIZATION_LEVEL {
+    if level < AUTHORIZATION_LEVEL {
         return codec::encode(&row);
     }
     // They say what the caller was allowed, not what was done.
@@ -368,6 +377,7 @@ impl Machine {
             view: ArcSwapOption::empty(),
             index: AtomicU64::new(index),
             past: OnceLock::new(),
+            shown: watch::Sender::new(index),
             applied: watch::Sender::new(index),
             outbox: watch::Sender::new(0),
             keys: AtomicU64::new(keys),
@@ -386,39 +396,49 @@ impl Machine {
         Ok((machine, shared))
     }
 
-    /// Applies entries and gives each its answer; `history` gets the events.
-    fn apply_all(
-        &self,
-        entries: Vec<EntryResponder<TypeConfig>>,
-        history: &mut Vec<LogRow>,
-    ) -> Result<(LogIndex, Answers), io::Error> {
-        let mut answers = Vec::with_capacity(entries.len());
+    /// Applies entries and gives each its answer, for whoever waits, and what history is to keep.
+    fn apply_all(&self, entries: Vec<Decoded>) -> Result<(LogIndex, Vec<Done>), io::Error> {
+        let mut done = Vec::with_capacity(entries.len());
         let mut sent = false;
         let mut live = self.shared.changing();
-        for (entry, responder) in entries {
-            let id = entry.log_id;
-            let result = match entry.payload {
-                EntryPayload::Blank => None,
-                EntryPayload::Normal(proposal) => {
-                    let state = &mut live.state;
-                    let applied = apply_proposal(state, &id, &proposal.0, history)?;
+        for Decoded {
+            id,
+            payload,
+            responder,
+        } in entries
+        {
+            let mut circumstances = None;
+            let result = match payload {
+                Payload::Blank => None,
+                Payload::Proposal(proposal) => {
+                    let applied = apply_proposal(&mut live.state, &proposal)?;
                     sent |= applied.outcome.iter().flatten().any(sends);
+                    circumstances = Some(Circumstances {
+                        proposal: *proposal,
+                        at: live.state.clock(),
+                        level: live.state.feature_level(),
+                    });
                     Some(applied)
                 }
-                EntryPayload::Membership(membership) => {
+                Payload::Membership(membership) => {
                     live.membership = StoredMembership::new(Some(id), membership);
                     None
                 }
             };
             live.last_applied = Some(id);
             self.shared.note_digest(id.index, live.state.digest());
-            answers.push((responder, ApplyResult(result)));
+            done.push(Done {
+                index: id.index,
+                circumstances,
+                responder,
+                result: ApplyResult(result),
+            });
         }
         self.shared.note_figures(&live);
         if sent {
             self.shared.outbox.send_modify(|count| *count += 1);
         }
-        Ok((live.index(), answers))
+        Ok((live.index(), done))
     }
 }
 
@@ -435,18 +455,71 @@ fn sends(event: &Event) -> bool {
     )
 }
 
-/// Results of entries, with whom to tell on this node.
-type Answers = Vec<(Option<ApplyResponder<TypeConfig>>, ApplyResult)>;
+/// An entry, read before readers have to wait for it.
+struct Decoded {
+    id: LogId,
+    payload: Payload,
+    responder: Option<ApplyResponder<TypeConfig>>,
+}
 
-fn apply_proposal(
-    state: &mut State,
-    id: &LogId,
-    bytes: &[u8],
-    history: &mut Vec<LogRow>,
-) -> Result<Applied, io::Error> {
-    let proposal: Proposal =
-        keyrum_state::codec::decode_proposal(bytes).map_err(io::Error::other)?;
-    let applied = keyrum_state::apply(state, &proposal);
+enum Payload {
+    Blank,
+    Proposal(Box<Proposal>),
+    Membership(Membership<NodeId, Peer>),
+}
+
+impl Decoded {
+    fn of((entry, responder): EntryResponder<TypeConfig>) -> Result<Self, io::Error> {
+        let payload = match entry.payload {
+            EntryPayload::Blank => Payload::Blank,
+            EntryPayload::Normal(proposal) => {
+                let proposal = keyrum_state::codec::decode_proposal(&proposal.0);
+                Payload::Proposal(Box::new(proposal.map_err(io::Error::other)?))
+            }
+            EntryPayload::Membership(membership) => Payload::Membership(membership),
+        };
+        Ok(Self {
+            id: entry.log_id,
+            payload,
+            responder,
+        })
+    }
+}
+
+/// What became of an entry, with whom to tell on this node.
+struct Done {
+    index: LogIndex,
+    circumstances: Option<Circumstances>,
+    responder: Option<ApplyResponder<TypeConfig>>,
+    result: ApplyResult,
+}
+
+/// What an entry's history is made of, beside its events.
+struct Circumstances {
+    proposal: Proposal,
+    /// The Region's clock and feature level then.
+    at: UnixMillis,
+    level: u32,
+}
+
+impl Done {
+    /// What history keeps of it; nothing of what did nothing.
+    fn history(&mut self) -> Option<LogRow> {
+        let circumstances = self.circumstances.take()?;
+        let applied = self.result.0.as_ref()?;
+        let events = applied.outcome.as_ref().ok()?;
+        if applied.repeated || events.is_empty() {
+            return None;
+        }
+        Some(LogRow {
+            index: self.index,
+            bytes: history_bytes(circumstances, events).into(),
+        })
+    }
+}
+
+fn apply_proposal(state: &mut State, proposal: &Proposal) -> Result<Applied, io::Error> {
+    let applied = keyrum_state::apply(state, proposal);
     if state.feature_level() > FEATURE_LEVEL_SUPPORTED {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
@@ -456,15 +529,6 @@ fn apply_proposal(
                 state.feature_level()
             ),
         ));
-    }
-    if let Ok(events) = &applied.outcome
-        && !applied.repeated
-        && !events.is_empty()
-    {
-        history.push(LogRow {
-            index: id.index,
-            bytes: history_bytes(proposal, events, state).into(),
-        });
     }
     Ok(applied)
 }
@@ -490,26 +554,28 @@ impl RaftStateMachine<TypeConfig> for Machine {
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
     {
-        let mut history = Vec::new();
         loop {
             let mut batch = Vec::new();
             while batch.len() < APPLIED_AT_ONCE
                 && let Some(entry) = entries.next().await.transpose()?
             {
-                batch.push(entry);
+                batch.push(Decoded::of(entry)?);
             }
             if batch.is_empty() {
                 return Ok(());
             }
-            let (index, answers) = self.apply_all(batch, &mut history)?;
+            let (index, mut done) = self.apply_all(batch)?;
+            self.shared.shown.send_replace(index);
             // History first: whoever has the answer finds the event.
+            let history: Vec<LogRow> = done.iter_mut().filter_map(Done::history).collect();
             if !history.is_empty() {
-                self.store
-                    .put_history(std::mem::take(&mut history))
-                    .map_err(io::Error::other)?;
+                self.store.put_history(history).map_err(io::Error::other)?;
             }
             self.shared.applied.send_replace(index);
-            for (responder, result) in answers {
+            for Done {
+                responder, result, ..
+            } in done
+            {
                 if let Some(responder) = responder {
                     responder.send(result);
                 }
@@ -564,6 +630,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
             self.shared.note_figures(&live);
             replaced
         };
+        self.shared.shown.send_replace(index);
         self.shared.applied.send_replace(index);
         self.shared.outbox.send_modify(|count| *count += 1);
         // Not while readers wait: it may be large.
@@ -702,7 +769,15 @@ mod tests {
         let events = vec![Event::ClockAdvanced { by_ms: 1 }];
         let row = |state: &State| LogRow {
             index: 5,
-            bytes: history_bytes(proposal(&region), &events, state).into(),
+            bytes: history_bytes(
+                Circumstances {
+                    proposal: proposal(&region),
+                    at: state.clock(),
+                    level: state.feature_level(),
+                },
+                &events,
+            )
+            .into(),
         };
         let old = row(&state);
         assert_eq!(codec::format_of(&old.bytes), Some(1));

@@ -191,7 +191,7 @@ impl Inner {
 
     /// The state once it reflects an entry; `None` if it does not in time, or never will.
     async fn state_at(&self, index: LogIndex, deadline: Instant) -> Option<Arc<State>> {
-        let mut applied = self.shared.applied.subscribe();
+        let mut shown = self.shared.shown.subscribe();
         if let Some(view) = self.shared.view_at_once()
             && view.index >= index
         {
@@ -201,8 +201,8 @@ impl Inner {
         // the next entries on its thread, or those might always come first.
         let there = async {
             loop {
-                applied.changed().await.ok()?;
-                if *applied.borrow_and_update() >= index {
+                shown.changed().await.ok()?;
+                if *shown.borrow_and_update() >= index {
                     return Some(self.shared.view().state.clone());
                 }
             }

@@ -178,7 +178,7 @@ async fn a_read_beside_entries_being_applied_waits_without_a_thread() {
         let said_in_time = applying.unwrap().join().unwrap();
         assert!(said_in_time, "{mode:?}: it held up its thread");
         let shared = &group.inner.shared;
-        shared.applied.send_replace(shared.index());
+        shared.shown.send_replace(shared.index());
         timeout(LIMIT, read).await.unwrap().unwrap();
     }
     let shared = &group.inner.shared;

@@ -8,6 +8,7 @@
 
 use std::future::Future;
 use std::io;
+use std::num::NonZero;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{JoinHandle, JoinSet};
@@ -116,9 +117,12 @@ async fn on<T: Send + 'static>(
     }
 }
 
-/// Threads for background tasks: as many as the machine has cores.
+/// Threads for background tasks: half as many as the machine has cores. One that finds nothing to do is
+/// woken for the next thing that may be: on two cores, a node's work on two threads takes longer than on one.
 pub fn background_threads() -> io::Result<Runtime> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     Builder::new_multi_thread()
+        .worker_threads(cores.div_ceil(2))
         .enable_all()
         .thread_name("keyrum-back")
         .on_thread_start(|| step_back(BACKGROUND_NICE))

@@ -17,6 +17,7 @@ use rpds::RedBlackTreeMapSync as Map;
 
 pub(crate) use self::row::{Registers, Row, RowName, Window};
 use crate::channel::Channel;
+use crate::digest::Share;
 use crate::domain_key::{DOMAIN_KEY_LEVEL, DomainKeyVersion};
 use crate::family::{Awaited, Family, Message, Stamp, Subject};
 use crate::grant::Grants;
@@ -34,7 +35,7 @@ pub const FEATURE_LEVEL_SUPPORTED: u32 = DOMAIN_KEY_LEVEL;
 #[derive(Clone)]
 pub struct State {
     registers: Registers,
-    keys: Map<KeyRef, Arc<Key>>,
+    keys: Map<KeyRef, Kept<Arc<Key>>>,
     key_counts: Map<AccountId, u32>,
     due: ByDate,
     aliases: Map<(AccountId, AliasName), Alias>,
@@ -42,15 +43,15 @@ pub struct State {
     /// AWS managed keys and the aliases that make them such.
     managed: Map<KeyRef, AliasName>,
     windows: Map<NodeId, Window>,
-    answers: Map<(NodeId, u64), Arc<[u8]>>,
-    rotations: Map<KeyRef, Arc<Rotation>>,
+    answers: Map<(NodeId, u64), Kept<Arc<[u8]>>>,
+    rotations: Map<KeyRef, Kept<Arc<Rotation>>>,
     /// Keys that are to be rotated, by date; of two kinds of rows: the key's and its rotation's.
     rotations_due: ByDate,
-    families: Map<KeyRef, Arc<Family>>,
+    families: Map<KeyRef, Kept<Arc<Family>>>,
     /// For each key, the greatest incarnation that was deleted here.
     buried: Map<KeyRef, Stamp>,
     channels: Map<Region, Channel>,
-    outbox: Map<(Region, u64), Arc<Message>>,
+    outbox: Map<(Region, u64), Kept<Arc<Message>>>,
     /// Where in the outbox the message on a subject waits.
     waiting: Map<(Region, Subject), u64>,
     last_uses: Map<KeyRef, LastUse>,
@@ -74,6 +75,14 @@ impl fmt::Debug for State {
             .field("digest", &self.digest)
             .finish_non_exhaustive()
     }
+}
+
+/// What is large and often replaced, with its share of the digest: then its former self need not be hashed
+/// again.
+#[derive(Clone)]
+struct Kept<T> {
+    value: T,
+    share: Share,
 }
 
 type ByDate = Map<(UnixMillis, KeyRef), ()>;
@@ -115,7 +124,7 @@ impl State {
             feature_level: 1,
         };
         let mut digest = Digest::default();
-        digest.add(&Row::Registers(registers.clone()));
+        digest.add(Share::of(&Row::Registers(registers.clone())));
         Self {
             registers,
             keys: Map::new_sync(),
@@ -196,12 +205,12 @@ impl State {
 
     /// What a key's rotation is set to and has done; `None` if nobody has done anything about it.
     pub fn rotation(&self, key: KeyRef) -> Option<&Arc<Rotation>> {
-        self.rotations.get(&key)
+        self.rotations.get(&key).map(|kept| &kept.value)
     }
 
     /// A key, in whatever state it is.
     pub fn key(&self, key: KeyRef) -> Option<&Arc<Key>> {
-        self.keys.get(&key)
+        self.keys.get(&key).map(|kept| &kept.value)
     }
 
     /// An account's keys after `after`, in the order of their ids.
@@ -219,7 +228,7 @@ impl State {
         };
         let range = self.keys.range((start, Bound::Unbounded));
         range
-            .map(|(_, key)| key)
+            .map(|(_, key)| &key.value)
             .take_while(move |key| key.account == account)
     }
 
@@ -342,13 +351,13 @@ impl State {
 
     /// When the first of a key's imported material expires, of what is the key's and there.
     pub fn expiry(&self, key: KeyRef) -> Option<UnixMillis> {
-        import::due_date(self.keys.get(&key)?, self.imports.get(&key)?)
+        import::due_date(self.key(key)?, self.imports.get(&key)?)
     }
 
     /// A multi-Region key's family, as this Region's log knows it; `None` for a primary that never
     /// had a replica.
     pub fn family(&self, key: KeyRef) -> Option<&Arc<Family>> {
-        self.families.get(&key)
+        self.families.get(&key).map(|kept| &kept.value)
     }
 
     /// The greatest incarnation of a key that was really deleted here.
@@ -379,7 +388,7 @@ impl State {
         let range = self
             .outbox
             .range((Bound::Excluded(start), Bound::Included(end)));
-        range.map(|((_, number), message)| (*number, message))
+        range.map(|((_, number), message)| (*number, &message.value))
     }
 
     /// The number of the message on a subject that waits for a Region.
@@ -389,7 +398,8 @@ impl State {
 
     /// What waits for a Region under a number.
     pub(crate) fn waiting_message(&self, to: &Region, number: u64) -> Option<&Message> {
-        self.outbox.get(&(to.clone(), number)).map(Arc::as_ref)
+        let message = self.outbox.get(&(to.clone(), number))?;
+        Some(&message.value)
     }
 
     /// Every Region that was ever sent something or heard.
@@ -406,14 +416,15 @@ impl State {
     /// The same sum, made anew from the contents.
     pub fn recompute_digest(&self) -> Digest {
         let mut digest = Digest::default();
-        self.rows().for_each(|row| digest.add(&row));
+        self.rows().for_each(|row| digest.add(Share::of(&row)));
         digest
     }
 
     /// Every fact; the registers first, then in an order that the contents alone fix.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row> {
         let registers = std::iter::once(Row::Registers(self.registers.clone()));
-        let keys = self.keys.values().map(|key| Row::Key(Arc::clone(key)));
+        let keys = self.keys.values();
+        let keys = keys.map(|key| Row::Key(Arc::clone(&key.value)));
         let aliases = self
             .aliases
             .iter()
@@ -432,15 +443,15 @@ impl State {
             .map(|(&(node, sequence), outcome)| Row::Answer {
                 node,
                 sequence,
-                outcome: Arc::clone(outcome),
+                outcome: Arc::clone(&outcome.value),
             });
         let rotations = self.rotations.iter().map(|(&key, rotation)| Row::Rotation {
             key,
-            rotation: Arc::clone(rotation),
+            rotation: Arc::clone(&rotation.value),
         });
         let families = self.families.iter().map(|(&key, family)| Row::Family {
             key,
-            family: Arc::clone(family),
+            family: Arc::clone(&family.value),
         });
         let buried = self
             .buried
@@ -453,7 +464,7 @@ impl State {
         let outbox = self.outbox.iter().map(|((to, number), message)| Row::Sent {
             to: to.clone(),
             number: *number,
-            message: Arc::clone(message),
+            message: Arc::clone(&message.value),
         });
         let last_uses = self
             .last_uses
@@ -519,13 +530,13 @@ impl State {
     pub(crate) fn keys_after(&self, after: Option<KeyRef>) -> impl Iterator<Item = &Arc<Key>> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.keys.range((start, Bound::Unbounded));
-        range.map(|(_, key)| key)
+        range.map(|(_, key)| &key.value)
     }
 
     /// All that waits for other Regions.
     pub(crate) fn all_sent(&self) -> impl Iterator<Item = (&Region, u64, &Arc<Message>)> {
         let sent = self.outbox.iter();
-        sent.map(|((to, number), message)| (to, *number, message))
+        sent.map(|((to, number), message)| (to, *number, &message.value))
     }
 
     pub(crate) fn all_grants(&self) -> &Grants {
@@ -550,11 +561,12 @@ impl State {
         node: NodeId,
     ) -> impl DoubleEndedIterator<Item = (u64, &Arc<[u8]>)> {
         let range = self.answers.range((node, 0)..=(node, u64::MAX));
-        range.map(|(&(_, sequence), outcome)| (sequence, outcome))
+        range.map(|(&(_, sequence), outcome)| (sequence, &outcome.value))
     }
 
     pub(crate) fn answer(&self, node: NodeId, sequence: u64) -> Option<&Arc<[u8]>> {
-        self.answers.get(&(node, sequence))
+        let outcome = self.answers.get(&(node, sequence))?;
+        Some(&outcome.value)
     }
 
     /// Keys to be deleted by `time`, by due date and then by name.
@@ -575,21 +587,27 @@ impl State {
 
     /// Writes a fact, in place of the former one of its name.
     pub(crate) fn put(&mut self, row: Row) {
+        let share = Share::of(&row);
         let former = match &row {
             Row::Registers(registers) => {
                 let former = std::mem::replace(&mut self.registers, registers.clone());
-                Some(Row::Registers(former))
+                Some(Share::of(&Row::Registers(former)))
             }
             Row::Key(key) => {
                 let name = key.reference();
-                let former = self.keys.get(&name).map(Arc::clone);
-                self.index_key(name, former.as_deref(), Some(key));
+                let former = self.keys.get(&name).cloned();
+                self.index_key(
+                    name,
+                    former.as_ref().map(|former| &*former.value),
+                    Some(key),
+                );
                 if former.is_none() {
                     let count = self.key_counts.get(&key.account).copied().unwrap_or(0);
                     self.key_counts.insert_mut(key.account, count + 1);
                 }
-                self.keys.insert_mut(name, Arc::clone(key));
-                former.map(Row::Key)
+                let value = Arc::clone(key);
+                self.keys.insert_mut(name, Kept { value, share });
+                former.map(|former| former.share)
             }
             Row::Alias {
                 account,
@@ -603,14 +621,16 @@ impl State {
                     self.managed.insert_mut(alias.target, name.clone());
                 }
                 self.aliases.insert_mut((*account, name.clone()), *alias);
-                former
+                former.as_ref().map(Share::of)
             }
             Row::Window { node, window } => {
                 let former = self.windows.get(node).copied();
                 self.windows.insert_mut(*node, *window);
-                former.map(|window| Row::Window {
-                    node: *node,
-                    window,
+                former.map(|window| {
+                    Share::of(&Row::Window {
+                        node: *node,
+                        window,
+                    })
                 })
             }
             Row::Answer {
@@ -618,44 +638,44 @@ impl State {
                 sequence,
                 outcome,
             } => {
-                let (node, sequence) = (*node, *sequence);
-                let former = self.answers.get(&(node, sequence)).map(Arc::clone);
-                self.answers
-                    .insert_mut((node, sequence), Arc::clone(outcome));
-                former.map(|outcome| Row::Answer {
-                    node,
-                    sequence,
-                    outcome,
-                })
+                let name = (*node, *sequence);
+                let former = self.answers.get(&name).map(|former| former.share);
+                let value = Arc::clone(outcome);
+                self.answers.insert_mut(name, Kept { value, share });
+                former
             }
             Row::Rotation { key, rotation } => {
-                let former = self.rotations.get(key).map(Arc::clone);
-                self.index_rotation(*key, former.as_deref(), Some(rotation));
-                self.rotations.insert_mut(*key, Arc::clone(rotation));
-                former.map(|rotation| Row::Rotation {
-                    key: *key,
-                    rotation,
-                })
+                let former = self.rotations.get(key).cloned();
+                let before = former.as_ref().map(|former| &*former.value);
+                self.index_rotation(*key, before, Some(rotation));
+                let value = Arc::clone(rotation);
+                self.rotations.insert_mut(*key, Kept { value, share });
+                former.map(|former| former.share)
             }
             Row::Family { key, family } => {
-                let former = self.families.get(key).map(Arc::clone);
-                self.families.insert_mut(*key, Arc::clone(family));
-                former.map(|family| Row::Family { key: *key, family })
+                let former = self.families.get(key).map(|former| former.share);
+                let value = Arc::clone(family);
+                self.families.insert_mut(*key, Kept { value, share });
+                former
             }
             Row::Buried { key, incarnation } => {
                 let former = self.buried.get(key).copied();
                 self.buried.insert_mut(*key, *incarnation);
-                former.map(|incarnation| Row::Buried {
-                    key: *key,
-                    incarnation,
+                former.map(|incarnation| {
+                    Share::of(&Row::Buried {
+                        key: *key,
+                        incarnation,
+                    })
                 })
             }
             Row::Channel { with, channel } => {
                 let former = self.channels.get(with).copied();
                 self.channels.insert_mut(with.clone(), *channel);
-                former.map(|channel| Row::Channel {
-                    with: with.clone(),
-                    channel,
+                former.map(|channel| {
+                    Share::of(&Row::Channel {
+                        with: with.clone(),
+                        channel,
+                    })
                 })
             }
             Row::Sent {
@@ -667,57 +687,71 @@ impl State {
                 if let Some(subject) = message.subject() {
                     self.waiting.insert_mut((to.clone(), subject), *number);
                 }
+                let value = Arc::clone(message);
                 self.outbox
-                    .insert_mut((to.clone(), *number), Arc::clone(message));
+                    .insert_mut((to.clone(), *number), Kept { value, share });
                 former
             }
             Row::LastUse { key, last } => {
                 let former = self.last_use(*key);
                 self.last_uses.insert_mut(*key, *last);
-                former.map(|last| Row::LastUse { key: *key, last })
+                former.map(|last| Share::of(&Row::LastUse { key: *key, last }))
             }
             Row::Imports { key, imports } => {
                 let former = self.imports.get(key).map(Arc::clone);
                 self.index_imports(*key, former.as_deref(), Some(imports));
                 self.imports.insert_mut(*key, Arc::clone(imports));
-                former.map(|imports| Row::Imports { key: *key, imports })
+                former.map(|imports| Share::of(&Row::Imports { key: *key, imports }))
             }
             Row::Awaited { key, awaited } => {
                 let former = self.awaited.get(key).map(Arc::clone);
                 self.awaited.insert_mut(*key, Arc::clone(awaited));
-                former.map(|awaited| Row::Awaited { key: *key, awaited })
+                former.map(|awaited| Share::of(&Row::Awaited { key: *key, awaited }))
             }
-            Row::Grant(grant) => self.grants.put(grant).map(Row::Grant),
-            Row::Identity(record) => self.identities.put(record).map(Row::Identity),
-            Row::IdentityBook(book) => self.identities.set_book(book).map(Row::IdentityBook),
+            Row::Grant(grant) => {
+                let former = self.grants.put(grant);
+                former.map(|former| Share::of(&Row::Grant(former)))
+            }
+            Row::Identity(record) => {
+                let former = self.identities.put(record);
+                former.map(|former| Share::of(&Row::Identity(former)))
+            }
+            Row::IdentityBook(book) => {
+                let former = self.identities.set_book(book);
+                former.map(|former| Share::of(&Row::IdentityBook(former)))
+            }
             Row::DeletedIdentity { name, revision } => {
                 let former = self.identities.put_deleted(name, *revision);
-                former.map(|revision| Row::DeletedIdentity {
-                    name: name.clone(),
-                    revision,
+                former.map(|revision| {
+                    Share::of(&Row::DeletedIdentity {
+                        name: name.clone(),
+                        revision,
+                    })
                 })
             }
             Row::DomainKey { version, known } => {
                 let former = self.domain_key.get(version).cloned();
                 self.domain_key.insert_mut(*version, known.clone());
-                former.map(|known| Row::DomainKey {
-                    version: *version,
-                    known,
+                former.map(|known| {
+                    Share::of(&Row::DomainKey {
+                        version: *version,
+                        known,
+                    })
                 })
             }
         };
         if let Some(former) = former {
-            self.digest.subtract(&former);
+            self.digest.subtract(former);
         }
-        self.digest.add(&row);
+        self.digest.add(share);
     }
 
     /// Forgets a fact; nothing happens if there is none of that name.
     pub(crate) fn remove(&mut self, name: RowName<'_>) {
         let former = match name {
             RowName::Key(key) => {
-                let former = self.keys.get(&key).map(Arc::clone);
-                self.index_key(key, former.as_deref(), None);
+                let former = self.keys.get(&key).cloned();
+                self.index_key(key, former.as_ref().map(|former| &*former.value), None);
                 if former.is_some() {
                     match self.key_counts.get(&key.account).copied().unwrap_or(0) {
                         0 | 1 => _ = self.key_counts.remove_mut(&key.account),
@@ -725,96 +759,97 @@ impl State {
                     }
                 }
                 self.keys.remove_mut(&key);
-                former.map(Row::Key)
+                former.map(|former| former.share)
             }
             RowName::Alias(account, name) => {
                 let former = self.take_alias_from_indexes(account, name);
                 self.aliases.remove_mut(&(account, name.clone()));
-                former
+                former.as_ref().map(Share::of)
             }
             RowName::Window(node) => {
                 let former = self.windows.get(&node).copied();
                 self.windows.remove_mut(&node);
-                former.map(|window| Row::Window { node, window })
+                former.map(|window| Share::of(&Row::Window { node, window }))
             }
             RowName::Answer(node, sequence) => {
-                let former = self.answers.get(&(node, sequence)).map(Arc::clone);
+                let former = self.answers.get(&(node, sequence));
+                let former = former.map(|former| former.share);
                 self.answers.remove_mut(&(node, sequence));
-                former.map(|outcome| Row::Answer {
-                    node,
-                    sequence,
-                    outcome,
-                })
+                former
             }
             RowName::Rotation(key) => {
-                let former = self.rotations.get(&key).map(Arc::clone);
-                self.index_rotation(key, former.as_deref(), None);
+                let former = self.rotations.get(&key).cloned();
+                self.index_rotation(key, former.as_ref().map(|former| &*former.value), None);
                 self.rotations.remove_mut(&key);
-                former.map(|rotation| Row::Rotation { key, rotation })
+                former.map(|former| former.share)
             }
             RowName::Family(key) => {
-                let former = self.families.get(&key).map(Arc::clone);
+                let former = self.families.get(&key).map(|former| former.share);
                 self.families.remove_mut(&key);
-                former.map(|family| Row::Family { key, family })
+                former
             }
             RowName::Sent(to, number) => self.take_message(to, number),
             RowName::LastUse(key) => {
                 let former = self.last_use(key);
                 self.last_uses.remove_mut(&key);
-                former.map(|last| Row::LastUse { key, last })
+                former.map(|last| Share::of(&Row::LastUse { key, last }))
             }
             RowName::Imports(key) => {
                 let former = self.imports.get(&key).map(Arc::clone);
                 self.index_imports(key, former.as_deref(), None);
                 self.imports.remove_mut(&key);
-                former.map(|imports| Row::Imports { key, imports })
+                former.map(|imports| Share::of(&Row::Imports { key, imports }))
             }
             RowName::Awaited(key) => {
                 let former = self.awaited.get(&key).map(Arc::clone);
                 self.awaited.remove_mut(&key);
-                former.map(|awaited| Row::Awaited { key, awaited })
+                former.map(|awaited| Share::of(&Row::Awaited { key, awaited }))
             }
-            RowName::Grant(key, id) => self.grants.remove(key, id).map(Row::Grant),
-            RowName::Identity(name) => self.identities.remove(name).map(Row::Identity),
+            RowName::Grant(key, id) => {
+                let former = self.grants.remove(key, id);
+                former.map(|former| Share::of(&Row::Grant(former)))
+            }
+            RowName::Identity(name) => {
+                let former = self.identities.remove(name);
+                former.map(|former| Share::of(&Row::Identity(former)))
+            }
             RowName::DeletedIdentity(name) => {
                 let former = self.identities.remove_deleted(name);
-                former.map(|revision| Row::DeletedIdentity {
-                    name: name.clone(),
-                    revision,
+                former.map(|revision| {
+                    Share::of(&Row::DeletedIdentity {
+                        name: name.clone(),
+                        revision,
+                    })
                 })
             }
             RowName::DomainKey(version) => {
                 let former = self.domain_key.get(&version).cloned();
                 self.domain_key.remove_mut(&version);
-                former.map(|known| Row::DomainKey { version, known })
+                former.map(|known| Share::of(&Row::DomainKey { version, known }))
             }
         };
         if let Some(former) = former {
-            self.digest.subtract(&former);
+            self.digest.subtract(former);
         }
     }
 
-    fn take_message(&mut self, to: &Region, number: u64) -> Option<Row> {
+    fn take_message(&mut self, to: &Region, number: u64) -> Option<Share> {
         let name = (to.clone(), number);
-        let message = self.outbox.get(&name).map(Arc::clone)?;
+        let message = self.outbox.get(&name)?.clone();
         self.outbox.remove_mut(&name);
-        if let Some(subject) = message.subject()
+        if let Some(subject) = message.value.subject()
             && self.waiting_on(to, subject.clone()) == Some(number)
         {
             self.waiting.remove_mut(&(to.clone(), subject));
         }
-        Some(Row::Sent {
-            to: to.clone(),
-            number,
-            message,
-        })
+        Some(message.share)
     }
 
     /// Enters what a key's row says by date, in place of what the former one said.
     fn index_key(&mut self, name: KeyRef, former: Option<&Key>, row: Option<&Key>) {
         let date = |key: Option<&Key>| Some(key?.deletion?.due);
         move_date(&mut self.due, name, date(former), date(row));
-        let rotation = self.rotations.get(&name);
+        let rotation = self.rotations.get(&name).map(|kept| &*kept.value);
         let date = |key: Option<&Key>| rotation::due_date(key?, rotation?);
         move_date(&mut self.rotations_due, name, date(former), date(row));
         let imports = self.imports.get(&name);
@@ -823,13 +858,13 @@ impl State {
     }
 
     fn index_rotation(&mut self, name: KeyRef, former: Option<&Rotation>, row: Option<&Rotation>) {
-        let key = self.keys.get(&name);
+        let key = self.keys.get(&name).map(|kept| &*kept.value);
         let date = |rotation: Option<&Rotation>| rotation::due_date(key?, rotation?);
         move_date(&mut self.rotations_due, name, date(former), date(row));
     }
 
     fn index_imports(&mut self, name: KeyRef, former: Option<&Imports>, row: Option<&Imports>) {
-        let key = self.keys.get(&name);
+        let key = self.keys.get(&name).map(|kept| &*kept.value);
         let date = |imports: Option<&Imports>| import::due_date(key?, imports?);
         move_date(&mut self.expiring, name, date(former), date(row));
     }
@@ -850,10 +885,7 @@ impl State {
 
     /// Changes a key that `decide` saw in this same state.
     pub(crate) fn edit_key(&mut self, key: KeyRef, edit: impl FnOnce(&mut Key)) {
-        let present = self
-            .keys
-            .get(&key)
-            .expect("an event names a key that decide saw");
+        let present = self.key(key).expect("an event names a key that decide saw");
         let mut changed = Key::clone(present);
         edit(&mut changed);
         assert_eq!(changed.reference(), key, "a key never changes its name");

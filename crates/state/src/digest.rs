@@ -20,23 +20,34 @@ const SEED: u64 = 0x6b65_7972_756d_2d31;
 pub struct Digest(pub u128);
 
 impl Digest {
-    pub(crate) fn add(&mut self, row: &Row) {
-        if !row.is_left_out() {
-            self.0 = self.0.wrapping_add(hash(row));
-        }
+    pub(crate) fn add(&mut self, share: Share) {
+        self.0 = self.0.wrapping_add(share.hash());
     }
 
-    pub(crate) fn subtract(&mut self, row: &Row) {
-        if !row.is_left_out() {
-            self.0 = self.0.wrapping_sub(hash(row));
-        }
+    pub(crate) fn subtract(&mut self, share: Share) {
+        self.0 = self.0.wrapping_sub(share.hash());
     }
 }
 
-/// The encoding opens with the format's version and the row's kind, so rows of different kinds
-/// or formats never look alike.
-fn hash(row: &Row) -> u128 {
-    codec::encoded(row, |bytes| XxHash3_128::oneshot_with_seed(SEED, bytes))
+/// What one row adds to a digest. In halves, since a row that keeps it needs no more room then than it takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Share([u64; 2]);
+
+impl Share {
+    /// The encoding opens with the format's version and the row's kind, so rows of different kinds
+    /// or formats never look alike.
+    pub(crate) fn of(row: &Row) -> Self {
+        if row.is_left_out() {
+            return Self([0; 2]);
+        }
+        let hash = codec::encoded(row, |bytes| XxHash3_128::oneshot_with_seed(SEED, bytes));
+        Self([(hash >> 64) as u64, hash as u64])
+    }
+
+    fn hash(self) -> u128 {
+        let [high, low] = self.0;
+        u128::from(high) << 64 | u128::from(low)
+    }
 }
 
 impl fmt::Display for Digest {
