@@ -4,10 +4,11 @@
 //! the number of their call and come in any order.
 
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use keyrum_types::NodeId;
@@ -508,7 +509,13 @@ async fn serve_calls<H: Handler>(
         };
         if in_order {
             carry_out.await;
-        } else {
+            continue;
+        }
+        let mut carry_out: BoxFuture<'static, ()> = Box::pin(carry_out);
+        // Asked for each read, and mostly answered from memory: that needs no task.
+        let at_once = kind == Kind::ReadIndex
+            && poll_fn(|cx| Poll::Ready(carry_out.as_mut().poll(cx).is_ready())).await;
+        if !at_once {
             spawn(carry_out);
         }
     }

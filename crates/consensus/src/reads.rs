@@ -1,10 +1,13 @@
 //! Reads: a consistent view of the state, as fresh as the caller asks.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use keyrum_state::State;
 use keyrum_types::planted::{self, Bug};
 use keyrum_types::{LogIndex, NodeId};
@@ -18,7 +21,6 @@ use tokio::time::Instant;
 use crate::group::{Group, Inner, LEASE};
 use crate::limit::give_up_at;
 use crate::peers::{CallError, Kind, lock};
-use crate::world::spawn;
 
 /// How long a reader waits; together with the way there and back an answer comes within 5 s.
 const READ_LIMIT: Duration = Duration::from_millis(4500);
@@ -176,17 +178,28 @@ impl Inner {
             false => &self.read_index,
         };
         let (reader, index) = oneshot::channel();
+        let index = async { tokio::time::timeout_at(deadline, index).await.ok()?.ok() };
         let start = {
             let mut waiting = lock(&rounds.0);
             waiting.readers.push(reader);
             !std::mem::replace(&mut waiting.running, true)
         };
-        if start {
-            // Others will share it, whoever begins it.
-            let running = run_rounds(self.clone(), rounds.clone(), lease);
-            self.world.tasks.spawn_serving(running);
+        if !start {
+            return index.await;
         }
-        tokio::time::timeout_at(deadline, index).await.ok()?.ok()
+        // Others will share it, whoever begins it.
+        let running = run_rounds(self.clone(), rounds.clone(), lease);
+        let tasks = &self.world.tasks;
+        if !tasks.is_serving() {
+            tasks.spawn_serving(running);
+            return index.await;
+        }
+        let mut index = pin!(index);
+        tokio::select! {
+            biased;
+            () = tasks.begin_here(running) => index.await,
+            index = &mut index => index,
+        }
     }
 
     /// The state once it reflects an entry; `None` if it does not in time, or never will.
@@ -278,6 +291,7 @@ impl Inner {
         let index = self.acknowledged();
         let voters: BTreeSet<NodeId> = quorums.iter().flatten().copied().collect();
         let (say, mut said) = mpsc::channel(voters.len().max(1));
+        let mut calls = Vec::new();
         for node in voters.into_iter().filter(|node| *node != me) {
             let asked = self.asked.clone();
             {
@@ -289,8 +303,7 @@ impl Inner {
                 *open += 1;
             }
             let (peer, say) = (self.directory.requests(node), say.clone());
-            // Goes on when nobody waits for it any more, so that its connection is not taken for sound.
-            spawn(async move {
+            calls.push(async move {
                 let question = ReadQuestion::Follows(term, me);
                 let answer: Result<ReadAnswer, _> =
                     peer.call(Kind::ReadIndex, &question, ROUND_TIMEOUT).await;
@@ -307,6 +320,10 @@ impl Inner {
             });
         }
         drop(say);
+        // Goes on when nobody waits for it any more, so that no connection is taken for sound that is not.
+        let calls = join_all(calls).map(|_| ());
+        let mut calls = self.world.tasks.begin_here(calls);
+        let mut all_answered = false;
         let mut following = BTreeSet::from([me]);
         let is_quorum = |following: &BTreeSet<NodeId>| {
             let has_majority = |voters: &BTreeSet<NodeId>| {
@@ -315,7 +332,15 @@ impl Inner {
             quorums.iter().all(has_majority)
         };
         while !is_quorum(&following) {
-            match said.recv().await? {
+            let answer = tokio::select! {
+                biased;
+                () = &mut calls, if !all_answered => {
+                    all_answered = true;
+                    continue;
+                }
+                answer = said.recv() => answer,
+            };
+            match answer? {
                 (node, true) => following.insert(node),
                 // Others may never answer.
                 (_, false) => return None,

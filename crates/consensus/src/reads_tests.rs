@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::types::Vote;
-use crate::world::{Blocking, Slowness, World};
+use crate::world::{Blocking, Slowness, World, spawn};
 use crate::{GroupConfig, Links};
 
 const LIMIT: Duration = Duration::from_secs(20);

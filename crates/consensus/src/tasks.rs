@@ -9,11 +9,13 @@
 use std::future::Future;
 use std::io;
 use std::num::NonZero;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::world::{spawn, step_back};
+use crate::world::{BoxFuture, spawn, step_back};
 
 /// How far background threads step back behind those that answer callers. Unit: the system's nice value;
 /// with 3, one gets half of what one of those gets when both want all. More would help callers little, and
@@ -68,6 +70,26 @@ impl Tasks {
         spawn_on(self.background(), future)
     }
 
+    /// Does something right here that callers wait for, also others than who begins it: when whoever awaits it
+    /// gives up, or has what it wants, it goes on as a task. A task from the start would be woken, and perhaps
+    /// wait for a processor, at each step in between.
+    pub(crate) fn begin_here(
+        &self,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> BegunHere {
+        BegunHere {
+            rest: Some(Box::pin(future)),
+            tasks: self.clone(),
+        }
+    }
+
+    /// Whether this is where callers are served.
+    pub(crate) fn is_serving(&self) -> bool {
+        let here = Handle::try_current().map(|here| here.id());
+        self.serving()
+            .is_none_or(|serving| here.is_ok_and(|here| here == serving.id()))
+    }
+
     /// Does something among what callers wait for, with all tasks that it starts.
     pub(crate) async fn in_serving<T: Send + 'static>(
         &self,
@@ -82,6 +104,38 @@ impl Tasks {
         future: impl Future<Output = T> + Send + 'static,
     ) -> T {
         on(self.background(), future).await
+    }
+}
+
+/// See [`Tasks::begin_here`].
+pub(crate) struct BegunHere {
+    rest: Option<BoxFuture<'static, ()>>,
+    tasks: Tasks,
+}
+
+impl Future for BegunHere {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(rest) = &mut self.rest else {
+            return Poll::Ready(());
+        };
+        let done = rest.as_mut().poll(cx);
+        if done.is_ready() {
+            self.rest = None;
+        }
+        done
+    }
+}
+
+impl Drop for BegunHere {
+    fn drop(&mut self) {
+        // Without a runtime all tasks of this one are over.
+        if let Some(rest) = self.rest.take()
+            && Handle::try_current().is_ok()
+        {
+            self.tasks.spawn_serving(rest);
+        }
     }
 }
 

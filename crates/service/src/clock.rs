@@ -5,7 +5,7 @@ use std::time::Duration;
 use keyrum_consensus::ReadMode;
 use keyrum_state::{Command, KeyRef, State};
 use keyrum_types::{KeyState, UnixMillis};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::rotation::due_rotations;
 use crate::{Service, ServiceError};
@@ -21,10 +21,10 @@ const LOOK_MS_MAX: u64 = 60_000;
 /// How long to wait after what is due could not be proposed or was found not to be.
 const RETRY_MS: u64 = 1_000;
 
-/// Pause after rotations of keys with replicas, on the node that leads. With
-/// [`crate::rotation::FAMILIES_AT_ONCE`] it bounds them to 400 a second: each costs every Region's
+/// From one part of the rotations of keys with replicas to the next, on the node that leads. With
+/// [`crate::rotation::FAMILIES_AT_ONCE`] it makes 315 of them a second: each costs every Region's
 /// log several entries, nobody waits for it, and callers of the same nodes should not notice.
-const FAMILIES_PAUSE: Duration = Duration::from_millis(15);
+const FAMILIES_EVERY: Duration = Duration::from_millis(19);
 
 /// Shortest time between two searches for kept material whose key can no longer be used.
 const FORGET_MS: u64 = 5_000;
@@ -143,6 +143,7 @@ impl Service {
     async fn carry_out_due(&self) -> Result<usize, ServiceError> {
         // One after the other on this node, or the second would propose the same again.
         let _turn = self.inner.carrying_out.lock().await;
+        let began = Instant::now();
         let (deletions, rotations, families) = {
             let state = self.inner.group.state();
             let time = state.region_time(self.inner.world.clock.now());
@@ -162,7 +163,7 @@ impl Service {
             changed += self.propose_as_region(command).await?.len();
         }
         if families {
-            sleep(FAMILIES_PAUSE).await;
+            sleep_until(began + FAMILIES_EVERY).await;
         }
         Ok(changed)
     }
