@@ -232,6 +232,50 @@ mod tests {
         background.shutdown_background();
     }
 
+    /// Catches work that ends with whoever began it, though others wait for it, or that goes on elsewhere
+    /// although somebody is here for it.
+    #[test]
+    fn what_is_begun_here_goes_on_elsewhere() {
+        let serving = Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("serving")
+            .build()
+            .unwrap();
+        let background = background_threads().unwrap();
+        let tasks = Tasks::apart(&serving, &background);
+        let again = tasks.clone();
+        background
+            .block_on(spawn_on(Some(background.handle()), async move {
+                let tasks = again;
+                assert!(!tasks.is_serving());
+                assert!(tasks.in_serving(is_serving(tasks.clone())).await);
+                assert!(Tasks::together().is_serving());
+
+                let (say, said) = oneshot::channel();
+                let work = async move { say.send(here()).unwrap() };
+                tasks.begin_here(work).await;
+                assert_eq!(said.await.unwrap(), "keyrum-back");
+
+                let (go, gone) = oneshot::channel::<()>();
+                let (say, said) = oneshot::channel();
+                let begun = tasks.begin_here(async move {
+                    gone.await.unwrap();
+                    say.send(here()).unwrap();
+                });
+                let waited = tokio::time::timeout(Duration::from_millis(20), begun).await;
+                assert!(waited.is_err());
+                go.send(()).unwrap();
+                let said = tokio::time::timeout(Duration::from_secs(20), said).await;
+                assert_eq!(said.expect("it goes on").unwrap(), "serving");
+            }))
+            .unwrap();
+        background.shutdown_background();
+    }
+
+    async fn is_serving(tasks: Tasks) -> bool {
+        tasks.is_serving()
+    }
+
     /// Catches background threads that do not step back.
     #[cfg(target_os = "linux")]
     #[test]

@@ -85,6 +85,12 @@ struct Kept<T> {
     share: Share,
 }
 
+impl<T> Kept<Arc<T>> {
+    fn fact(&self) -> &T {
+        &self.value
+    }
+}
+
 type ByDate = Map<(UnixMillis, KeyRef), ()>;
 
 /// Enters a key under a date in place of another.
@@ -596,11 +602,7 @@ impl State {
             Row::Key(key) => {
                 let name = key.reference();
                 let former = self.keys.get(&name).cloned();
-                self.index_key(
-                    name,
-                    former.as_ref().map(|former| &*former.value),
-                    Some(key),
-                );
+                self.index_key(name, former.as_ref().map(Kept::fact), Some(key));
                 if former.is_none() {
                     let count = self.key_counts.get(&key.account).copied().unwrap_or(0);
                     self.key_counts.insert_mut(key.account, count + 1);
@@ -646,7 +648,7 @@ impl State {
             }
             Row::Rotation { key, rotation } => {
                 let former = self.rotations.get(key).cloned();
-                let before = former.as_ref().map(|former| &*former.value);
+                let before = former.as_ref().map(Kept::fact);
                 self.index_rotation(*key, before, Some(rotation));
                 let value = Arc::clone(rotation);
                 self.rotations.insert_mut(*key, Kept { value, share });
@@ -751,7 +753,7 @@ impl State {
         let former = match name {
             RowName::Key(key) => {
                 let former = self.keys.get(&key).cloned();
-                self.index_key(key, former.as_ref().map(|former| &*former.value), None);
+                self.index_key(key, former.as_ref().map(Kept::fact), None);
                 if former.is_some() {
                     match self.key_counts.get(&key.account).copied().unwrap_or(0) {
                         0 | 1 => _ = self.key_counts.remove_mut(&key.account),
@@ -779,7 +781,7 @@ impl State {
             }
             RowName::Rotation(key) => {
                 let former = self.rotations.get(&key).cloned();
-                self.index_rotation(key, former.as_ref().map(|former| &*former.value), None);
+                self.index_rotation(key, former.as_ref().map(Kept::fact), None);
                 self.rotations.remove_mut(&key);
                 former.map(|former| former.share)
             }
@@ -849,7 +851,7 @@ impl State {
     fn index_key(&mut self, name: KeyRef, former: Option<&Key>, row: Option<&Key>) {
         let date = |key: Option<&Key>| Some(key?.deletion?.due);
         move_date(&mut self.due, name, date(former), date(row));
-        let rotation = self.rotations.get(&name).map(|kept| &*kept.value);
+        let rotation = self.rotations.get(&name).map(Kept::fact);
         let date = |key: Option<&Key>| rotation::due_date(key?, rotation?);
         move_date(&mut self.rotations_due, name, date(former), date(row));
         let imports = self.imports.get(&name);
@@ -858,13 +860,13 @@ impl State {
     }
 
     fn index_rotation(&mut self, name: KeyRef, former: Option<&Rotation>, row: Option<&Rotation>) {
-        let key = self.keys.get(&name).map(|kept| &*kept.value);
+        let key = self.keys.get(&name).map(Kept::fact);
         let date = |rotation: Option<&Rotation>| rotation::due_date(key?, rotation?);
         move_date(&mut self.rotations_due, name, date(former), date(row));
     }
 
     fn index_imports(&mut self, name: KeyRef, former: Option<&Imports>, row: Option<&Imports>) {
-        let key = self.keys.get(&name).map(|kept| &*kept.value);
+        let key = self.keys.get(&name).map(Kept::fact);
         let date = |imports: Option<&Imports>| import::due_date(key?, imports?);
         move_date(&mut self.expiring, name, date(former), date(row));
     }
