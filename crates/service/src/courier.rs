@@ -55,8 +55,9 @@ const FORGET_MESSAGES: u64 = 1024;
 /// From the begin of a delivery of so many messages to that of the next, unless more are waiting already.
 /// Each delivery is an entry of the other Region's log; this is longer than from one part of the families
 /// that are rotated to the next, so that what ends one part's rotations rides with what begins another's.
+/// Not much longer: readers there wait while a delivery is applied.
 const GATHER_MESSAGES: usize = 4;
-const GATHER: Duration = Duration::from_millis(30);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// How many points in time are kept to tell how long messages have waited.
 const SIGHTINGS_MAX: usize = 1024;
