@@ -418,17 +418,17 @@ mod tests {
         let sealed = keyring.seal(name(1), id, &secret, &entropy);
         for at in 0..sealed.0.len() {
             let mut changed = sealed.clone();
-            changed.0[at] ^= 4;
+            Arc::make_mut(&mut changed.0)[at] ^= 4;
             assert!(keyring.unseal(name(1), id, &changed).is_err(), "byte {at}");
             let cut = SealedMaterial(sealed.0[..at].into());
             assert!(keyring.unseal(name(1), id, &cut).is_err(), "cut to {at}");
         }
         let mut newer = sealed.clone();
-        newer.0[0] = 9;
+        Arc::make_mut(&mut newer.0)[0] = 9;
         let error = keyring.unseal(name(1), id, &newer).err();
         assert_eq!(error, Some(UnsealError::OtherFormat { format: 9 }));
         let mut rotated = sealed.clone();
-        rotated.0[4] = 2;
+        Arc::make_mut(&mut rotated.0)[4] = 2;
         let error = keyring.unseal(name(1), id, &rotated).err();
         assert_eq!(error, Some(UnsealError::OtherDomainKey { version: 2 }));
     }
@@ -470,7 +470,7 @@ mod tests {
         assert_eq!(opened(&other, "access key A"), damaged);
         for at in 0..sealed.0.len() {
             let mut changed = sealed.clone();
-            changed.0[at] ^= 4;
+            Arc::make_mut(&mut changed.0)[at] ^= 4;
             let refused = keyring.unseal_identity("access key A", &changed);
             assert!(refused.is_err(), "byte {at}");
         }
@@ -508,7 +508,7 @@ mod tests {
         }
         // The versions have keys of their own.
         let mut moved = first.clone();
-        moved.0[4] = 2;
+        Arc::make_mut(&mut moved.0)[4] = 2;
         let refused = keyring.unseal(name(1), id, &moved).err();
         assert_eq!(refused, Some(UnsealError::Damaged));
 

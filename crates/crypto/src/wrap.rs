@@ -389,6 +389,8 @@ impl FromStr for RegionPublicKey {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use keyrum_types::KeyId;
 
     use super::*;
@@ -457,7 +459,7 @@ mod tests {
         assert_eq!(open(&foreign, at_home, 2, &wrapped), None);
         for at in 0..wrapped.0.len() {
             let mut changed = wrapped.clone();
-            changed.0[at] ^= 1;
+            Arc::make_mut(&mut changed.0)[at] ^= 1;
             assert_eq!(open(&key, at_home, 2, &changed), None, "byte {at}");
         }
         assert!(
