@@ -6,6 +6,7 @@
 //!
 //! The maps are persistent: a clone shares everything with its origin and costs O(1).
 
+mod kept;
 mod row;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::sync::{Arc, LazyLock};
 use keyrum_types::{AccountId, AliasName, KeyId, MaterialId, NodeId, Origin, Region, UnixMillis};
 use rpds::RedBlackTreeMapSync as Map;
 
+use self::kept::{ByDate, Kept, move_date};
 pub(crate) use self::row::{Registers, Row, RowName, Window};
 use crate::channel::Channel;
 use crate::digest::Share;
@@ -74,40 +76,6 @@ impl fmt::Debug for State {
             .field("aliases", &self.aliases.size())
             .field("digest", &self.digest)
             .finish_non_exhaustive()
-    }
-}
-
-/// What is large and often replaced, with its share of the digest: then its former self need not be hashed
-/// again.
-#[derive(Clone)]
-struct Kept<T> {
-    value: T,
-    share: Share,
-}
-
-impl<T> Kept<Arc<T>> {
-    fn fact(&self) -> &T {
-        &self.value
-    }
-}
-
-type ByDate = Map<(UnixMillis, KeyRef), ()>;
-
-/// Enters a key under a date in place of another.
-fn move_date(
-    index: &mut ByDate,
-    key: KeyRef,
-    former: Option<UnixMillis>,
-    date: Option<UnixMillis>,
-) {
-    if former == date {
-        return;
-    }
-    if let Some(former) = former {
-        index.remove_mut(&(former, key));
-    }
-    if let Some(date) = date {
-        index.insert_mut((date, key), ());
     }
 }
 
