@@ -509,13 +509,13 @@ async fn serve_calls<H: Handler>(
         };
         if in_order {
             carry_out.await;
-            continue;
-        }
-        let mut carry_out: BoxFuture<'static, ()> = Box::pin(carry_out);
-        // Asked for each read, and mostly answered from memory: that needs no task.
-        let at_once = kind == Kind::ReadIndex
-            && poll_fn(|cx| Poll::Ready(carry_out.as_mut().poll(cx).is_ready())).await;
-        if !at_once {
+        } else if kind == Kind::ReadIndex {
+            // Asked for each read, and mostly answered from memory: that needs no task.
+            let mut carry_out = Box::pin(carry_out);
+            if !poll_fn(|cx| Poll::Ready(carry_out.as_mut().poll(cx).is_ready())).await {
+                spawn(carry_out);
+            }
+        } else {
             spawn(carry_out);
         }
     }

@@ -195,15 +195,19 @@ mod tests {
         std::thread::current().name().unwrap_or_default().to_owned()
     }
 
+    fn serving_threads() -> Runtime {
+        Builder::new_multi_thread()
+            .enable_all()
+            .thread_name("serving")
+            .build()
+            .unwrap()
+    }
+
     /// Catches tasks that run among the others, whoever starts them, and one that a waiter who is gone
     /// leaves behind.
     #[test]
     fn each_kind_has_its_threads() {
-        let serving = Builder::new_multi_thread()
-            .enable_all()
-            .thread_name("serving")
-            .build()
-            .unwrap();
+        let serving = serving_threads();
         let background = background_threads().unwrap();
         let ended = serving.block_on(async {
             let tasks = Tasks::apart(&serving, &background);
@@ -236,11 +240,7 @@ mod tests {
     /// although somebody is here for it.
     #[test]
     fn what_is_begun_here_goes_on_elsewhere() {
-        let serving = Builder::new_multi_thread()
-            .enable_all()
-            .thread_name("serving")
-            .build()
-            .unwrap();
+        let serving = serving_threads();
         let background = background_threads().unwrap();
         let tasks = Tasks::apart(&serving, &background);
         let again = tasks.clone();

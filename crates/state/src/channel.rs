@@ -159,6 +159,8 @@ mod tests {
                 .map(|(n, m)| (n, Message::clone(m)))
                 .collect();
             assert_eq!(outbox, [(waiting, tombstone(version))]);
+            assert_eq!(state.outbox_after(&to, waiting - 1).count(), 1);
+            assert_eq!(state.outbox_after(&to, waiting).count(), 0, "taken");
         }
         assert_eq!(state.digest(), state.recompute_digest());
     }
