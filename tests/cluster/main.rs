@@ -11,6 +11,7 @@ mod key_files;
 mod members;
 mod peers;
 mod quorum;
+mod ready;
 mod recipients;
 mod refusals;
 mod reset;

@@ -128,10 +128,20 @@ impl Cluster {
 
     /// Starts the cluster on its folder and waits until it is ready.
     pub async fn start(&mut self) {
+        self.begin();
+        self.become_ready().await;
+    }
+
+    /// Starts the cluster on its folder without waiting for anything.
+    pub fn begin(&mut self) {
         let child = self.launch();
-        let child = self.up.insert(child);
-        let folder = self.folder.path();
-        let (ready_file, output) = (folder.join("ready.json"), folder.join("output"));
+        self.up = Some(child);
+    }
+
+    /// Waits until a cluster that was begun is ready.
+    pub async fn become_ready(&mut self) {
+        let (ready_file, output) = (self.ready_file(), self.output_file());
+        let child = self.up.as_mut().expect("the cluster was begun");
         self.ready = Some(dev::read_ready(&ready_file, child, &output).await);
     }
 
@@ -350,6 +360,12 @@ impl Cluster {
 
     /// The processes that `run.json` tells of, and the supervisor's.
     pub fn pids(&self) -> Vec<u32> {
+        let nodes = self.node_pids().into_iter();
+        nodes.chain(self.up.as_ref().map(Child::id)).collect()
+    }
+
+    /// The nodes' processes that `run.json` tells of, in order.
+    pub fn node_pids(&self) -> Vec<u32> {
         let file = std::fs::read(self.data().join("run.json")).unwrap_or_default();
         let run: Value = serde_json::from_slice(&file).unwrap_or_default();
         let nodes = run["regions"]
@@ -357,11 +373,8 @@ impl Cluster {
             .into_iter()
             .flat_map(|map| map.values());
         let nodes = nodes.flat_map(|region| region["nodes"].as_array().into_iter().flatten());
-        let nodes = nodes.filter_map(|node| node["pid"].as_u64()?.try_into().ok());
-        nodes
-            .chain(self.up.as_ref().map(Child::id))
-            .filter(|&pid| pid != 0)
-            .collect()
+        let pids = nodes.filter_map(|node| node["pid"].as_u64()?.try_into().ok());
+        pids.filter(|&pid| pid != 0).collect()
     }
 }
 

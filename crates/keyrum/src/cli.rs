@@ -238,7 +238,7 @@ pub(crate) struct Up {
     pub(crate) data: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) opener: Opener,
-    /// Write one line of JSON here once every Region has a leader
+    /// Write one line of JSON here once every Region has a leader and every node listens
     #[arg(long, value_name = "FILE")]
     pub(crate) ready_file: Option<PathBuf>,
     /// For `lab run`: start nodes with this library, which takes their power away

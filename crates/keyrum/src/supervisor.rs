@@ -286,6 +286,7 @@ impl Supervisor {
                 .collect();
             run::say(&identities.declare(&nodes).await?);
         }
+        self.wait_for_nodes().await;
         let whereabouts = self.note_ready()?;
         self.ready.store(true, Ordering::SeqCst);
         run::say(&whereabouts.greeting(&self.folder(), false));
@@ -307,6 +308,33 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Waits until every node answers, since whoever is told of it may ask it at once. One that does not is no
+    /// reason to keep the others' callers waiting for long: their Regions have leaders.
+    async fn wait_for_nodes(&self) {
+        let deadline = Instant::now() + START_LIMIT;
+        let nodes = self.folder().nodes();
+        for node in nodes {
+            while self.may_answer(&node).await && self.admin(&node).status().await.is_err() {
+                if Instant::now() > deadline {
+                    let output = self.output(&node);
+                    let silent = Trouble::Silent { node, output };
+                    run::remark(&format!("keyrum: {silent}; others of its Region answer"));
+                    break;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+
+    /// Whether a node has a process, as far as is known: whoever watches them says when one ends.
+    async fn may_answer(&self, node: &NodeName) -> bool {
+        let Ok(process) = self.process(node) else {
+            return false;
+        };
+        let process = process.lock().await;
+        matches!(process.condition(), Condition::Running)
     }
 
     async fn has_leader(&self, region: &Region) -> bool {
