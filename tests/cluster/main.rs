@@ -10,6 +10,7 @@ mod imports;
 mod key_files;
 mod members;
 mod peers;
+mod priorities;
 mod quorum;
 mod ready;
 mod recipients;

@@ -99,7 +99,7 @@ impl Tasks {
     }
 
     /// Does something in the background, with all tasks that it starts.
-    pub(crate) async fn in_background<T: Send + 'static>(
+    pub async fn in_background<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
     ) -> T {

@@ -586,7 +586,12 @@ async fn open_store(
                 }),
             }
         };
-        match world.blocking.run(open).await {
+        // Threads that the store starts step back as those of the background do.
+        let blocking = world.blocking;
+        let open = world
+            .tasks
+            .in_background(async move { blocking.run(open).await });
+        match open.await {
             Err(NodeError::Store(StoreError::Locked { .. })) if Instant::now() < deadline => {
                 sleep(FORMER_LOOK_EVERY).await;
             }

@@ -22,9 +22,9 @@ const LOOK_MS_MAX: u64 = 60_000;
 const RETRY_MS: u64 = 1_000;
 
 /// From one part of the rotations of keys with replicas to the next, on the node that leads. With
-/// [`crate::rotation::FAMILIES_AT_ONCE`] it makes some 330 of them a second: each costs every Region's
+/// [`crate::rotation::FAMILIES_AT_ONCE`] it makes some 310 of them a second: each costs every Region's
 /// log several entries, nobody waits for it, and callers of the same nodes should not notice.
-const FAMILIES_EVERY: Duration = Duration::from_millis(17);
+const FAMILIES_EVERY: Duration = Duration::from_millis(18);
 
 /// Shortest time between two searches for kept material whose key can no longer be used.
 const FORGET_MS: u64 = 5_000;

@@ -99,4 +99,7 @@ pub trait DiskFile: Send + Sync {
 
     /// Makes the bytes written so far durable.
     fn sync(&self) -> io::Result<()>;
+
+    /// Lets the system forget what it keeps of the file in memory. Only a hint.
+    fn forget(&self);
 }

@@ -254,6 +254,10 @@ impl DiskFile for FailingFile {
         self.faults.pass(Step::Sync)?;
         self.below.sync()
     }
+
+    fn forget(&self) {
+        self.below.forget();
+    }
 }
 
 #[cfg(test)]

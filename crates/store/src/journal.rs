@@ -135,6 +135,10 @@ impl Journal {
                 &format!("checksum differs, though record {number} follows"),
             ));
         }
+        // What was written or read whole is kept by Linux in pieces of up to as much, and each
+        // write of a page then costs a walk through its piece: a quarter of all that a record's
+        // write and sync cost. What is written from now on is kept in pieces of its own size.
+        journal.file.forget();
         Ok((journal, records))
     }
 

@@ -537,4 +537,6 @@ impl DiskFile for SimFile {
         self.place.disk.lock().file_syncs += 1;
         Ok(())
     }
+
+    fn forget(&self) {}
 }

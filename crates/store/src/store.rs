@@ -44,9 +44,12 @@ pub struct StoreConfig {
     /// Memory for the newest log rows, in bytes, so that sending them to followers and applying
     /// them reads no disk; 1 MiB by default. Rows that only the journal has are kept beyond it.
     pub recent_bytes_max: usize,
-    /// Size of a new folder's journal, in bytes: how much is appended before the row engine gets
-    /// it; 2 MiB by default. An append that does not fit goes to the row engine at once.
+    /// Size of a new folder's journal, in bytes: how much is appended before it is made durable in
+    /// the row engine; 2 MiB by default. An append that does not fit goes there at once.
     pub journal_bytes: usize,
+    /// How many bytes of rows that the journal has are handed over to the row engine together;
+    /// 64 KiB by default. A full journal's at once would take processors away from others.
+    pub hand_over_bytes: usize,
 }
 
 impl Default for StoreConfig {
@@ -55,6 +58,7 @@ impl Default for StoreConfig {
             cache_bytes_max: 8 << 20,
             recent_bytes_max: 1 << 20,
             journal_bytes: 2 << 20,
+            hand_over_bytes: 64 << 10,
         }
     }
 }
@@ -154,6 +158,7 @@ impl Store {
             recovered.mark_file,
             recovered.journal,
             mark,
+            config.hand_over_bytes,
         );
         let writing = if disk.inline() {
             Writing::Inline(Mutex::new(Some(Box::new(writer))))
@@ -663,6 +668,7 @@ impl Inner {
                 };
                 let closing = matches!(queued.request, Request::Close);
                 let answers = active.group(std::iter::once(queued));
+                active.hand_over();
                 active.sweep();
                 if closing {
                     *writer = None;

@@ -82,6 +82,7 @@ pub(crate) struct Writer {
     run_id: Vec<u8>,
     /// How many of them the journal has.
     journaled: usize,
+    hand_over_bytes: usize,
     /// Whether removed rows may be left to sweep.
     sweep_log: bool,
     sweep_history: bool,
@@ -96,6 +97,7 @@ impl Writer {
         mark_file: MarkFile,
         journal: Journal,
         mark: Mark,
+        hand_over_bytes: usize,
     ) -> Self {
         Self {
             folder,
@@ -109,6 +111,7 @@ impl Writer {
             run: Vec::new(),
             run_id: Vec::new(),
             journaled: 0,
+            hand_over_bytes,
             // A crash may have left some.
             sweep_log: true,
             sweep_history: true,
@@ -161,13 +164,14 @@ impl Writer {
                 return;
             }
             answer(answers);
+            self.hand_over();
         }
     }
 
-    /// Waits for a request; `None` when the store is gone. When none comes for a while, the engine
-    /// gets what the journal has.
+    /// Waits for a request; `None` when the store is gone. When none comes for a while, what the
+    /// journal has is made durable in the engine.
     fn next_request(&mut self, requests: &mpsc::Receiver<Queued>) -> Option<Queued> {
-        if self.journaled > 0 {
+        if self.journaled > 0 || self.rows_unsynced {
             match requests.recv_timeout(QUIET) {
                 Ok(request) => return Some(request),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return None,
@@ -207,6 +211,17 @@ impl Writer {
             self.fail(error);
         }
         std::mem::take(&mut self.answers)
+    }
+
+    /// Gives the engine what the journal has, if that is enough to be packed well. It is durable
+    /// there with the next commit; until then the journal stays as it is.
+    pub(crate) fn hand_over(&mut self) {
+        let bytes: usize = self.run.iter().map(|row| row.bytes.len()).sum();
+        if bytes >= self.hand_over_bytes
+            && let Err(error) = self.shared.check().and_then(|()| self.write_run())
+        {
+            self.shared.poison(error);
+        }
     }
 
     fn fail(&mut self, error: StoreError) {

@@ -94,6 +94,7 @@ fn open(disk: &SimDisk) -> Result<Store, StoreError> {
             recent_bytes_max: 2000,
             // A few small records, then it is full; a large one never fits.
             journal_bytes: 16 << 10,
+            hand_over_bytes: 2 << 10,
             ..StoreConfig::default()
         },
     )

@@ -420,6 +420,9 @@ impl DiskFile for GatedFile {
         drop(self.gate.lock().unwrap());
         self.inner.sync()
     }
+    fn forget(&self) {
+        self.inner.forget();
+    }
 }
 
 /// Catches appends that each pay for a sync of their own, answers that come before their sync or
